@@ -1,0 +1,1 @@
+"""Accelerate a trained network, with proof."""

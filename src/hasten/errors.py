@@ -1,0 +1,63 @@
+"""Everything that hasten raises on purpose.
+
+    HastenError            exit 1   nothing better was found, or a check failed
+    ├── UsageError         exit 2   the call itself is wrong: an option, a name, a budget
+    ├── InputError         exit 3   the model or the data is rejected
+    ├── EnvironmentFault   exit 4   the machine: a missing package, no disk, no memory
+    └── Stopped            exit 5   stopped by the user or a limit; what was found is kept
+
+A message is one lower-case sentence that names the object, then why, then what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import ClassVar
+
+
+class HastenError(Exception):
+    """The root: ``message`` says what and where, ``cause`` why, ``help`` what to do next."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, cause: str = "", help: str = "") -> None:  # noqa: A002
+        super().__init__(message)
+        self.message, self.cause, self.help = message, cause, help
+
+    def __str__(self) -> str:
+        lines = [f"error: {self.message}"]
+        lines += [f"  cause: {self.cause}"] if self.cause else []
+        lines += [f"  help: {self.help}"] if self.help else []
+        return "\n".join(lines)
+
+
+class UsageError(HastenError):
+    """The call is wrong: an unknown option or name, a budget that cannot be read."""
+
+    exit_code = 2
+
+
+class InputError(HastenError):
+    """The model or the data cannot be used as they are."""
+
+    exit_code = 3
+
+
+class EnvironmentFault(HastenError):
+    """The machine lacks something: a package, disk, memory, a runtime."""
+
+    exit_code = 4
+
+
+class Stopped(HastenError):
+    """Stopped before the end; the best so far is kept."""
+
+    exit_code = 5
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"did you mean 'top1'? known: auc, top1"`` for a name that is not one of ``known``."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    return (f"did you mean {near[0]!r}? " if near else "") + "known: " + ", ".join(names)

@@ -1,0 +1,73 @@
+"""A network at the door and inside: one graph type, whatever it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+EXTERNAL_ABOVE = 1 << 30  # bytes; protobuf itself ends at 2 GiB
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output: ``shape`` holds ints, symbolic names, or None where nothing is known."""
+
+    name: str
+    shape: tuple[int | str | None, ...]
+    dtype: str  # numpy's name: "float32", "int64", ...
+
+    def __str__(self) -> str:
+        return f"{self.name}[{','.join('?' if d is None else str(d) for d in self.shape)}] {self.dtype}"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a network came from, so that the report can name it and the baseline can run it as its owner does."""
+
+    format: str = "onnx"
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A graph with its public face. Passes return a new one, or the same object when nothing changed."""
+
+    graph: ir.Model
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    origin: Origin = Origin()
+    history: tuple[str, ...] = ()
+
+    def with_graph(self, graph: ir.Model, note: str) -> Model:
+        """The same network after a pass, with the pass's ``repr`` added to the history."""
+        return replace(self, graph=graph, history=(*self.history, note))
+
+    def clone_graph(self) -> ir.Model:
+        """A graph of its own to edit; weights are shared, not copied."""
+        return self.graph.clone()
+
+    def save(self, path: Path) -> int:
+        """Write ONNX, with weights in ``<name>.data`` beside it above 1 GiB. Returns the bytes on disk."""
+        import onnx_ir as ir
+
+        weights = sum(v.const_value.nbytes for v in self.graph.graph.initializers.values() if v.const_value is not None)
+        data = path.with_suffix(".data")
+        if weights > EXTERNAL_ABOVE:
+            ir.save(self.graph, path, external_data=data.name)
+        else:
+            ir.save(self.graph, path)
+        return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, read in pieces."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,63 @@
+"""Names to code: one line a pass, an engine, a metric. Plug-ins join through entry points of the same group names."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from hasten.errors import UsageError, did_you_mean
+
+PASSES = {
+    "clean": "hasten.passes.clean:Clean",
+    "quantize": "hasten.passes.quantize:Quantize",
+    "quantize_dynamic": "hasten.passes.dynamic:QuantizeDynamic",
+}
+
+ENGINES = {
+    "onnxruntime": "hasten.engines.onnxruntime",
+    "openvino": "hasten.engines.openvino",
+}
+
+METRICS = {
+    "top1": "hasten.metrics:TOP1",
+    "top5": "hasten.metrics:TOP5",
+    "f1": "hasten.metrics:F1",
+    "auc": "hasten.metrics:AUC",
+    "mae": "hasten.metrics:MAE",
+    "mse": "hasten.metrics:MSE",
+    "iou": "hasten.metrics:IOU",
+    "ctc_exact": "hasten.metrics:CTC_EXACT",
+    "ctc_cer": "hasten.metrics:CTC_CER",
+    "cosine": "hasten.metrics:COSINE",
+    "agreement": "hasten.metrics:AGREEMENT",
+}
+
+FRONTENDS = {
+    "onnx": "hasten.frontends.onnx",
+}
+
+_TABLES = {"passes": PASSES, "engines": ENGINES, "metrics": METRICS, "frontends": FRONTENDS}
+
+
+@cache
+def names(group: str) -> dict[str, str]:
+    """The built-in table of ``group`` ("passes", "engines", "metrics", "frontends") with plug-ins added."""
+    plugins = {e.name: e.value for e in entry_points(group=f"hasten.{group}")}
+    return {**plugins, **_TABLES[group]}
+
+
+@cache
+def find(group: str, name: str) -> Any:
+    """The object behind a name.
+
+    Raises:
+        UsageError: nothing has that name; the nearest one is suggested.
+    """
+    table = names(group)
+    if name not in table:
+        raise UsageError(f"no {group[:-1]} is called {name!r}", help=did_you_mean(name, table))
+    module, _, attribute = table[name].partition(":")
+    found = import_module(module)
+    return getattr(found, attribute) if attribute else found

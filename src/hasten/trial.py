@@ -1,0 +1,184 @@
+"""What a search records: candidates, their measurements, and the verdict. Values only; JSON both ways.
+
+``msgspec`` turns these frozen dataclasses into JSON and back, checking every field's type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+Scalar = str | int | float | bool
+Status = Literal["ok", "rejected", "slower", "unsupported", "crashed", "timeout", "skipped"]
+Verdict = Literal["met", "nothing_faster", "undecided"]
+Split = Literal["calibrate", "search", "confirm"]
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One pass by its registered name, with its options: ``Step(name="quantize", options={"ranges": "mse"})``."""
+
+    name: str
+    options: dict[str, Scalar | list[str]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name + (f"({', '.join(f'{k}={v}' for k, v in self.options.items())})" if self.options else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A way to serve the network: graph passes in order, then an engine with its settings."""
+
+    steps: tuple[Step, ...]
+    engine: str
+    settings: dict[str, Scalar] = field(default_factory=dict)
+    lossless: bool = False
+    label: str = ""
+
+    @property
+    def key(self) -> str:
+        """Twelve hex digits that name this recipe, whatever its label."""
+        named = {"steps": self.steps, "engine": self.engine, "settings": self.settings}
+        return sha256(msgspec.json.encode(named, order="deterministic")).hexdigest()[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Speed against the baseline, from interleaved pairs in one run.
+
+    ``speedup`` is the exponential of the median log ratio; ``low`` and ``high`` its exact sign-test interval.
+    """
+
+    speedup: float
+    low: float
+    high: float
+    pairs: int
+    median_ms: float
+    baseline_ms: float
+    log_ratios: tuple[float, ...] = ()
+    flags: tuple[str, ...] = ()
+    load_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """A candidate against the baseline on the same samples. ``drop`` > 0 is worse, as a fraction of one.
+
+    ``upper`` is the one-sided bound at the budget's confidence; ``met`` says that it lies inside the budget.
+    ``flips`` counts samples whose outcome changed either way (0/1 metrics only).
+    """
+
+    split: Split
+    metric: str
+    n: int
+    baseline: float
+    value: float
+    drop: float
+    lower: float
+    upper: float
+    p_value: float
+    method: str
+    met: bool
+    flips: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One candidate's fate. ``reason`` is a sentence for people; it is never empty unless status is ``ok``."""
+
+    candidate: Candidate
+    status: Status
+    reason: str = ""
+    stage: str = ""
+    search: Quality | None = None
+    confirm: Quality | None = None
+    timing: Timing | None = None
+    executed: str = ""  # what really ran: "int8: 52 of 53 convolutions"
+    artefact: str = ""  # path relative to the run folder
+    bytes: int | None = None
+    peak_bytes: int | None = None  # resident memory of the serving process above an empty one
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provable:
+    """What this much data can prove, said before the search."""
+
+    n_calibrate: int
+    n_search: int
+    n_confirm: int
+    smallest_drop: float | None  # provable at 80 % power when 2 % of the answers flip
+    budget_provable: bool
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where the numbers hold."""
+
+    cpu: str
+    cores: int
+    instruction_sets: tuple[str, ...]
+    memory_bytes: int
+    system: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Everything that the report renders and ``verify`` checks."""
+
+    model: str
+    model_sha256: str
+    data_sha256: str
+    metric: str
+    metric_kind: str
+    budget: str
+    confidence: float
+    verdict: Verdict
+    sentence: str  # the verdict in words
+    as_given: Trial
+    tuned: Trial  # the best lossless setting; equals ``as_given`` when nothing lossless pays
+    winner: Trial
+    trials: tuple[Trial, ...]
+    provable: Provable
+    machine: Machine
+    noise: Timing  # baseline against itself
+    seed: int
+    seconds: float
+    peak_bytes: int
+    needed_samples: int | None = None  # for ``undecided``: about how many more confirm samples
+    warnings: tuple[str, ...] = ()
+    looks: int = 1  # times that this confirm split has been looked at
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def speedup(self) -> float:
+        """The winner's speed-up over the network as given (1.0 when the network itself won)."""
+        return self.winner.timing.speedup if self.winner.timing else 1.0
+
+    @property
+    def certified(self) -> bool:
+        """True when the winner is proven inside the budget on samples that the search never saw."""
+        return self.verdict == "met"
+
+
+def encode(value: object) -> bytes:
+    """Indented strict JSON: keys in field order, NaN and infinities as null."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """The value that ``encode`` wrote. Raises ``msgspec.ValidationError`` naming the field that does not fit."""
+    return msgspec.json.decode(data, type=kind)
+
+
+def plain(value: object) -> Any:
+    """``value`` as dicts, lists, strings and numbers, for a template or a message."""
+    return msgspec.to_builtins(value)
