@@ -1,4 +1,4 @@
-"""How much accuracy may be spent: ``1%`` (absolute points), ``rel:99%`` (of the baseline), ``agree:99%`` (no labels)."""
+"""How much accuracy may be spent: ``1%`` (absolute points), ``rel:99%`` (of the baseline), ``agree:99%``."""
 
 from __future__ import annotations
 
