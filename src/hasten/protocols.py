@@ -49,9 +49,7 @@ class NotApplicable(Exception):
 
 
 class Runner(Protocol):
-    """A loaded network. ``run`` returns the outputs in the order of ``outputs``."""
-
-    outputs: tuple[str, ...]
+    """A loaded network. ``run`` returns every output, in the graph's order."""
 
     def run(self, feeds: Feeds) -> list[Array]: ...
 
@@ -63,9 +61,10 @@ class Runner(Protocol):
 
 
 class Engine(Protocol):
-    """A runtime. A module with these four names is an engine; ``registry.ENGINES`` lists it."""
+    """A runtime. A module with these names is an engine; ``registry.ENGINES`` lists it."""
 
     name: str
+    spins: bool  # its thread pool keeps cores busy after a call
 
     def missing(self) -> str | None:
         """None when the engine can be used here, else why not, with the pip line that brings it."""
@@ -79,6 +78,14 @@ class Engine(Protocol):
 
     def settings(self, cores: int) -> Sequence[dict[str, Scalar]]:
         """Settings worth trying that do not change the arithmetic; the first is the stock default."""
+        ...
+
+    def lossy_settings(self, cores: int) -> Sequence[dict[str, Scalar]]:
+        """Settings that narrow the arithmetic of an unchanged network, such as bf16."""
+        ...
+
+    def export(self, onnx: Path, directory: Path) -> Path:
+        """Write the engine's own format from an ONNX file; returns the file to load."""
         ...
 
     def load(self, path: Path, settings: Mapping[str, Scalar]) -> Runner: ...

@@ -1,0 +1,133 @@
+"""OpenVINO on the CPU: float32, bf16 where the machine has it, int8 from Q/DQ.
+
+Its default precision is bf16 on some machines, so every setting here names its precision.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hasten.engines.executed import describe
+from hasten.machine import instruction_sets
+from hasten.protocols import Array, Feeds, Runner
+from hasten.trial import Scalar
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+name = "openvino"
+spins = False
+
+
+def missing() -> str | None:
+    """None when the runtime can be imported."""
+    try:
+        import openvino  # noqa: F401
+    except ImportError:
+        return "openvino is not installed; pip install 'hasten[openvino]'"
+    return None
+
+
+def version() -> str:
+    """The runtime's own version."""
+    import openvino as ov
+
+    return str(ov.__version__).split("-")[0]
+
+
+def formats() -> frozenset[str]:
+    """Native arithmetic, from the instruction sets (the runtime itself need not be loaded to know)."""
+    flags = set(instruction_sets())
+    found = {"f32"}
+    if flags & {"avx512_vnni", "avx_vnni", "amx_int8", "avx2"}:
+        found.add("int8")
+    if flags & {"avx512_bf16", "amx_tile"}:
+        found.add("bf16")
+    if "avx512_fp16" in flags:
+        found.add("f16")
+    return frozenset(found)
+
+
+def settings(cores: int) -> Sequence[dict[str, Scalar]]:
+    """Float32 by name, all cores and one."""
+    stock: dict[str, Scalar] = {"precision": "f32", "hint": "LATENCY"}
+    return [stock, {**stock, "threads": 1}] if cores > 1 else [stock]
+
+
+def lossy_settings(cores: int) -> Sequence[dict[str, Scalar]]:
+    """The same network in a narrower float."""
+    narrow = [f for f in ("bf16", "f16") if f in formats()]
+    return [{"precision": f, "hint": "LATENCY"} for f in narrow]
+
+
+def export(onnx: Path, directory: Path) -> Path:
+    """Convert to the runtime's own format, weights unchanged (``compress_to_fp16`` is on by default and would narrow)."""
+    import openvino as ov
+
+    path = directory / f"{onnx.stem}.xml"
+    ov.save_model(_core().read_model(onnx), path, compress_to_fp16=False)
+    return path
+
+
+@cache
+def _core() -> ov.Core:
+    import openvino as ov
+
+    return ov.Core()
+
+
+class _Compiled:
+    """One inference request over a compiled network."""
+
+    def __init__(self, path: Path, chosen: Mapping[str, Scalar]) -> None:
+        properties: dict[str, Any] = {
+            "PERFORMANCE_HINT": chosen.get("hint", "LATENCY"),
+            "INFERENCE_PRECISION_HINT": chosen.get("precision", "f32"),
+        }
+        if "threads" in chosen:
+            properties["INFERENCE_NUM_THREADS"] = int(chosen["threads"])
+        if "streams" in chosen:
+            properties["NUM_STREAMS"] = int(chosen["streams"])
+        self._compiled = _core().compile_model(path, "CPU", properties)
+        self._request = self._compiled.create_infer_request()
+
+    def run(self, feeds: Feeds) -> list[Array]:
+        results = self._request.infer(dict(feeds), share_inputs=True, share_outputs=False)
+        return [results[port] for port in self._compiled.outputs]
+
+    def executed(self) -> str:
+        """Read from the runtime model: what each layer was compiled to."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for node in self._compiled.get_runtime_model().get_ordered_ops():
+            info = node.get_rt_info()
+            kind = _KINDS.get(_text(info["layerType"]), "") if "layerType" in info else ""
+            precision = _text(info["runtimePrecision"]) if "runtimePrecision" in info else ""
+            counts[kind, _PRECISIONS.get(precision, precision)] += 1
+        return describe(counts)
+
+    def close(self) -> None:
+        del self._request, self._compiled
+
+
+_KINDS = {
+    "Convolution": "convolutions",
+    "Deconvolution": "convolutions",
+    "FullyConnected": "matrix products",
+    "MatMul": "matrix products",
+    "RNNSeq": "recurrent layers",
+    "RNNCell": "recurrent layers",
+}
+_PRECISIONS = {"u8": "int8", "i8": "int8", "U8": "int8", "I8": "int8", "FP32": "f32", "BF16": "bf16", "FP16": "f16"}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else str(value.astype(str))
+
+
+def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
+    """Compile ``path``; the settings are ``precision``, ``hint``, ``threads`` and ``streams``."""
+    return _Compiled(path, settings)

@@ -1,0 +1,134 @@
+"""From a recipe to an artefact on disk. Runs inside a worker: a pass that crashes takes nobody with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from hasten import registry
+from hasten.frontends.onnx import load
+from hasten.graph.taps import collect
+from hasten.machine import instruction_sets
+from hasten.model import Model
+from hasten.protocols import Array, Context, Feeds, NotApplicable
+from hasten.quant.histogram import TensorStats, load_stats, save_stats
+from hasten.samples import SampleStore
+from hasten.trial import Step
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The calibrate split as a pass sees it, with the statistics of inner tensors kept on disk between workers."""
+
+    store: SampleStore
+    ids: tuple[int, ...]
+    cache: Path
+
+    def feeds(self) -> Iterator[Feeds]:
+        """Each sample once, as a batch of one (a sequence: its first step; see ``unrolled`` for the rest)."""
+        for i in self.ids:
+            yield self.store.sample(i)
+
+    def stats(self, model: Model, names: Sequence[str]) -> Mapping[str, TensorStats]:
+        """Statistics of the tensors ``names``; only those not seen before cost a run of the network."""
+        known = load_stats(self.cache) if self.cache.exists() else {}
+        wanted = [n for n in names if n not in known]
+        if wanted:
+            feeds = self.feeds
+            if self.store.state:
+                feeds = lambda: unrolled(model, self.store, self.ids)  # noqa: E731
+            known = {**known, **collect(model, wanted, feeds)}
+            save_stats(self.cache, known)
+        return {n: known[n] for n in names if n in known}
+
+
+def unrolled(model: Model, store: SampleStore, ids: Sequence[int]) -> Iterator[Feeds]:
+    """Every step of every sequence, with the state that the float network itself carried there."""
+    import tempfile
+
+    engine = registry.find("engines", "onnxruntime")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "float.onnx"
+        model.save(path)
+        runner = engine.load(path, {})
+        names = [o.name for o in model.outputs]
+        for i in ids:
+            held: dict[str, Array] = {}
+            for step in store.steps(i):
+                feeds = {**step, **held}
+                yield feeds
+                outputs = dict(zip(names, runner.run(feeds), strict=True))
+                held = {to: outputs[source] for to, source in store.state.items()}
+
+
+def build(
+    source: str, steps: Sequence[Mapping[str, Any]], engine: str, directory: str, store: str, calibrate: Sequence[int]
+) -> dict[str, Any]:
+    """Apply ``steps`` to the network ``source`` and export it for ``engine`` into ``directory``.
+
+    Returns ``{"artefact", "bytes", "seconds", "history"}``, or ``{"not_applicable": reason}``.
+    """
+    start = time.perf_counter()
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load(Path(source))
+    calibration = Calibration(SampleStore.open(Path(store)), tuple(calibrate), folder.parent / "stats.npz")
+    context = Context(feeds=calibration.feeds, stats=calibration.stats, instruction_sets=instruction_sets())
+    try:
+        for step in msgspec.convert(list(steps), list[Step]):
+            model = make_pass(step)(model, context)
+    except NotApplicable as reason:
+        return {"not_applicable": str(reason)}
+    onnx = folder / "model.onnx"
+    model.save(onnx)
+    artefact = registry.find("engines", engine).export(onnx, folder)
+    return {
+        "artefact": str(artefact),
+        "bytes": artefact_bytes(artefact),
+        "seconds": time.perf_counter() - start,
+        "history": list(model.history),
+    }
+
+
+def make_pass(step: Step) -> Any:
+    """The pass behind a step. Raises ``UsageError`` for an unknown name, ``TypeError`` for an unknown option."""
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in step.options.items()}
+    return registry.find("passes", step.name)(**options)
+
+
+def artefact_bytes(artefact: Path) -> int:
+    """Bytes of a served network: the file with its weights."""
+    beside = [artefact.with_suffix(".data"), artefact.with_suffix(".bin")]
+    return artefact.stat().st_size + sum(p.stat().st_size for p in beside if p.exists())
+
+
+def divergences(reference: str, artefacts: Sequence[str], engine: str, store: str, ids: Sequence[int], output: int) -> list[float]:
+    """Mean normalised squared error of one output against the float network, an artefact at a time; inf on failure.
+
+    This is how a calibration method is chosen: by what the network answers, not by how well a tensor is covered.
+    """
+    samples = SampleStore.open(Path(store))
+    runtime = registry.find("engines", engine)
+
+    def answers(path: str) -> list[Array]:
+        runner = runtime.load(Path(path), {})
+        found = [np.asarray(runner.run(feed)[output], np.float64) for i in ids for feed in samples.steps(i)[:4]]
+        runner.close()
+        return found
+
+    wanted = answers(reference)
+    scale = float(np.mean([np.mean(np.square(w - w.mean())) for w in wanted])) or 1.0
+    found = []
+    for path in artefacts:
+        try:
+            errors = [np.mean(np.square(a - w)) for a, w in zip(answers(path), wanted, strict=True)]
+            found.append(float(np.mean(errors)) / scale)
+        except Exception:  # an artefact that does not run is not chosen; its trial will say why
+            found.append(float("inf"))
+    return [f if np.isfinite(f) else float("inf") for f in found]

@@ -1,0 +1,158 @@
+"""One process a candidate: the child's side. Started by ``hasten.worker``, never by hand."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from hasten import registry
+from hasten.machine import peak_bytes, resident_bytes
+from hasten.protocols import Array, Runner
+from hasten.samples import SampleStore
+from hasten.wire import HEADER, pack
+
+
+class Child:
+    """What a child knows between requests: at most one loaded network."""
+
+    def __init__(self) -> None:
+        self.runner: Runner | None = None
+        self.empty_bytes = resident_bytes(os.getpid())
+        self.ready: list[list[dict[str, Array]]] = []
+        self.ready_for: object = None
+
+    def call(self, function: str, keywords: dict[str, Any]) -> tuple[Any, list[Array]]:
+        """Run a function of ours that takes and returns plain JSON values."""
+        module, _, name = function.partition(":")
+        if not module.startswith("hasten."):
+            raise ValueError(f"{function} is not one of ours")
+        return getattr(import_module(module), name)(**keywords), []
+
+    def load(self, engine: str, path: str, settings: dict[str, Any]) -> tuple[Any, list[Array]]:
+        """Load a network; cold start is measured here."""
+        before = time.perf_counter()
+        self.runner = registry.find("engines", engine).load(Path(path), settings)
+        return {"load_seconds": time.perf_counter() - before}, []
+
+    def run(self, store: str, ids: list[int], batch: int, keep: list[int] | None) -> tuple[Any, list[Array]]:
+        """Outputs for ``ids``, a batch after another; ``keep`` selects outputs by position."""
+        samples, arrays, sizes = _store(store), [], []
+        for members, feeds in samples.batches(ids, batch):
+            results = self._forward(samples, feeds)
+            arrays += results if keep is None else [results[k] for k in keep]
+            sizes.append(len(members))
+        return {"sizes": sizes}, arrays
+
+    def time(self, store: str, ids: list[int], batch: int, inner: int) -> tuple[Any, list[Array]]:
+        """Milliseconds of ``inner`` inferences over rotating samples, after one untimed call. Copies included."""
+        if self.ready_for != (store, ids, batch):
+            samples = _store(store)
+            self.ready = [_steps(samples, feeds) for _, feeds in samples.batches(ids, batch)]
+            self.ready_for = (store, ids, batch)
+        assert self.runner is not None
+        state = _store(store).state
+        steps = sum(len(r) for r in self.ready) if state else 0
+        self._timed(self.ready[0][:1], state)
+        took = []
+        for k in range(inner):
+            feeds = self.ready[k % len(self.ready)]
+            start = time.perf_counter_ns()
+            self._timed(feeds, state)
+            took.append((time.perf_counter_ns() - start) / 1e6 / len(feeds))
+        return {"milliseconds": took, "steps": steps}, []
+
+    def _timed(self, feeds: Sequence[dict[str, Array]], state: dict[str, str]) -> None:
+        assert self.runner is not None
+        for step in feeds:
+            self.runner.run(step)
+
+    def _forward(self, samples: SampleStore, feeds: dict[str, Array]) -> list[Array]:
+        """One batch; a sequence is run step by step with its state carried over."""
+        assert self.runner is not None
+        if not samples.state:
+            return [np.asarray(a) for a in self.runner.run(feeds)]
+        names = samples.output_names
+        carried = {to: names.index(source) for to, source in samples.state.items()}
+        collected: list[list[Array]] = []
+        held: dict[str, Array] = {}
+        for step in _steps(samples, feeds):
+            results = self.runner.run({**step, **held})
+            held = {to: results[k] for to, k in carried.items()}
+            collected.append([np.array(a) for a in results])
+        return [np.concatenate(column) for column in zip(*collected, strict=True)]
+
+    def executed(self) -> tuple[Any, list[Array]]:
+        """What the engine says that it ran."""
+        assert self.runner is not None
+        return {"executed": self.runner.executed()}, []
+
+    def memory(self) -> tuple[Any, list[Array]]:
+        """Peak resident bytes above those of an empty worker."""
+        return {"peak_bytes": max(0, peak_bytes() - self.empty_bytes)}, []
+
+
+def _steps(samples: SampleStore, feeds: dict[str, Array]) -> list[dict[str, Array]]:
+    """A sequence sample as one feed a step; other samples are a single step."""
+    if not samples.state:
+        return [feeds]
+    moving = [n for n in feeds if n not in samples.shared and n not in samples.state]
+    return [
+        {n: (a[t] if n in moving else a[0] if n in samples.state and n not in samples.shared else a) for n, a in feeds.items()}
+        for t in range(len(feeds[moving[0]]))
+    ]
+
+
+@cache
+def _store(folder: str) -> SampleStore:
+    return SampleStore.open(Path(folder))
+
+
+def _die_with_parent(parent: int) -> None:
+    """Linux kills us with the parent (prctl PR_SET_PDEATHSIG = 1); no core files anywhere."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def main() -> None:
+    """Answer requests from the pipe until it closes."""
+    commands, replies, parent = (int(a) for a in sys.argv[1:4])
+    _die_with_parent(parent)
+    child = Child()
+    with os.fdopen(commands, "rb") as requests, os.fdopen(replies, "wb") as answers:
+        while len(header := requests.read(HEADER.size)) == HEADER.size:
+            size, _ = HEADER.unpack(header)
+            request = msgspec.json.decode(requests.read(size))
+            answers.write(_answer(child, request))
+            answers.flush()
+
+
+def _answer(child: Child, request: dict[str, Any]) -> bytes:
+    try:
+        value, arrays = getattr(child, request["operation"])(**request["arguments"])
+        return pack({"value": value}, arrays)
+    except Exception as fault:  # the parent decides what a failure means
+        return pack({"error": type(fault).__name__, "text": _told(fault)}, [])
+
+
+def _told(fault: Exception) -> str:
+    """A fault's text on a few lines at most: runtimes like to print their sources."""
+    text = str(fault).strip() or type(fault).__name__
+    return "\n".join(text.splitlines()[:12])[:2000]

@@ -1,0 +1,52 @@
+"""Messages between parent and child: a length-limited JSON header, then raw arrays. No pickles, ever.
+
+    8 bytes header length | 8 bytes payload length | header (JSON) | payload (the arrays' bytes, in order)
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from hasten.protocols import Array
+
+HEADER = struct.Struct("<QQ")
+MAX_HEADER = 16 << 20
+
+
+def pack(message: dict[str, Any], arrays: Sequence[Array]) -> bytes:
+    """One message. Arrays must have a plain dtype: no objects."""
+    bodies = []
+    described = []
+    for array in arrays:
+        if array.dtype.hasobject:
+            raise ValueError(f"an array of objects cannot be sent (shape {array.shape})")
+        described.append({"dtype": array.dtype.str, "shape": list(array.shape)})
+        bodies.append(np.ascontiguousarray(array).tobytes())
+    header = msgspec.json.encode({**message, "arrays": described})
+    payload = b"".join(bodies)
+    return HEADER.pack(len(header), len(payload)) + header + payload
+
+
+def unpack_arrays(described: Sequence[dict[str, Any]], payload: bytes) -> list[Array]:
+    """The arrays of a message; they share the payload's memory and are read-only.
+
+    Raises:
+        ValueError: a dtype with objects, or sizes that do not add up to the payload.
+    """
+    found, at = [], 0
+    for one in described:
+        dtype, shape = np.dtype(one["dtype"]), tuple(int(d) for d in one["shape"])
+        size = dtype.itemsize * prod(shape)
+        if dtype.hasobject or size < 0 or at + size > len(payload):
+            raise ValueError(f"array {dtype} {shape} does not fit its message")
+        found.append(np.frombuffer(payload, dtype, prod(shape), at).reshape(shape))
+        at += size
+    if at != len(payload):
+        raise ValueError(f"{len(payload) - at} bytes too many in a message")
+    return found
