@@ -8,7 +8,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -19,10 +19,15 @@ import msgspec
 import numpy as np
 
 from hasten import registry
+from hasten.errors import HastenError
 from hasten.machine import peak_bytes, resident_bytes
 from hasten.protocols import Array, Runner
 from hasten.samples import SampleStore
+from hasten.samples.sequence import unroll
 from hasten.wire import HEADER, pack
+
+
+MOST_READY = 64  # feeds held in memory for timing
 
 
 class Child:
@@ -31,7 +36,8 @@ class Child:
     def __init__(self) -> None:
         self.runner: Runner | None = None
         self.empty_bytes = resident_bytes(os.getpid())
-        self.ready: list[list[dict[str, Array]]] = []
+        self.names: list[str] = []
+        self.ready: list[dict[str, Array]] = []
         self.ready_for: object = None
 
     def call(self, function: str, keywords: dict[str, Any]) -> tuple[Any, list[Array]]:
@@ -41,8 +47,9 @@ class Child:
             raise ValueError(f"{function} is not one of ours")
         return getattr(import_module(module), name)(**keywords), []
 
-    def load(self, engine: str, path: str, settings: dict[str, Any]) -> tuple[Any, list[Array]]:
-        """Load a network; cold start is measured here."""
+    def load(self, engine: str, path: str, settings: dict[str, Any], names: list[str]) -> tuple[Any, list[Array]]:
+        """Load a network whose outputs are called ``names``; cold start is measured here."""
+        self.names = names
         before = time.perf_counter()
         self.runner = registry.find("engines", engine).load(Path(path), settings)
         return {"load_seconds": time.perf_counter() - before}, []
@@ -58,37 +65,30 @@ class Child:
 
     def time(self, store: str, ids: list[int], batch: int, inner: int) -> tuple[Any, list[Array]]:
         """Milliseconds of ``inner`` inferences over rotating samples, after one untimed call. Copies included."""
+        assert self.runner is not None
         if self.ready_for != (store, ids, batch):
             samples = _store(store)
-            self.ready = [_steps(samples, feeds) for _, feeds in samples.batches(ids, batch)]
+            steps = (unroll(samples, feeds) for _, feeds in samples.batches(ids, batch))
+            self.ready = [_in_memory(feeds) for several in steps for feeds in several][:MOST_READY]
             self.ready_for = (store, ids, batch)
-        assert self.runner is not None
-        state = _store(store).state
-        steps = sum(len(r) for r in self.ready) if state else 0
-        self._timed(self.ready[0][:1], state)
         took = []
+        self.runner.run(self.ready[0])
         for k in range(inner):
             feeds = self.ready[k % len(self.ready)]
             start = time.perf_counter_ns()
-            self._timed(feeds, state)
-            took.append((time.perf_counter_ns() - start) / 1e6 / len(feeds))
-        return {"milliseconds": took, "steps": steps}, []
+            self.runner.run(feeds)
+            took.append((time.perf_counter_ns() - start) / 1e6)
+        return {"milliseconds": took}, []
 
-    def _timed(self, feeds: Sequence[dict[str, Array]], state: dict[str, str]) -> None:
+    def _forward(self, samples: SampleStore, feeds: Mapping[str, Array]) -> list[Array]:
+        """One batch; a sequence is run step by step with its state carried over, its outputs joined on axis 0."""
         assert self.runner is not None
-        for step in feeds:
-            self.runner.run(step)
-
-    def _forward(self, samples: SampleStore, feeds: dict[str, Array]) -> list[Array]:
-        """One batch; a sequence is run step by step with its state carried over."""
-        assert self.runner is not None
-        if not samples.state:
+        if not samples.sequential:
             return [np.asarray(a) for a in self.runner.run(feeds)]
-        names = samples.output_names
-        carried = {to: names.index(source) for to, source in samples.state.items()}
+        carried = {to: self.names.index(source) for to, source in samples.state.items()}
         collected: list[list[Array]] = []
         held: dict[str, Array] = {}
-        for step in _steps(samples, feeds):
+        for step in unroll(samples, feeds):
             results = self.runner.run({**step, **held})
             held = {to: results[k] for to, k in carried.items()}
             collected.append([np.array(a) for a in results])
@@ -104,15 +104,8 @@ class Child:
         return {"peak_bytes": max(0, peak_bytes() - self.empty_bytes)}, []
 
 
-def _steps(samples: SampleStore, feeds: dict[str, Array]) -> list[dict[str, Array]]:
-    """A sequence sample as one feed a step; other samples are a single step."""
-    if not samples.state:
-        return [feeds]
-    moving = [n for n in feeds if n not in samples.shared and n not in samples.state]
-    return [
-        {n: (a[t] if n in moving else a[0] if n in samples.state and n not in samples.shared else a) for n, a in feeds.items()}
-        for t in range(len(feeds[moving[0]]))
-    ]
+def _in_memory(feeds: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: np.array(array) for name, array in feeds.items()}
 
 
 @cache
@@ -148,6 +141,9 @@ def _answer(child: Child, request: dict[str, Any]) -> bytes:
     try:
         value, arrays = getattr(child, request["operation"])(**request["arguments"])
         return pack({"value": value}, arrays)
+    except HastenError as fault:
+        told = {"message": fault.message, "cause": fault.cause, "help": fault.help}
+        return pack({"error": type(fault).__name__, "told": told}, [])
     except Exception as fault:  # the parent decides what a failure means
         return pack({"error": type(fault).__name__, "text": _told(fault)}, [])
 

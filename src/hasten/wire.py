@@ -1,6 +1,6 @@
 """Messages between parent and child: a length-limited JSON header, then raw arrays. No pickles, ever.
 
-    8 bytes header length | 8 bytes payload length | header (JSON) | payload (the arrays' bytes, in order)
+8 bytes header length | 8 bytes payload length | header (JSON) | payload (the arrays' bytes, in order)
 """
 
 from __future__ import annotations

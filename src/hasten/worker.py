@@ -23,6 +23,7 @@ from typing import Any, Self
 import msgspec
 
 import hasten
+from hasten import errors
 from hasten.machine import memory_bytes, resident_bytes
 from hasten.wire import HEADER, MAX_HEADER, pack, unpack_arrays
 
@@ -84,6 +85,7 @@ class Worker:
         Raises:
             WorkerDied: it crashed, ran past ``seconds`` or past its memory.
             CallFailed: it raised an exception and lives on.
+            HastenError: it raised one of ours; the same error is raised here.
         """
         deadline = time.monotonic() + seconds
         try:
@@ -98,6 +100,8 @@ class Worker:
             raise self._died(f"in {operation}") from None
         except (msgspec.MsgspecError, KeyError, ValueError) as fault:
             raise self._died(f"sent an answer that cannot be read ({fault})") from fault
+        if "told" in reply:
+            raise getattr(errors, reply["error"], errors.InputError)(**reply["told"])
         if "error" in reply:
             raise CallFailed(reply["error"], reply.get("text", ""))
         return {**reply["value"], "arrays": arrays} if arrays else reply["value"]
@@ -125,7 +129,9 @@ class Worker:
         note_memory()
         used = resident_bytes(self._process.pid)
         if self._memory_limit and used > self._memory_limit:
-            raise self._died(f"in {operation}: used {used >> 20} MiB, over its {self._memory_limit >> 20} MiB", kill=True)
+            raise self._died(
+                f"in {operation}: used {used >> 20} MiB, over its {self._memory_limit >> 20} MiB", kill=True
+            )
         if time.monotonic() > deadline:
             fault = self._died(f"in {operation}: no answer in time", kill=True)
             fault.status = "timeout"
@@ -183,7 +189,9 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -209,5 +217,3 @@ def once(function: str, arguments: Mapping[str, Any], *, seconds: float = 600.0)
 def _extra_paths() -> list[str]:
     """Import paths of this process that a bare interpreter would not find (editable installs, PYTHONPATH)."""
     return [p for p in sys.path if p and Path(p).is_dir()]
-
-

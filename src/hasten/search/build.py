@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ import msgspec
 import numpy as np
 
 from hasten import registry
-from hasten.frontends.onnx import load
+from hasten.frontends.onnx import describe, load
 from hasten.graph.taps import collect
 from hasten.machine import instruction_sets
 from hasten.model import Model
 from hasten.protocols import Array, Context, Feeds, NotApplicable
-from hasten.quant.histogram import TensorStats, load_stats, save_stats
+from hasten.quant import histogram
+from hasten.quant.histogram import TensorStats
 from hasten.samples import SampleStore
+from hasten.samples.sequence import unroll
 from hasten.trial import Step
 
 
@@ -31,40 +34,48 @@ class Calibration:
     cache: Path
 
     def feeds(self) -> Iterator[Feeds]:
-        """Each sample once, as a batch of one (a sequence: its first step; see ``unrolled`` for the rest)."""
+        """Each sample once, as a batch of one; of a sequence its first step."""
         for i in self.ids:
-            yield self.store.sample(i)
+            yield unroll(self.store, self.store.sample(i))[0]
+
+    def steps(self, model: Model) -> Iterator[Feeds]:
+        """Every step of every sample, with the state that the float network itself carried there."""
+        return carried(model, self.store, self.ids) if self.store.sequential else self.feeds()
 
     def stats(self, model: Model, names: Sequence[str]) -> Mapping[str, TensorStats]:
         """Statistics of the tensors ``names``; only those not seen before cost a run of the network."""
-        known = load_stats(self.cache) if self.cache.exists() else {}
+        known = histogram.load(self.cache) if self.cache.exists() else {}
         wanted = [n for n in names if n not in known]
         if wanted:
-            feeds = self.feeds
-            if self.store.state:
-                feeds = lambda: unrolled(model, self.store, self.ids)  # noqa: E731
-            known = {**known, **collect(model, wanted, feeds)}
-            save_stats(self.cache, known)
+            known = {**known, **collect(model, wanted, lambda: self.steps(model))}
+            histogram.save(self.cache, known)
         return {n: known[n] for n in names if n in known}
 
 
-def unrolled(model: Model, store: SampleStore, ids: Sequence[int]) -> Iterator[Feeds]:
-    """Every step of every sequence, with the state that the float network itself carried there."""
-    import tempfile
-
-    engine = registry.find("engines", "onnxruntime")
+def carried(model: Model, store: SampleStore, ids: Sequence[int]) -> Iterator[Feeds]:
+    """Run the float network through the sequences ``ids`` and yield what each step was fed."""
+    names = [output.name for output in model.outputs]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "float.onnx"
         model.save(path)
-        runner = engine.load(path, {})
-        names = [o.name for o in model.outputs]
+        runner = registry.find("engines", "onnxruntime").load(path, {})
         for i in ids:
             held: dict[str, Array] = {}
-            for step in store.steps(i):
+            for step in unroll(store, store.sample(i)):
                 feeds = {**step, **held}
                 yield feeds
                 outputs = dict(zip(names, runner.run(feeds), strict=True))
                 held = {to: outputs[source] for to, source in store.state.items()}
+
+
+def inspect(path: str) -> dict[str, Any]:
+    """Check a file and tell what it holds: ``{"inputs", "outputs", "opset", ...}``. Runs in a worker."""
+    model = load(Path(path))
+    return {
+        **describe(model),
+        "inputs": msgspec.to_builtins(model.inputs),
+        "outputs": msgspec.to_builtins(model.outputs),
+    }
 
 
 def build(
@@ -108,7 +119,9 @@ def artefact_bytes(artefact: Path) -> int:
     return artefact.stat().st_size + sum(p.stat().st_size for p in beside if p.exists())
 
 
-def divergences(reference: str, artefacts: Sequence[str], engine: str, store: str, ids: Sequence[int], output: int) -> list[float]:
+def divergences(
+    reference: str, artefacts: Sequence[str], engine: str, store: str, ids: Sequence[int], output: int
+) -> list[float]:
     """Mean normalised squared error of one output against the float network, an artefact at a time; inf on failure.
 
     This is how a calibration method is chosen: by what the network answers, not by how well a tensor is covered.
@@ -118,7 +131,11 @@ def divergences(reference: str, artefacts: Sequence[str], engine: str, store: st
 
     def answers(path: str) -> list[Array]:
         runner = runtime.load(Path(path), {})
-        found = [np.asarray(runner.run(feed)[output], np.float64) for i in ids for feed in samples.steps(i)[:4]]
+        found = [
+            np.asarray(runner.run(feed)[output], np.float64)
+            for i in ids
+            for feed in unroll(samples, samples.sample(i))[:4]
+        ]
         runner.close()
         return found
 

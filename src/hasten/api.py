@@ -1,0 +1,245 @@
+"""The six verbs: optimize, bench, inspect, doctor, apply, verify. The command line adds nothing to them."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hasten import artefacts
+from hasten.budget import Budget, parse_budget
+from hasten.errors import Stopped, UsageError
+from hasten.machine import cores, machine
+from hasten.protocols import Event, Listener
+from hasten.search import run as search
+from hasten.search import space
+from hasten.search.field import Run
+from hasten.search.prepare import Question, inspect_file, prepare
+from hasten.search.run import GIVEN
+from hasten.search.verdict import decide
+from hasten.trial import Provable, Result, Timing
+from hasten.worker import peak_together
+
+RESTARTS = 5
+FINAL_ROUNDS = 6
+
+
+def optimize(
+    model: str | Path,
+    data: object,
+    *,
+    max_drop: str | Budget = "1%",
+    metric: str | Callable[..., Any] | None = None,
+    output: str | None = None,
+    labels: str = "labels",
+    groups: str | None = None,
+    state: Mapping[str, str] | None = None,
+    preprocess: str | None = None,
+    batch: int = 1,
+    confidence: float = 0.95,
+    seconds: float | None = None,
+    engines: Sequence[str] | None = None,
+    threads: int | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
+    listen: Listener | None = None,
+) -> Result:
+    """The fastest version of ``model`` that is proven to stay inside the budget on this machine.
+
+    Args:
+        model: an ONNX file.
+        data: ``.npz``, ``.npy``, a folder of images, a table, or in Python a mapping, an iterable or a callable.
+        max_drop: ``"1%"`` absolute points, ``"rel:99%"`` of the score, ``"agree:99%"`` of the answers.
+        metric: a name (``top1``, ``auc``, ...), ``"package.module:function"`` or a function; chosen when None.
+        state: for networks with state, which input is fed from which output: ``{"state": "stateN"}``.
+        batch: samples that the network is served with at a time.
+        seconds: time for the search; the proof and the final timing come on top.
+        out: where to write the result; nothing is written when None.
+
+    Raises:
+        UsageError, InputError, EnvironmentFault: see ``hasten.errors``.
+        Stopped: interrupted before there was anything to keep.
+    """
+    start = time.monotonic()
+    question = Question(
+        model=Path(model),
+        data=data,
+        budget=parse_budget(max_drop, confidence),
+        metric=metric,
+        output=output,
+        labels=labels,
+        groups=groups,
+        state=state,
+        preprocess=preprocess,
+        batch=batch,
+        threads=threads,
+        engines=engines,
+        seed=seed,
+    )
+    if out is not None:
+        artefacts.check_out(Path(out), [question.model, *_paths(data)], force)
+    usable, absent = space.usable_engines(engines)
+    with _workspace(out) as folder, _gentle_interrupt() as stopping:
+        run, able, found = prepare(question, folder, listen or _silent)
+        run.stopping = stopping.is_set
+        run.deadline = start + seconds if seconds else float("inf")
+        try:
+            result = _search(run, question, usable, able, [*found["warnings"], *absent], start)
+            if out is not None:
+                _write(Path(out), run, result, force)
+        finally:
+            run.retire(run.loaded)
+    if stopping.is_set() and result.verdict != "met":
+        raise Stopped("stopped before anything faster was proven", help="run the same command again")
+    return result
+
+
+def _search(
+    run: Run, question: Question, usable: dict[str, Any], able: Provable, warnings: list[str], start: float
+) -> Result:
+    """All stages, then the record of them."""
+    noise = search.noise_floor(run)
+    run.stage = "1/3 lossless"
+    run.say("stage", "float32 on every engine")
+    tuned = search.lossless_stage(run, usable, question.threads)
+    run.stage = "2/3 narrow"
+    run.say("stage", "narrower arithmetic")
+    search.narrow_stage(run, usable, tuned)
+    search.what_ran(run, list(run.loaded))
+    run.stage = "3/3 confirm"
+    run.say("stage", "proof on unseen samples, then the final timing")
+    winner, looks = search.confirm_stage(run, tuned)
+    winner = search.settle(run, winner, tuned, RESTARTS, FINAL_ROUNDS)
+    verdict, sentence, needed = decide(run, winner, looks)
+    return Result(
+        model=str(question.model),
+        model_sha256=_digest(run.source),
+        data_sha256=run.evaluator.store.digest,
+        metric=run.evaluator.metric.name,
+        metric_kind=run.evaluator.metric.kind,
+        budget=str(run.budget),
+        confidence=run.budget.confidence,
+        verdict=verdict,
+        sentence=sentence,
+        as_given=run.trials[GIVEN],
+        tuned=run.trials[tuned],
+        winner=run.trials[winner],
+        trials=tuple(run.trials.values()),
+        provable=able,
+        machine=machine(),
+        noise=noise,
+        seed=run.seed,
+        seconds=time.monotonic() - start,
+        peak_bytes=peak_together(),
+        needed_samples=needed,
+        warnings=tuple(warnings) + _noise_warning(noise),
+        looks=1,
+    )
+
+
+def _write(out: Path, run: Run, result: Result, force: bool) -> None:
+    winner = result.winner
+    artefacts.write(
+        out,
+        result=result,
+        artefact=run.folder / winner.artefact if winner.candidate.key != GIVEN else run.source,
+        inputs=run.inputs,
+        splits={
+            "calibrate": len(run.splits.calibrate),
+            "search": len(run.splits.search),
+            "confirm": len(run.splits.confirm),
+        },
+        extra={"outputs": run.names, "batch": run.evaluator.batch, "state": dict(run.evaluator.store.state)},
+        force=force,
+    )
+
+
+def inspect(model: str | Path) -> dict[str, Any]:
+    """What a model file holds: inputs, outputs, opset, operators, weights, ideas."""
+    return inspect_file(Path(model))
+
+
+def doctor() -> dict[str, Any]:
+    """This machine and its engines: ``{"machine", "engines": [{"name", "version", "formats", "missing"}]}``."""
+    from hasten import registry
+    from hasten.trial import plain
+
+    engines = []
+    for name in registry.names("engines"):
+        engine = registry.find("engines", name)
+        reason = engine.missing()
+        engines.append(
+            {
+                "name": name,
+                "version": None if reason else engine.version(),
+                "formats": [] if reason else sorted(engine.formats()),
+                "missing": reason,
+            }
+        )
+    return {"machine": plain(machine()), "cores": cores(), "engines": engines}
+
+
+def _noise_warning(noise: Timing) -> tuple[str, ...]:
+    """Say so when the baseline differs from itself."""
+    if noise.low > 1 or noise.high < 1:
+        text = f"the baseline differed from itself by {abs(noise.speedup - 1):.1%}: this machine is noisy now"
+        return (text,)
+    return ()
+
+
+def _digest(path: Path) -> str:
+    from hasten.model import file_digest
+
+    return file_digest(path)
+
+
+def _paths(data: object) -> list[Path]:
+    return [Path(data)] if isinstance(data, str | Path) else []
+
+
+def _silent(event: Event) -> None:
+    """Nobody listens."""
+
+
+@contextmanager
+def _workspace(out: str | Path | None) -> Iterator[Path]:
+    """A folder for the run's files, beside ``out`` so that renames stay on one disk; removed at the end."""
+    parent = Path(out).resolve().parent if out is not None else None
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".hasten-run-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _gentle_interrupt() -> Iterator[threading.Event]:
+    """The first Ctrl-C asks the search to wrap up with what it has; the second ends it."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+__all__ = ["Result", "UsageError", "doctor", "inspect", "optimize"]

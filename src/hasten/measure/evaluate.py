@@ -1,0 +1,116 @@
+"""Answers to rows: runs samples through a worker, keeps one small row a sample, never the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hasten.protocols import Array, Metric
+from hasten.samples import SampleStore
+from hasten.worker import Worker
+
+Rows = NDArray[np.float64]
+REPLY_BYTES = 64 << 20
+
+
+class NewNaN(Exception):
+    """A candidate answers NaN or infinity where the baseline did not."""
+
+
+@dataclass
+class Evaluator:
+    """One metric on one store. The baseline's rows (and, without labels, its answers) are kept by sample."""
+
+    store: SampleStore
+    metric: Metric
+    outputs: tuple[str, ...]
+    keep: tuple[int, ...]  # positions of the outputs that the metric reads
+    batch: int = 1
+    limit_seconds: float = 120.0
+    baseline_rows: dict[int, Rows] = field(default_factory=dict)
+    reference: dict[int, Array] = field(default_factory=dict)
+    broken: set[int] = field(default_factory=set)  # samples on which the baseline itself is not finite
+
+    def answers(self, worker: Worker, ids: Sequence[int]) -> Iterator[tuple[int, list[Array]]]:
+        """Each sample's kept outputs, batch axis included, in the order of ``ids``."""
+        start, size = 0, 8
+        while start < len(ids):
+            chunk = [int(i) for i in ids[start : start + size]]
+            reply = worker.call(
+                "run",
+                seconds=self.limit_seconds * max(1, len(chunk) // 8),
+                store=str(self.store.directory),
+                ids=chunk,
+                batch=self.batch,
+                keep=list(self.keep),
+            )
+            arrays = reply.get("arrays", [])
+            yield from self._by_sample(chunk, reply["sizes"], arrays)
+            start += len(chunk)
+            used = max(1, sum(a.nbytes for a in arrays) // len(chunk))
+            size = max(1, min(1024, REPLY_BYTES // used))
+
+    def _by_sample(self, ids: list[int], sizes: list[int], arrays: list[Array]) -> Iterator[tuple[int, list[Array]]]:
+        """Batches back into samples: outputs are cut along axis 0 where that is the batch."""
+        at, width = 0, len(self.keep)
+        for number, size in enumerate(sizes):
+            results = arrays[number * width : (number + 1) * width]
+            for k in range(size):
+                yield ids[at + k], results if size == 1 else [_cut(r, k, size) for r in results]
+            at += size
+
+    def measure_baseline(self, worker: Worker, ids: Sequence[int]) -> None:
+        """Fill the baseline's rows for ``ids``; those already known are not run again."""
+        for i, outputs in self.answers(worker, [i for i in ids if i not in self.baseline_rows]):
+            named = dict(zip((self.outputs[k] for k in self.keep), outputs, strict=True))
+            if not all(_finite(a) for a in outputs):
+                self.broken.add(i)
+            if not self.metric.needs_labels:
+                self.reference[i] = self.metric.reference(named)
+            self.baseline_rows[i] = self.metric.rows(named, self._truth(i))
+
+    def rows(self, worker: Worker, ids: Sequence[int]) -> Rows:
+        """The candidate's rows for ``ids``.
+
+        Raises:
+            NewNaN: an answer is not finite where the baseline's was.
+        """
+        found = []
+        for i, outputs in self.answers(worker, ids):
+            if i not in self.broken and not all(_finite(a) for a in outputs):
+                raise NewNaN(f"answers NaN or infinity on sample {i}, the baseline does not")
+            named = dict(zip((self.outputs[k] for k in self.keep), outputs, strict=True))
+            found.append(self.metric.rows(named, self._truth(i)))
+        return np.concatenate(found)
+
+    def known(self, ids: Sequence[int]) -> Rows:
+        """The baseline's rows for ``ids``, as one array."""
+        return np.concatenate([self.baseline_rows[int(i)] for i in ids])
+
+    def groups(self, ids: Sequence[int]) -> Array | None:
+        """A group for each row: the user's, or the sequence for networks with state; None when rows stand alone."""
+        given = self.store.groups
+        if given is None and not self.store.state:
+            return None
+        return np.concatenate(
+            [np.full(len(self.baseline_rows[int(i)]), int(i) if given is None else int(given[int(i)])) for i in ids]
+        )
+
+    def _truth(self, i: int) -> Array:
+        if not self.metric.needs_labels:
+            return self.reference[i]
+        assert self.store.labels is not None
+        label = np.asarray(self.store.labels[i])
+        return label if self.store.state else label[None]
+
+
+def _cut(array: Array, k: int, size: int) -> Array:
+    per_sample = array.shape[0] // size
+    return array[k * per_sample : (k + 1) * per_sample]
+
+
+def _finite(array: Array) -> bool:
+    return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())

@@ -1,0 +1,99 @@
+"""The proof: a fixed sequence of tests, safest first, on the confirm split (Learn-then-Test, arXiv 2110.01052).
+
+Testing the fastest first and walking down until one passes would give each candidate its own chance of a false pass.
+From safest to fastest, stopping at the first failure, the chance of any false pass stays at ``1 - confidence``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from hasten.measure.evaluate import NewNaN
+from hasten.measure.quality import assess
+from hasten.search.field import Run, fresh_worker, lost
+from hasten.trial import Quality
+from hasten.worker import CallFailed, WorkerDied
+
+MOST_FINALISTS = 4
+
+
+def front(run: Run) -> list[str]:
+    """Candidates that no other beats on both speed and evidence, fastest first."""
+    known = [
+        (t.timing.speedup, t.search.p_value, key)
+        for key, t in run.trials.items()
+        if t.status == "ok" and not t.candidate.lossless and t.timing is not None and t.search is not None
+    ]
+    kept: list[tuple[float, float, str]] = []
+    for speedup, p_value, key in sorted(known, key=lambda k: (-k[0], k[1])):
+        if not kept or p_value < kept[-1][1]:
+            kept.append((speedup, p_value, key))
+    return [key for _, _, key in kept]
+
+
+def finalists(run: Run) -> list[str]:
+    """The front's candidates that look inside the budget and are faster than the lossless best, safest first."""
+    chosen = []
+    for key in front(run):
+        trial = run.trials[key]
+        assert trial.search is not None
+        assert trial.timing is not None
+        if trial.search.p_value < 0.5 and trial.timing.low > 1:
+            chosen.append(key)
+    return sorted(chosen[:MOST_FINALISTS], key=lambda k: run.trials[k].search.p_value)  # type: ignore[union-attr]
+
+
+def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
+    """Test ``order`` (safest first) on the confirm split; stop at the first failure.
+
+    Returns the fastest candidate that passed, else the baseline's key, and every quality measured on the way.
+    """
+    from hasten.search.space import AS_GIVEN
+
+    ids = [int(i) for i in run.splits.confirm]
+    baseline = run.loaded[AS_GIVEN.key]
+    run.evaluator.measure_baseline(baseline, ids)
+    passed, looks = [], []
+    for done, key in enumerate(order):
+        run.say("trial", f"confirm {run.trials[key].candidate.label}", done, len(order))
+        quality = look(run, key, ids)
+        if quality is None:
+            break
+        looks.append(quality)
+        if not quality.met:
+            run.update(key, confirm=quality, status="rejected", reason=unproven(quality, run))
+            break
+        run.update(key, confirm=quality)
+        passed.append(key)
+    for key in order[len(looks) :]:
+        if run.trials[key].status == "ok" and run.trials[key].confirm is None:
+            run.update(key, reason="not tested: a safer candidate had already failed the proof", status="rejected")
+    fastest = max(passed, key=lambda k: run.trials[k].timing.speedup, default=AS_GIVEN.key)  # type: ignore[union-attr]
+    return fastest, looks
+
+
+def look(run: Run, key: str, ids: list[int]) -> Quality | None:
+    """One candidate on the confirm split, in the runtime that will serve it."""
+    candidate = run.trials[key].candidate
+    try:
+        worker = run.loaded.get(key) or fresh_worker(run, candidate)
+        rows = run.evaluator.rows(worker, ids)
+    except (WorkerDied, CallFailed) as fault:
+        lost(run, candidate, fault)
+        return None
+    except NewNaN as fault:
+        run.update(key, status="rejected", reason=str(fault))
+        return None
+    known = run.evaluator.known(ids)
+    quality = assess(run.evaluator.metric, run.budget, known, rows, split="confirm", groups=run.evaluator.groups(ids))
+    if candidate.lossless and np.array_equal(known, rows):
+        quality = replace(quality, met=True, upper=0.0, method="answers identical, outputs equal to float rounding")
+    return quality
+
+
+def unproven(quality: Quality, run: Run) -> str:
+    """Why a finalist was not proven, in words."""
+    bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence:.0%} confidence"
+    return f"drop {quality.drop * 100:.2f} points, {bound}: not proven inside {run.budget} on {quality.n} samples"

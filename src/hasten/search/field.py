@@ -1,0 +1,244 @@
+"""The field of candidates: build them, screen their answers, race them. Each failure is a trial with a reason."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from hasten.budget import Budget
+from hasten.measure.evaluate import Evaluator, NewNaN
+from hasten.measure.quality import assess
+from hasten.measure.sequential import clearly_over
+from hasten.measure.timing import Series, Workload, interleave, timing
+from hasten.model import TensorSpec
+from hasten.protocols import Event, Listener
+from hasten.splits import Splits
+from hasten.trial import Candidate, Quality, Trial
+from hasten.worker import CallFailed, Worker, WorkerDied, once
+
+BUILD_SECONDS = 600.0
+LOOKS = (64, 128, 256, 512)
+
+
+@dataclass
+class Run:
+    """One search on its way: what was prepared, and everything found so far."""
+
+    folder: Path
+    source: Path
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    budget: Budget
+    evaluator: Evaluator
+    splits: Splits
+    work: Workload
+    listen: Listener
+    seed: int = 0
+    deadline: float = float("inf")
+    stopping: Callable[[], bool] = lambda: False
+    trials: dict[str, Trial] = field(default_factory=dict)
+    artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    loaded: dict[str, Worker] = field(default_factory=dict)
+    best: float = 1.0
+    stage: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """The outputs' names, in the graph's order."""
+        return [o.name for o in self.outputs]
+
+    def over(self) -> bool:
+        """True when the user or the clock says that it is time to wrap up."""
+        return self.stopping() or time.monotonic() > self.deadline
+
+    def say(self, kind: str, text: str, done: int = 0, total: int = 0) -> None:
+        """One line of progress."""
+        left = None if self.deadline == float("inf") else max(0.0, self.deadline - time.monotonic())
+        self.listen(
+            Event(kind=kind, stage=self.stage, text=text, done=done, total=total, best=self.best, seconds_left=left)
+        )
+
+    def record(self, trial: Trial) -> Trial:
+        """Keep a trial; the journal gets it at once, so that nothing finished is lost."""
+        self.trials[trial.candidate.key] = trial
+        with (self.folder / "journal.jsonl").open("ab") as journal:
+            journal.write(msgspec.json.encode(trial) + b"\n")
+        return trial
+
+    def update(self, key: str, **changes: Any) -> Trial:
+        """Change what is known of a trial."""
+        return self.record(replace(self.trials[key], **changes))
+
+    def retire(self, keys: Iterable[str]) -> None:
+        """Close the workers of candidates that are out of the race."""
+        for key in list(keys):
+            worker = self.loaded.pop(key, None)
+            if worker is not None:
+                worker.close()
+
+
+def recipe_key(candidate: Candidate) -> str:
+    """Candidates that differ only in settings share an artefact."""
+    return replace(candidate, settings={}).key
+
+
+def build_all(run: Run, candidates: Sequence[Candidate], workers: int = 2) -> None:
+    """Make the artefacts that are missing, each in a process of its own. A failure becomes a trial."""
+    todo = {recipe_key(c): c for c in candidates if recipe_key(c) not in run.artefacts}
+    with ThreadPoolExecutor(workers) as pool:
+        for key, made in zip(todo, pool.map(lambda item: _build(run, *item), todo.items()), strict=True):
+            run.artefacts[key] = made
+    for candidate in candidates:
+        made = run.artefacts[recipe_key(candidate)]
+        if "artefact" not in made:
+            run.record(Trial(candidate=candidate, stage=run.stage, **made))
+
+
+def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
+    start = time.perf_counter()
+    try:
+        made = once(
+            "hasten.search.build:build",
+            {
+                "source": str(run.source),
+                "steps": msgspec.to_builtins(candidate.steps),
+                "engine": candidate.engine,
+                "directory": str(run.folder / "artefacts" / key),
+                "store": str(run.evaluator.store.directory),
+                "calibrate": [int(i) for i in run.splits.calibrate],
+            },
+            seconds=BUILD_SECONDS,
+        )
+    except WorkerDied as fault:
+        return {"status": fault.status, "reason": str(fault), "seconds": time.perf_counter() - start}
+    except CallFailed as fault:
+        return {
+            "status": "unsupported",
+            "reason": f"could not be built: {first_line(fault)}",
+            "seconds": time.perf_counter() - start,
+        }
+    if "not_applicable" in made:
+        return {"status": "skipped", "reason": f"nothing to do: {made['not_applicable']}"}
+    return dict(made)
+
+
+def first_line(fault: Exception) -> str:
+    """The first line of an exception's text, cut to a readable length."""
+    lines = str(fault).strip().splitlines()
+    return (lines[0] if lines else type(fault).__name__)[:300]
+
+
+def load(run: Run, candidate: Candidate) -> Worker | None:
+    """A worker that has the candidate loaded; None after recording why not."""
+    made = run.artefacts[recipe_key(candidate)]
+    worker = Worker(name=candidate.label)
+    try:
+        reply = worker.call(
+            "load",
+            seconds=BUILD_SECONDS,
+            engine=candidate.engine,
+            path=made["artefact"],
+            settings=candidate.settings,
+            names=run.names,
+        )
+    except (WorkerDied, CallFailed) as fault:
+        worker.close()
+        lost(run, candidate, fault)
+        return None
+    run.loaded[candidate.key] = worker
+    run.record(
+        Trial(
+            candidate=candidate,
+            status="ok",
+            stage=run.stage,
+            artefact=str(Path(made["artefact"]).relative_to(run.folder)),
+            bytes=made["bytes"],
+            seconds=made["seconds"] + reply["load_seconds"],
+        )
+    )
+    return worker
+
+
+def fresh_worker(run: Run, candidate: Candidate) -> Worker:
+    """A new process with the candidate loaded. Raises what the worker raises."""
+    worker = Worker(name=candidate.label)
+    path = run.artefacts[recipe_key(candidate)]["artefact"]
+    worker.call(
+        "load", seconds=BUILD_SECONDS, engine=candidate.engine, path=path, settings=candidate.settings, names=run.names
+    )
+    run.loaded[candidate.key] = worker
+    return worker
+
+
+def lost(run: Run, candidate: Candidate, fault: WorkerDied | CallFailed) -> Trial:
+    """Record a candidate that died or refused, with the reason."""
+    run.retire([candidate.key])
+    status = fault.status if isinstance(fault, WorkerDied) else "unsupported"
+    reason = str(fault) if isinstance(fault, WorkerDied) else f"{candidate.engine} refuses it: {first_line(fault)}"
+    before = run.trials.get(candidate.key, Trial(candidate=candidate, status="ok", stage=run.stage))
+    return run.record(replace(before, status=status, reason=reason))  # type: ignore[arg-type]
+
+
+def screen(run: Run, candidate: Candidate, *, most: int = LOOKS[-1]) -> Quality | None:
+    """Look at the candidate's answers on growing parts of the search split; stop as soon as it is hopeless.
+
+    Rejecting early adds no false acceptance: proof happens elsewhere, on data that nobody has looked at.
+    """
+    worker = run.loaded[candidate.key]
+    start = time.perf_counter()
+    ids = [int(i) for i in run.splits.search[:most]]
+    rows, quality, seen = None, None, 0
+    looks = sorted({min(look, len(ids)) for look in (*LOOKS, len(ids)) if look <= most})
+    try:
+        for look in looks:
+            fresh = run.evaluator.rows(worker, ids[seen:look])
+            rows = fresh if rows is None else np.concatenate([rows, fresh])
+            seen = look
+            known = run.evaluator.known(ids[:seen])
+            quality = assess(
+                run.evaluator.metric, run.budget, known, rows, split="search", groups=run.evaluator.groups(ids[:seen])
+            )
+            hopeless = clearly_over(
+                run.evaluator.metric, run.budget, known, rows, groups=run.evaluator.groups(ids[:seen])
+            )
+            if hopeless or run.over():
+                break
+    except (WorkerDied, CallFailed) as fault:
+        lost(run, candidate, fault)
+        return None
+    except NewNaN as fault:
+        run.retire([candidate.key])
+        run.update(candidate.key, status="rejected", reason=str(fault))
+        return None
+    assert quality is not None
+    took = run.trials[candidate.key].seconds + time.perf_counter() - start
+    run.update(candidate.key, search=quality, seconds=took)
+    if hopeless:
+        run.retire([candidate.key])
+        run.update(
+            candidate.key,
+            status="rejected",
+            reason=f"drop {quality.drop * 100:.2f} points on {quality.n} samples, clearly over the budget of {run.budget}",
+        )
+        return None
+    return quality
+
+
+def race(run: Run, keys: Sequence[str], baseline: str, rounds: int) -> Series:
+    """Time the loaded candidates ``keys`` in one interleaved field with the baseline; record each one's timing."""
+    sides = {baseline: run.loaded[baseline], **{k: run.loaded[k] for k in keys if k in run.loaded}}
+    series = interleave(sides, run.work, rounds=rounds, seed=run.seed, stop=lambda _: run.stopping())
+    for key, fault in series.lost.items():
+        lost(run, run.trials[key].candidate, fault)
+    base = series.blocks[baseline]
+    for key, blocks in series.blocks.items():
+        if key not in series.lost and blocks and base:
+            run.update(key, timing=timing(base, blocks))
+    return series

@@ -1,0 +1,193 @@
+"""From what the user gave to a ``Run``: the file checked and staged, the data spooled and split, the metric chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from hasten.budget import Budget
+from hasten.errors import InputError
+from hasten.measure.evaluate import Evaluator
+from hasten.measure.quality import at_chance, provable
+from hasten.measure.timing import ROTATING_SAMPLES, Workload
+from hasten.metrics import auto_metric, resolve
+from hasten.model import TensorSpec
+from hasten.protocols import Array, Listener, Metric
+from hasten.safety.stage import stage
+from hasten.samples import SampleStore, load_samples
+from hasten.search.field import Run
+from hasten.search.run import GIVEN, start_baseline
+from hasten.splits import split
+from hasten.trial import Provable
+from hasten.worker import CallFailed, WorkerDied, once
+
+PROBE = 16
+CHANCE_SAMPLES = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What the user asks, with every choice that changes the answer."""
+
+    model: Path
+    data: object
+    budget: Budget
+    metric: str | Callable[..., Any] | None = None
+    output: str | None = None
+    labels: str = "labels"
+    groups: str | None = None
+    state: Mapping[str, str] | None = None
+    preprocess: str | None = None
+    batch: int = 1
+    threads: int | None = None
+    engines: Sequence[str] | None = None
+    seed: int | None = None
+
+
+def inspect_file(path: Path) -> dict[str, Any]:
+    """What a model file holds, read in a process of its own.
+
+    Raises:
+        InputError: the file is not a network that we read, or is unsafe.
+    """
+    try:
+        return dict(once("hasten.search.build:inspect", {"path": str(path)}, seconds=300))
+    except WorkerDied as fault:
+        raise InputError(f"{path} cannot be read", cause=f"the reader {fault}") from fault
+    except CallFailed as fault:
+        raise InputError(f"{path} cannot be read", cause=str(fault).splitlines()[0]) from fault
+
+
+def prepare(question: Question, folder: Path, listen: Listener) -> tuple[Run, Provable, dict[str, Any]]:
+    """Everything up to the first measurement. Returns the run, what its data can prove, and what the file holds.
+
+    Raises:
+        InputError: the model, the data or their match is wrong; nothing has been written outside ``folder``.
+    """
+    source = stage(question.model, folder / "stage")
+    found = inspect_file(source)
+    inputs, outputs = (msgspec.convert(found[k], tuple[TensorSpec, ...]) for k in ("inputs", "outputs"))
+    samples = load_samples(
+        question.data,
+        labels=question.labels,
+        groups=question.groups,
+        state=question.state,
+        preprocess=question.preprocess,
+    )
+    store = samples.spool(folder / "samples", inputs)
+    splits = split(store, seed=question.seed)
+    warnings = [*store.warnings, *splits.warnings]
+    rotating = tuple(int(i) for i in splits.search[:: max(1, len(splits.search) // ROTATING_SAMPLES)])
+    work = Workload(str(store.directory), rotating[: ROTATING_SAMPLES * question.batch], question.batch)
+    evaluator = Evaluator(store, _no_metric(), tuple(o.name for o in outputs), (), question.batch)
+    run = Run(
+        folder=folder,
+        source=source,
+        inputs=inputs,
+        outputs=outputs,
+        budget=question.budget,
+        evaluator=evaluator,
+        splits=splits,
+        work=work,
+        listen=listen,
+        seed=question.seed or 0,
+    )
+    for text in warnings:
+        run.say("warning", text)
+    run.stage = "0/3 baseline"
+    start_baseline(run)
+    choose_metric(run, question)
+    check_baseline(run)
+    able = provable(question.budget, evaluator.metric, len(splits.calibrate), len(splits.search), len(splits.confirm))
+    run.say("note", able.sentence)
+    return run, able, {**found, "warnings": warnings}
+
+
+def choose_metric(run: Run, question: Question) -> None:
+    """The user's metric, or the one that fits labels and outputs; the evaluator then reads only what it needs."""
+    evaluator = run.evaluator
+    names = evaluator.outputs
+    if question.output is not None and question.output not in names:
+        raise InputError(f"the network has no output {question.output!r}", help=f"outputs: {', '.join(names)}")
+    evaluator.keep = tuple(range(len(names)))
+    probe = [int(i) for i in run.splits.search[:PROBE]]
+    try:
+        seen = list(evaluator.answers(run.loaded[GIVEN], probe))
+    except (WorkerDied, CallFailed) as fault:
+        raise InputError("the network does not run on this data", cause=str(fault).splitlines()[0]) from fault
+    outputs = {
+        n: np.concatenate([np.atleast_1d(a[k]) for _, a in seen]) for k, n in enumerate(names) if _joins(seen, k)
+    }
+    if question.metric is None:
+        labels = evaluator.store.labels
+        truth = None if labels is None else np.asarray([labels[i] for i in probe])
+        metric, why = auto_metric(outputs, truth, output=question.output)
+        run.say("note", f"metric: {metric.name} ({why})")
+    else:
+        metric = resolve(question.metric, output=question.output)
+    if metric.needs_labels and evaluator.store.labels is None:
+        raise InputError(
+            f"the metric {metric.name} needs labels and the data has none",
+            help="name them with --labels, or leave out --metric to compare with the network's own answers",
+        )
+    evaluator.metric = metric
+    evaluator.keep = kept_outputs(metric, run.outputs)
+
+
+def kept_outputs(metric: Metric, outputs: Sequence[TensorSpec]) -> tuple[int, ...]:
+    """Positions of the outputs that the metric reads: its own, the first floating one, or all for a user's function."""
+    if getattr(metric, "all_outputs", False):
+        return tuple(range(len(outputs)))
+    name = getattr(metric, "output", None)
+    for position, spec in enumerate(outputs):
+        if spec.name == name or (name is None and "float" in spec.dtype):
+            return (position,)
+    return (0,)
+
+
+def check_baseline(run: Run) -> None:
+    """The commonest user error is data that does not fit: stop when the network guesses.
+
+    Raises:
+        InputError: all answers are NaN, or the score is no better than guessing.
+    """
+    ids = [int(i) for i in run.splits.search]
+    try:
+        run.evaluator.measure_baseline(run.loaded[GIVEN], ids)
+    except (WorkerDied, CallFailed) as fault:
+        raise InputError("the network does not run on this data", cause=str(fault).splitlines()[0]) from fault
+    broken = run.evaluator.broken
+    if len(broken) == len(ids):
+        raise InputError("the network answers NaN on every sample", help="check the preprocessing and the input scale")
+    if broken:
+        first = ", ".join(str(i) for i in sorted(broken)[:5])
+        run.say("warning", f"the network itself answers NaN on {len(broken)} of {len(ids)} samples (ids {first}, ...)")
+    rows = run.evaluator.known(ids[:CHANCE_SAMPLES])
+    labels = run.evaluator.store.labels
+    if run.evaluator.metric.needs_labels and labels is not None:
+        text = at_chance(run.evaluator.metric, rows, np.asarray([labels[i] for i in ids[:CHANCE_SAMPLES]]))
+        if text:
+            raise InputError(
+                "the network does no better than guessing on this data",
+                cause=text,
+                help="check preprocessing (scale, channel order, layout), the order of classes and the labels",
+            )
+
+
+def _joins(seen: Sequence[tuple[int, list[Array]]], k: int) -> bool:
+    """Outputs of different shapes cannot be joined; the metric's guess goes without them."""
+    return len({np.atleast_1d(a[k]).shape[1:] for _, a in seen}) == 1
+
+
+def _no_metric() -> Metric:
+    from hasten.metrics import AGREEMENT
+
+    return AGREEMENT
+
+
+__all__ = ["Question", "SampleStore", "choose_metric", "inspect_file", "prepare"]

@@ -1,0 +1,242 @@
+"""The search: lossless first, then narrower arithmetic, then the proof on data that nothing above has seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hasten.errors import InputError
+from hasten.machine import cores
+from hasten.measure.timing import interleave, timing
+from hasten.search import space
+from hasten.search.build import artefact_bytes
+from hasten.search.confirm import finalists, front, prove
+from hasten.search.field import Run, build_all, first_line, fresh_worker, load, lost, race, recipe_key, screen
+from hasten.trial import Candidate, Quality, Scalar, Timing, Trial
+from hasten.worker import CallFailed, Worker, WorkerDied, once
+
+SCREEN_ROUNDS = 8
+FIELD_SIZE = 8  # workers alive at once in a race
+RANGE_SAMPLES = 32
+TOLERANCE = 1e-3  # of an output's scale: what reordered float32 sums may differ by
+GIVEN = space.AS_GIVEN.key
+
+
+def start_baseline(run: Run) -> Worker:
+    """Load the network as its owner runs it today: its own file, stock settings.
+
+    Raises:
+        InputError: the runtime cannot load or run it.
+    """
+    candidate = space.AS_GIVEN
+    run.artefacts[recipe_key(candidate)] = {
+        "artefact": str(run.source),
+        "bytes": artefact_bytes(run.source),
+        "seconds": 0.0,
+    }
+    worker = load(run, candidate)
+    if worker is None:
+        raise InputError("the network cannot be loaded", cause=run.trials[GIVEN].reason)
+    return worker
+
+
+def noise_floor(run: Run) -> Timing:
+    """The baseline against itself in a second process: what this machine cannot tell apart."""
+    made = run.artefacts[recipe_key(space.AS_GIVEN)]
+    with Worker(name="baseline again") as twin:
+        twin.call("load", engine="onnxruntime", path=made["artefact"], settings={}, names=run.names)
+        series = interleave({"a": run.loaded[GIVEN], "b": twin}, run.work, rounds=SCREEN_ROUNDS, seed=run.seed)
+    return timing(series.blocks["a"], series.blocks["b"])
+
+
+def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None) -> str:
+    """Every engine in float32. Returns the key of the fastest whose answers are the baseline's; it may be the baseline."""
+    candidates = space.lossless(engines, cores(), threads)
+    build_all(run, candidates)
+    for done, candidate in enumerate(candidates):
+        run.say("trial", candidate.label, done, len(candidates))
+        if "artefact" in run.artefacts[recipe_key(candidate)] and load(run, candidate) is not None:
+            same_answers(run, candidate)
+    racing = [c.key for c in candidates if c.key in run.loaded]
+    race(run, racing, GIVEN, SCREEN_ROUNDS)
+    alive = [k for k in racing if k in run.loaded]
+    fastest = max(alive, key=lambda k: run.trials[k].timing.low, default=GIVEN)  # type: ignore[union-attr]
+    found = run.trials[fastest].timing
+    tuned = fastest if found is not None and found.low > 1 else GIVEN
+    run.retire(k for k in alive if k != tuned)
+    if tuned != GIVEN and found is not None:
+        run.best = found.speedup
+        run.say("best", f"{run.trials[tuned].candidate.label}: {found.speedup:.2f}x, answers unchanged")
+    return tuned
+
+
+def same_answers(run: Run, candidate: Candidate) -> bool:
+    """Gate for lossless candidates: every output within float tolerance of the baseline's on a few samples."""
+    ids = [int(i) for i in run.splits.search[:16]]
+    try:
+        found = list(run.evaluator.answers(run.loaded[candidate.key], ids))
+        wanted = list(run.evaluator.answers(run.loaded[GIVEN], ids))
+    except (WorkerDied, CallFailed) as fault:
+        lost(run, candidate, fault)
+        return False
+    worst = 0.0
+    for (_, new), (_, old) in zip(found, wanted, strict=True):
+        for a, b in zip(new, old, strict=True):
+            if a.shape != b.shape or a.dtype != b.dtype:
+                worst = float("inf")
+            elif a.size and a.dtype.kind == "f":
+                scale = max(float(np.abs(b).max()), 1e-6)
+                worst = max(worst, float(np.abs(a - b).max()) / scale)
+            elif not np.array_equal(a, b):
+                worst = float("inf")
+    if worst <= TOLERANCE:
+        return True
+    run.retire([candidate.key])
+    run.update(candidate.key, status="rejected", reason=f"not lossless: an output differs by {worst:.1e} of its scale")
+    return False
+
+
+def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:
+    """The fastest float32 settings of each engine, which its narrow candidates start from."""
+    best: dict[str, tuple[float, dict[str, Scalar]]] = {}
+    for trial in run.trials.values():
+        if trial.candidate.lossless and trial.timing and trial.candidate.steps:
+            known = best.get(trial.candidate.engine)
+            if known is None or trial.timing.speedup > known[0]:
+                best[trial.candidate.engine] = (trial.timing.speedup, trial.candidate.settings)
+    return {engine: settings for engine, (_, settings) in best.items()}
+
+
+def choose_ranges(run: Run, engine_name: str, position: int) -> str:
+    """The calibration method whose network answers most like the float one, on samples of the calibrate split."""
+    ids = [int(i) for i in run.splits.calibrate[:RANGE_SAMPLES]]
+    try:
+        reply = once(
+            "hasten.search.ranges:choose",
+            {
+                "source": str(run.source),
+                "engine": engine_name,
+                "directory": str(run.folder / "artefacts" / f"ranges-{engine_name}"),
+                "store": str(run.evaluator.store.directory),
+                "calibrate": [int(i) for i in run.splits.calibrate],
+                "judge": ids,
+                "output": position,
+            },
+            seconds=300,
+        )
+    except (WorkerDied, CallFailed) as fault:
+        run.say("note", f"calibration methods could not be compared ({first_line(fault)}); using mse")
+        return "mse"
+    run.say("note", f"calibration for {engine_name}: {reply['ranges']} ({reply['text']})")
+    return str(reply["ranges"])
+
+
+def narrow_stage(run: Run, engines: dict[str, Any], tuned: str) -> None:
+    """Narrow floats and dynamic int8 at once, then static int8 an engine at a time; each wave is screened and raced."""
+    base = engine_settings(run)
+    quick = [*space.narrow_floats(engines, cores(), base), *space.dynamic(engines, base)]
+    try_all(run, quick, tuned)
+    position = run.evaluator.keep[0]
+    for name, engine in engines.items():
+        if run.over():
+            return
+        if "int8" in engine.formats():
+            ranges = choose_ranges(run, name, position)
+            try_all(run, space.static(name, engine, ranges, base.get(name, {})), tuned)
+
+
+def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
+    """Build, load, screen and race one wave of candidates; keep the few that can still win."""
+    if run.over() or not candidates:
+        return
+    build_all(run, candidates)
+    wave = []
+    for done, candidate in enumerate(candidates):
+        if run.over():
+            break
+        run.say("trial", candidate.label, done, len(candidates))
+        if "artefact" not in run.artefacts[recipe_key(candidate)] or load(run, candidate) is None:
+            continue
+        if screen(run, candidate) is not None:
+            wave.append(candidate.key)
+    race(run, wave, GIVEN, SCREEN_ROUNDS)
+    drop_losers(run, tuned)
+
+
+def drop_losers(run: Run, tuned: str) -> None:
+    """Retire what is slower than the best lossless setting, and what another candidate beats on both axes."""
+    floor = run.trials[tuned].timing.low if tuned != GIVEN and run.trials[tuned].timing else 1.0  # type: ignore[union-attr]
+    alive = [k for k in run.loaded if k not in (GIVEN, tuned)]
+    for key in alive:
+        trial = run.trials[key]
+        if trial.timing is not None and trial.timing.high < floor:
+            run.retire([key])
+            text = f"{trial.timing.speedup:.2f}x, slower than the best lossless setting"
+            run.update(key, status="slower", reason=text)
+    kept = set(front(run)[:FIELD_SIZE])
+    for key in [k for k in run.loaded if k not in (GIVEN, tuned) and k not in kept]:
+        run.retire([key])
+    promising = [run.trials[k] for k in finalists(run)]
+    best = max((t.timing.speedup for t in promising if t.timing), default=1.0)
+    if best > run.best:
+        run.best = best
+        label = next(t.candidate.label for t in promising if t.timing and t.timing.speedup == best)
+        run.say("best", f"{label}: {best:.2f}x, looks inside the budget")
+
+
+def confirm_stage(run: Run, tuned: str) -> tuple[str, list[Quality]]:
+    """The proof. Returns the key of the fastest candidate that passed (or the baseline) and all looks at the data."""
+    order = finalists(run)
+    if tuned != GIVEN:
+        order = [tuned, *order]
+    if not order:
+        return GIVEN, []
+    return prove(run, order)
+
+
+def final_timing(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> None:
+    """Time the winner and the best lossless setting afresh, in new processes each time; only this run is reported."""
+    keys = list(dict.fromkeys([GIVEN, tuned, winner]))
+    if len(keys) == 1:
+        return
+    blocks: dict[str, list[float]] = {k: [] for k in keys}
+    for restart in range(restarts):
+        run.retire(keys)
+        sides = {k: fresh_worker(run, run.trials[k].candidate) for k in keys}
+        try:
+            series = interleave(sides, run.work, rounds=rounds, seed=run.seed + 1 + restart)
+            peaks = {k: int(w.call("memory")["peak_bytes"]) for k, w in sides.items()}
+        except (WorkerDied, CallFailed) as fault:
+            run.say("warning", f"a restart of the final timing was lost: {first_line(fault)}")
+            continue
+        for k in keys:
+            blocks[k] += series.blocks[k]
+    for k in keys:
+        run.update(k, timing=timing(blocks[GIVEN], blocks[k]), peak_bytes=peaks[k])
+
+
+def what_ran(run: Run, keys: Sequence[str]) -> None:
+    """Ask the engines what they really executed."""
+    for key in keys:
+        worker = run.loaded.get(key)
+        if worker is not None and not run.trials[key].executed:
+            try:
+                run.update(key, executed=worker.call("executed")["executed"])
+            except (CallFailed, WorkerDied) as fault:
+                run.update(key, executed=f"unknown ({first_line(fault)})")
+
+
+def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str:
+    """The final timing, and the promise kept: what is not faster there is not returned."""
+    while winner != GIVEN:
+        final_timing(run, winner, tuned, restarts, rounds)
+        found = run.trials[winner].timing
+        if found is not None and found.low > 1:
+            return winner
+        run.update(winner, status="slower", reason="not faster than the network as given in the final timing")
+        passed = [k for k, t in run.trials.items() if t.status == "ok" and t.confirm and t.confirm.met and k != GIVEN]
+        winner = max(passed, key=lambda k: run.trials[k].timing.speedup, default=GIVEN)  # type: ignore[union-attr]
+    return winner

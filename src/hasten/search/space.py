@@ -1,0 +1,113 @@
+"""What a search tries: literal lists of candidates. A search space is instances, not a language."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from hasten import registry
+from hasten.errors import EnvironmentFault
+from hasten.trial import Candidate, Scalar, Step
+
+CLEAN = Step(name="clean")
+AS_GIVEN = Candidate(steps=(), engine="onnxruntime", lossless=True, label="as given")
+
+
+def usable_engines(wanted: Sequence[str] | None) -> tuple[dict[str, Any], list[str]]:
+    """Engines that can run here by name, and a sentence for each that cannot.
+
+    Raises:
+        EnvironmentFault: none of those asked for can be used.
+    """
+    found, absent = {}, []
+    for name in wanted or registry.names("engines"):
+        engine = registry.find("engines", name)
+        reason = engine.missing()
+        if reason:
+            absent.append(f"{name}: {reason}")
+        else:
+            found[name] = engine
+    if not found:
+        raise EnvironmentFault("no engine can be used here", cause="; ".join(absent))
+    return found, absent
+
+
+def with_threads(settings: dict[str, Scalar], threads: int | None) -> dict[str, Scalar]:
+    """The user's thread count wins over ours."""
+    return {**settings, "threads": threads} if threads else settings
+
+
+def lossless(engines: dict[str, Any], cores: int, threads: int | None) -> list[Candidate]:
+    """The cleaned network on every engine and setting whose arithmetic is float32."""
+    found = []
+    for name, engine in engines.items():
+        for settings in engine.settings(cores):
+            if threads and "threads" in settings:
+                continue
+            chosen = with_threads(settings, threads)
+            label = f"{name} float32" + (f", {chosen['threads']} thread(s)" if "threads" in chosen else "")
+            found.append(Candidate(steps=(CLEAN,), engine=name, settings=chosen, lossless=True, label=label))
+    return found
+
+
+def narrow_floats(engines: dict[str, Any], cores: int, base: dict[str, dict[str, Scalar]]) -> list[Candidate]:
+    """The cleaned network in a narrower float, where an engine has the arithmetic."""
+    return [
+        Candidate(
+            steps=(CLEAN,),
+            engine=name,
+            settings={**base.get(name, {}), **settings},
+            label=f"{name} {settings.get('precision', 'narrow')}",
+        )
+        for name, engine in engines.items()
+        for settings in engine.lossy_settings(cores)
+    ]
+
+
+def dynamic(engines: dict[str, Any], base: dict[str, dict[str, Scalar]]) -> list[Candidate]:
+    """Dynamic int8: only ONNX Runtime has the fused kernels; elsewhere it runs as float32 with extra work."""
+    if "onnxruntime" not in engines or "int8" not in engines["onnxruntime"].formats():
+        return []
+    return [
+        Candidate(
+            steps=(CLEAN, Step(name="quantize_dynamic")),
+            engine="onnxruntime",
+            settings=base.get("onnxruntime", {}),
+            label="onnxruntime dynamic int8",
+        )
+    ]
+
+
+def static(engine_name: str, engine: Any, ranges: str, base: dict[str, Scalar]) -> list[Candidate]:
+    """Static int8 with this engine's placement rules, best bet first; narrow floats for what stays wide, if it has them."""
+    if "int8" not in engine.formats():
+        return []
+    from hasten.passes.quantize import variants
+
+    found = []
+    for variant in variants(engine_name):
+        step = as_step("quantize", variant, ranges=ranges)
+        label = f"{engine_name} int8 {_told(step)}"
+        found.append(Candidate(steps=(CLEAN, step), engine=engine_name, settings=base, label=label))
+        for narrow in engine.lossy_settings(0):
+            settings = {**base, **narrow}
+            found.append(
+                Candidate(
+                    steps=(CLEAN, step), engine=engine_name, settings=settings, label=f"{label} + {narrow['precision']}"
+                )
+            )
+    return found
+
+
+def as_step(name: str, variant: Any, **changes: Scalar) -> Step:
+    """A pass with its options as a recipe step; defaults are written out, so that a recipe outlives them."""
+    options = {f.name: getattr(variant, f.name) for f in fields(variant)} | changes
+    return Step(name=name, options={k: list(v) if isinstance(v, tuple) else v for k, v in options.items()})
+
+
+def _told(step: Step) -> str:
+    parts = [
+        str(v) for k, v in step.options.items() if k not in ("scheme", "ranges") and isinstance(v, str) and v != "all"
+    ]
+    return " ".join([*parts, str(step.options.get("ranges", ""))])

@@ -1,0 +1,61 @@
+"""The verdict in words: what was won, what was proven, and what it would take when it was not."""
+
+from __future__ import annotations
+
+from hasten.measure.quality import needed_samples
+from hasten.search.field import Run
+from hasten.search.run import GIVEN
+from hasten.trial import Quality, Trial, Verdict
+
+
+def decide(run: Run, winner: str, looks: list[Quality]) -> tuple[Verdict, str, int | None]:
+    """Verdict, sentence, and for ``undecided`` about how many more samples would settle it."""
+    if winner != GIVEN:
+        return "met", won(run.trials[winner], run), None
+    near = nearest(run)
+    if near is None:
+        return "nothing_faster", f"nothing faster than the network as given was found inside {run.budget}", None
+    quality = near.confirm or near.search
+    assert quality is not None
+    assert near.timing is not None
+    if quality.drop > allowed(run, quality):
+        text = f"{near.candidate.label} is {near.timing.speedup:.2f}x but loses {quality.drop * 100:.2f} points"
+        return "nothing_faster", f"nothing faster inside {run.budget}: {text}", None
+    more = needed_samples(quality, run.budget)
+    text = f"{near.candidate.label} is {near.timing.speedup:.2f}x with a drop of {quality.drop * 100:.2f} points"
+    return "undecided", f"{text}; proving that it is inside {run.budget} takes about {more} more samples", more
+
+
+def won(trial: Trial, run: Run) -> str:
+    """``"2.41x faster [2.36, 2.47]; drop 0.12 points, at most 0.61 with 95 % confidence (budget 1%)"``."""
+    timing, quality = trial.timing, trial.confirm
+    assert timing is not None
+    assert quality is not None
+    speed = f"{timing.speedup:.2f}x faster [{timing.low:.2f}, {timing.high:.2f}]"
+    if quality.method.startswith("answers identical"):
+        return f"{speed}; the answers are unchanged on {quality.n} samples"
+    bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence:.0%} confidence"
+    return f"{speed}; drop {quality.drop * 100:.2f} points, {bound} (budget {run.budget})"
+
+
+def nearest(run: Run) -> Trial | None:
+    """The fastest candidate that was faster than the network as given and failed only for want of evidence or points."""
+    near = [
+        t
+        for t in run.trials.values()
+        if t.timing and t.timing.low > 1 and (t.confirm or t.search) and t.candidate.steps and not t.candidate.lossless
+    ]
+    inside = [t for t in near if _drop(t) <= allowed(run, t.confirm or t.search)]
+    return max(inside or near, key=lambda t: t.timing.speedup if t.timing else 0.0, default=None)
+
+
+def allowed(run: Run, quality: Quality | None) -> float:
+    """The budget as an absolute drop of this metric."""
+    if run.budget.kind != "relative" or quality is None:
+        return run.budget.max_drop
+    return abs(quality.baseline) * run.budget.max_drop
+
+
+def _drop(trial: Trial) -> float:
+    quality = trial.confirm or trial.search
+    return quality.drop if quality else float("inf")
