@@ -1,0 +1,69 @@
+"""Run a graph once, plainly: what the passes' own checks compare against."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+LARGE = 1 << 30  # bytes of weights above which protobuf's 2 GiB come near
+
+
+def session(graph: ir.Model, *, optimise: bool = False) -> Any:
+    """An ONNX Runtime session on two threads; without ``optimise`` every node runs as it is written."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 2
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+    weights = sum(v.const_value.nbytes for v in graph.graph.initializers.values() if v.const_value is not None)
+    if weights < LARGE:
+        source = ir.to_proto(graph).SerializeToString()
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        ir.save(graph, path, external_data="model.data")
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run(graph: ir.Model, feeds: Iterable[Mapping[str, Array]]) -> list[dict[str, Array]]:
+    """All outputs by name, one dict for each of ``feeds``."""
+    loaded = session(graph)
+    wanted = [o.name for o in loaded.get_outputs()]
+    return [dict(zip(wanted, loaded.run(wanted, dict(one)), strict=True)) for one in feeds]
+
+
+def worst_difference(
+    before: Sequence[Mapping[str, Array]], after: Sequence[Mapping[str, Array]]
+) -> tuple[str, float]:
+    """(output, difference): the largest |a - b| over all outputs, each relative to that output's own scale.
+
+    Shapes that differ, missing outputs and new NaNs count as infinitely different.
+    """
+    worst = ("", 0.0)
+    for one, other in zip(before, after, strict=True):
+        for name, a in one.items():
+            b = other.get(name)
+            difference = np.inf if b is None or a.shape != b.shape else _relative(a, b)
+            if difference > worst[1]:
+                worst = (name, difference)
+    return worst
+
+
+def _relative(a: Array, b: Array) -> float:
+    if a.dtype.kind not in "fiub" or a.size == 0:
+        return 0.0 if np.array_equal(a, b) else np.inf
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    if not np.array_equal(np.isfinite(x), np.isfinite(y)):
+        return float(np.inf)
+    x, y = np.nan_to_num(x), np.nan_to_num(y)
+    scale = float(np.abs(x).max()) or 1.0
+    return float(np.abs(x - y).max()) / scale

@@ -1,0 +1,155 @@
+"""Small questions about a graph: who reads a value, what is constant, which channel axis a weight has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+LINEAR = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+
+
+@dataclass(frozen=True)
+class Weight:
+    """The constant operand of a linear node: ``axis`` runs over output channels, ``reduced`` over what is summed."""
+
+    index: int
+    value: ir.Value
+    axis: int
+
+
+def opset(model: ir.Model) -> int:
+    """The version of the default operator set."""
+    return model.opset_imports.get("", 1)
+
+
+def constant(value: ir.Value | None) -> Array | None:
+    """The array behind an initialiser or a Constant node's output, or None for anything computed or fed."""
+    if value is None or value.is_graph_input():
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def scalar(value: ir.Value | None) -> float | None:
+    """The number in a constant of one element, whatever its shape."""
+    array = constant(value)
+    return float(array.reshape(-1)[0]) if array is not None and array.size == 1 and array.dtype.kind in "fiu" else None
+
+
+def is_float(value: ir.Value | None) -> bool:
+    """True when the value is known to be float32."""
+    return value is not None and value.dtype == ir.DataType.FLOAT
+
+
+def consumers(value: ir.Value) -> list[tuple[ir.Node, int]]:
+    """(node, input index) for every reader, those inside If and Loop bodies included, in a stable order."""
+    return [(use.node, use.idx) for use in value.uses()]
+
+
+def only_consumer(value: ir.Value) -> ir.Node | None:
+    """The one node that reads the value, or None when several do, none does, or it leaves the graph."""
+    uses = consumers(value)
+    return uses[0][0] if len(uses) == 1 and not value.is_graph_output() else None
+
+
+def rank(value: ir.Value | None) -> int | None:
+    """Number of axes, or None when unknown."""
+    return None if value is None or value.shape is None else len(value.shape)
+
+
+def attribute(node: ir.Node, name: str, default: Any) -> Any:
+    """An attribute's plain value, or ``default`` where the node leaves it out."""
+    found = node.attributes.get(name)
+    return default if found is None else found.value
+
+
+def operands(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
+    """(computed, constant) inputs of a two-input node in either order; None when both or neither are constant."""
+    if len(node.inputs) != 2 or node.inputs[0] is None or node.inputs[1] is None:
+        return None
+    first, second = node.inputs
+    known = (constant(first) is not None, constant(second) is not None)
+    if known[0] == known[1]:
+        return None
+    return (second, first) if known[0] else (first, second)
+
+
+def weight(node: ir.Node) -> Weight | None:
+    """The constant weight of a Conv, ConvTranspose, Gemm or MatMul, with its output-channel axis.
+
+    MatMul counts only with the weight on the right; float32 weights only.
+    """
+    if node.domain not in ("", "ai.onnx") or node.op_type not in LINEAR or len(node.inputs) < 2:
+        return None
+    value = node.inputs[1]
+    array = constant(value)
+    if value is None or array is None or array.dtype != np.float32 or array.ndim < 2 or constant(node.inputs[0]) is not None:
+        return None
+    if node.op_type == "Gemm":
+        axis = 0 if attribute(node, "transB", 0) else 1
+    else:
+        axis = {"Conv": 0, "ConvTranspose": 1, "MatMul": array.ndim - 1}[node.op_type]
+    return Weight(1, value, axis)
+
+
+def depthwise(node: ir.Node) -> bool:
+    """True for a Conv whose every group has one input channel and there is more than one group."""
+    found = weight(node)
+    if node.op_type != "Conv" or found is None or found.value.const_value is None:
+        return False
+    return bool(attribute(node, "group", 1) > 1 and found.value.const_value.shape[1] == 1)
+
+
+def names(model: ir.Model) -> set[str]:
+    """Every value name in the model, bodies included."""
+    found: set[str] = set()
+    for graph in model.graphs():
+        found.update(v.name for v in (*graph.inputs, *graph.initializers.values()) if v.name)
+        found.update(v.name for node in graph for v in node.outputs if v.name)
+    return found
+
+
+def fresh(taken: set[str], name: str) -> str:
+    """``name``, or ``name_1``, ``name_2`` ...: one that is not taken; the answer counts as taken from then on."""
+    candidate, n = name, 0
+    while candidate in taken:
+        n += 1
+        candidate = f"{name}_{n}"
+    taken.add(candidate)
+    return candidate
+
+
+def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """A new initialiser; ``name`` must be free."""
+    tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def add_node(
+    anchor: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], name: str, attributes: dict[str, Any] | None = None
+) -> ir.Value:
+    """Insert a one-output node before ``anchor``, in its graph; its output value carries ``name``."""
+    output = ir.Value(name=name)
+    node = ir.node(op_type, inputs, attributes or {}, outputs=[output], name=name)
+    assert anchor.graph is not None
+    anchor.graph.insert_before(anchor, node)
+    return output
+
+
+def replace(old: ir.Value, new: ir.Value) -> None:
+    """Every reader of ``old`` reads ``new``; where ``old`` leaves the graph, ``new`` leaves it under the old name."""
+    new.shape = new.shape if new.shape is not None else old.shape
+    new.type = new.type if new.type is not None else old.type
+    if old.is_graph_output():
+        name, old.name = old.name, f"{old.name}/replaced"
+        new.name = name
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
