@@ -1,0 +1,27 @@
+"""``python -m benchmarks.networks PACKAGES DEST [NAME ...]`` prepares networks in ``DEST/NAME``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import time
+from pathlib import Path
+
+from benchmarks.networks import NETWORKS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("packages", type=Path, help="folder of fetched packages")
+    parser.add_argument("dest", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NETWORKS))
+    arguments = parser.parse_args()
+    for name in arguments.names or NETWORKS:
+        began = time.perf_counter()
+        made = importlib.import_module(NETWORKS[name]).prepare(arguments.packages, arguments.dest / name)
+        size = made.data.stat().st_size / 2**20
+        print(f"{name}: {made.meta.notes}; {size:.0f} MB, {time.perf_counter() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
