@@ -13,6 +13,8 @@ from hasten.report.words import count, known, millis, number, span, times
 from hasten.trial import Result, Trial
 
 RIM = 26.0  # pixels kept at the edges for candidates that have no place on an axis
+CROWD = 80  # candidates above which only finalists show their intervals
+NAMED = ("exact", "winner")  # drawn last, over the others
 LOST = ("crashed", "timeout", "unsupported", "skipped")
 
 
@@ -31,7 +33,7 @@ def scatter(result: Result, width: int = 760) -> Markup:
     """Every candidate: latency across (logarithmic, left is faster), drop downwards (up is better)."""
     field = _field(result, float(width))
     body = _frame(result, field)
-    drawn = sorted(result.trials, key=lambda t: _is_winner(result, t))
+    drawn = sorted(result.trials, key=lambda t: NAMED.index(_shape(result, t)[1]) if _shape(result, t)[1] in NAMED else -1)
     lost = [t for t in drawn if not _placed(result, t)]
     body += "".join(_point(result, field, t) for t in drawn if _placed(result, t))
     body += "".join(_stray(result, field, t, i) for i, t in enumerate(lost))
@@ -73,7 +75,7 @@ def _field(result: Result, width: float) -> _Field:
     left, right, bottom = (62.0 if width > 500 else 44.0), width - 10, height - 10
     return _Field(
         x=Axis(low / 1.18, high * 1.12, left, right - RIM - 8, log=True),
-        y=Axis(max(best * 1.2, -1.2 * limit) - 0.25 * limit, 2.6 * limit, 22.0, bottom - RIM),
+        y=Axis(max(best * 1.2, -1.2 * limit) - 0.5 * limit, 2.6 * limit, 22.0, bottom - RIM),
         right=right - RIM / 2,
         bottom=bottom - RIM / 2 + 4,
         width=width,
@@ -127,15 +129,16 @@ def _point(result: Result, field: _Field, trial: Trial) -> str:
     y = field.bottom if outside or drop is None else field.y(drop)
     parts = []
     timing = trial.timing
-    if timing is not None and known(timing.low) and known(timing.high) and timing.low > 0 and timing.high > 0:
+    crossed = len(result.trials) <= CROWD or trial.confirm is not None
+    if crossed and timing is not None and known(timing.low) and known(timing.high) and 0 < timing.low <= timing.high:
         ends = spent * timing.speedup / timing.high, spent * timing.speedup / timing.low
         parts.append(line(field.x(ends[0]), y, field.x(ends[1]), y, "ci"))
-    if seen is not None and not outside and known(seen.lower) and known(seen.upper):
+    if crossed and seen is not None and not outside and known(seen.lower) and known(seen.upper):
         parts.append(line(x, field.y(seen.lower), x, field.y(seen.upper), "ci"))
     parts.append(mark(shape, x, y, 7.5 if class_ == "winner" else 4.5))
     if class_ in ("winner", "exact"):
-        text = "winner" if class_ == "winner" else "as given" if not _is_tuned(result, trial) else "tuned"
-        parts.append(label(text, x, y - 13, class_="name"))
+        text = "winner" if class_ == "winner" else "tuned" if _is_tuned(result, trial) else "as given"
+        parts.append(label(text, x, y + (21 if text == "as given" else -13), class_="name"))
     return group("".join(parts), class_, hover(result, trial))
 
 

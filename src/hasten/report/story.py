@@ -11,9 +11,7 @@ from hasten.report.words import NOT_MEASURED, Scale, count, known, millis, numbe
 from hasten.trial import Quality, Result, Trial
 
 ORDER = ("ok", "rejected", "slower", "unsupported", "crashed", "timeout", "skipped")
-FATES = {
-    "ok": "inside", "rejected": "over the budget", "unsupported": "not supported here", "timeout": "too slow to answer"
-}
+FATES = {"rejected": "over the budget", "unsupported": "not supported here", "timeout": "too slow to answer"}
 HEADLINES = {"met": "Faster, inside the budget", "nothing_faster": "Nothing faster", "undecided": "Undecided"}
 
 
@@ -166,7 +164,7 @@ def factors(result: Result) -> list[Factor]:
         speedup = before / spent if before and spent else None
         how = name(trial)
         if title == "as given":
-            speedup, spent = 1.0, before
+            speedup, spent, how = 1.0, before, engine(trial)
         if title == "lossless" and trial.candidate.key == result.as_given.candidate.key:
             speedup, spent, how = 1.0, before, "no lossless setting was faster"
         if title == "lossy" and trial.candidate.key == result.tuned.candidate.key:
@@ -175,6 +173,19 @@ def factors(result: Result) -> list[Factor]:
         found.append(Factor(title, how, speedup, step, spent))
         previous = speedup or previous
     return found
+
+
+def fate(result: Result, trial: Trial) -> str:
+    """One or two words on what became of a candidate."""
+    if trial.candidate.key == result.winner.candidate.key:
+        return {"met": "★ chosen", "undecided": "not proven yet", "nothing_faster": "★ kept"}[result.verdict]
+    if trial.status != "ok":
+        return FATES.get(trial.status, trial.status)
+    if trial.confirm is not None:
+        return "proven inside" if trial.confirm.met else "not proven"
+    if trial.candidate.key == result.as_given.candidate.key:
+        return "as given"
+    return "exact" if trial.candidate.lossless else "looks inside"
 
 
 def ordered(result: Result) -> list[Trial]:

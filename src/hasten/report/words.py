@@ -38,7 +38,11 @@ def times(value: float | None) -> str:
     >>> times(3.0249), times(12.34), times(None)
     ('3.02×', '12.3×', 'not measured')
     """
-    return f"{number(value, 3)}×" if known(value) else NOT_MEASURED
+    return f"{_ratio(value)}×" if value is not None and math.isfinite(value) else NOT_MEASURED
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < 10 else number(value)
 
 
 def span(low: float | None, high: float | None) -> str:
@@ -47,7 +51,9 @@ def span(low: float | None, high: float | None) -> str:
     >>> span(2.951, 3.09)
     '[2.95, 3.09]'
     """
-    return f"[{number(low)}, {number(high)}]" if known(low) and known(high) else ""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"[{_ratio(low)}, {_ratio(high)}]"
 
 
 def millis(value: float | None) -> str:
