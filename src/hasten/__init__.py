@@ -1,1 +1,44 @@
-"""Accelerate a trained network, with proof."""
+"""The fastest version of your network that can be proven to stay inside your accuracy budget, on your machine.
+
+>>> import hasten
+>>> hasten.Budget(limit=0.01).max_drop
+0.01
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from hasten.budget import Budget
+from hasten.errors import EnvironmentFault, HastenError, InputError, Stopped, UsageError
+
+if TYPE_CHECKING:
+    from hasten.api import apply, bench, doctor, inspect, optimize, verify
+    from hasten.trial import Result
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Budget",
+    "EnvironmentFault",
+    "HastenError",
+    "InputError",
+    "Result",
+    "Stopped",
+    "UsageError",
+    "apply",
+    "bench",
+    "doctor",
+    "inspect",
+    "optimize",
+    "verify",
+]
+
+_LATER = {name: "hasten.api" for name in ("apply", "bench", "doctor", "inspect", "optimize", "verify")}
+_LATER["Result"] = "hasten.trial"
+
+
+def __getattr__(name: str) -> Any:
+    """The verbs load when they are first used, so that importing the package stays cheap."""
+    if name not in _LATER:
+        raise AttributeError(f"module 'hasten' has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)

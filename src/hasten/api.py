@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hasten import artefacts
+from hasten import artefacts, replay
 from hasten.budget import Budget, parse_budget
-from hasten.errors import Stopped, UsageError
+from hasten.errors import Stopped
 from hasten.machine import cores, machine
 from hasten.protocols import Event, Listener
 from hasten.search import run as search
@@ -94,7 +94,7 @@ def optimize(
         try:
             result = _search(run, question, usable, able, [*found["warnings"], *absent], start)
             if out is not None:
-                _write(Path(out), run, result, force)
+                _write(Path(out), run, question, result, force)
         finally:
             run.retire(run.loaded)
     if stopping.is_set() and result.verdict != "met":
@@ -145,7 +145,7 @@ def _search(
     )
 
 
-def _write(out: Path, run: Run, result: Result, force: bool) -> None:
+def _write(out: Path, run: Run, question: Question, result: Result, force: bool) -> None:
     winner = result.winner
     artefacts.write(
         out,
@@ -157,9 +157,23 @@ def _write(out: Path, run: Run, result: Result, force: bool) -> None:
             "search": len(run.splits.search),
             "confirm": len(run.splits.confirm),
         },
-        extra={"outputs": run.names, "batch": run.evaluator.batch, "state": dict(run.evaluator.store.state)},
+        extra={
+            "outputs": run.names,
+            "batch": run.evaluator.batch,
+            "state": dict(run.evaluator.store.state),
+            "question": _recorded(question),
+        },
         force=force,
     )
+
+
+def _recorded(question: Question) -> dict[str, Any]:
+    """The question as JSON, so that ``verify`` can ask it again; what only Python can hold is left out."""
+    named = {k: getattr(question, k) for k in ("output", "labels", "groups", "preprocess", "batch", "threads", "seed")}
+    data = str(Path(question.data).resolve()) if isinstance(question.data, str | Path) else None
+    metric = question.metric if isinstance(question.metric, str) else None
+    state = dict(question.state) if question.state else None
+    return {**named, "model": str(question.model.resolve()), "data": data, "metric": metric, "state": state}
 
 
 def inspect(model: str | Path) -> dict[str, Any]:
@@ -185,6 +199,30 @@ def doctor() -> dict[str, Any]:
             }
         )
     return {"machine": plain(machine()), "cores": cores(), "engines": engines}
+
+
+def bench(models: Sequence[str | Path], data: object, *, batch: int = 1, pairs: int = 20) -> list[dict[str, Any]]:
+    """Time networks (files, or folders that ``optimize`` wrote) in interleaved pairs; the first is the baseline.
+
+    Returns a dictionary a network: ``name``, ``engine``, ``median_ms``, ``speedup``, ``low``, ``high``, ``pairs``.
+    """
+    with _workspace(None) as folder:
+        return replay.bench([Path(m) for m in models], data, folder, batch=batch, pairs=pairs)
+
+
+def apply(
+    recipe: str | Path, model: str | Path, data: object, *, out: str | Path, force: bool = False
+) -> dict[str, Any]:
+    """Build another network by a recipe, calibrated on ``data``. Compared with the original, not certified."""
+    artefacts.check_out(Path(out), [Path(model), Path(recipe), *_paths(data)], force)
+    with _workspace(out) as folder:
+        return replay.apply(Path(recipe), Path(model), data, folder, Path(out))
+
+
+def verify(out: str | Path, data: object = None, *, listen: Listener | None = None) -> dict[str, Any]:
+    """Check a result again: ``{"ok": bool, "checks": [{"name", "ok", "text"}]}``."""
+    with _workspace(None) as folder:
+        return replay.verify(Path(out), data, folder, listen or _silent)
 
 
 def _noise_warning(noise: Timing) -> tuple[str, ...]:
@@ -242,4 +280,4 @@ def _gentle_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-__all__ = ["Result", "UsageError", "doctor", "inspect", "optimize"]
+__all__ = ["Result", "apply", "bench", "doctor", "inspect", "optimize", "verify"]
