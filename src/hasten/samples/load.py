@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+
+from hasten.errors import InputError, UsageError
 from hasten.model import TensorSpec
-from hasten.samples.store import Array, SampleStore
+from hasten.samples.arrays import SAVE_AGAIN, in_memory, read_npy, read_npz, stacked
+from hasten.samples.images import SUFFIXES, read_images
+from hasten.samples.iterables import read_folder, read_iterable
+from hasten.samples.spool import spool
+from hasten.samples.store import SampleStore
+from hasten.samples.stream import Array, Item, Opener, Wanted
+from hasten.samples.tables import read_csv, read_parquet
 
-
-@dataclass(frozen=True)
-class Item:
-    """One sample as it came: arrays by input name ("" for the only input), its label and group, a name for messages."""
-
-    inputs: Mapping[str, Array]
-    id: str
-    label: Any = None
-    group: Any = None
-
-
-@dataclass
-class Stream:
-    """Samples on their way in; ``once`` holds arrays that serve every sample."""
-
-    items: Iterator[Item]
-    once: dict[str, Array] = field(default_factory=dict)
-    classes: tuple[str, ...] = ()
-    warnings: list[str] = field(default_factory=list)
+TAKEN = "give .npz, .npy, .csv, .parquet, a folder of images or of .npz files"
+TABLES = frozenset({".csv", ".tsv", ".txt", ".gz"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
     """Data that has been recognised but not read: ``open`` starts a pass over it for a network's inputs."""
 
-    open: Callable[[tuple[TensorSpec, ...]], Stream]
+    open: Opener
     source: str
     state: Mapping[str, str] = field(default_factory=dict)
-    limit: int | None = None
 
     def spool(self, directory: Path, inputs: tuple[TensorSpec, ...]) -> SampleStore:
-        """Check every sample against ``inputs`` and write them all to ``directory``; nothing is left there on error."""
-        raise NotImplementedError
+        """Check every sample against ``inputs`` and write them all to ``directory``, in one pass and bounded memory.
+
+        An array whose rank is the input's minus one gets a batch axis of one; one of the input's rank is fed as it is.
+
+        Raises:
+            InputError: names, shapes, dtypes or values do not fit the network, or the source cannot be read.
+            EnvironmentFault: the disk is full or not writable. Nothing is left in ``directory`` in either case.
+        """
+        fed = tuple(s for s in inputs if s.name not in self.state)
+        stream = self.open(fed)
+        stream.items = _readable(stream.items, self.source)
+        return spool(directory, inputs, self.state, stream)
 
 
 def load_samples(
@@ -54,5 +57,93 @@ def load_samples(
     preprocess: str | Callable[[Array], Array] | None = None,
     limit: int | None = None,
 ) -> Samples:
-    """Recognise ``data``; nothing is read yet beyond what that takes."""
-    raise NotImplementedError
+    """Recognise ``data``; nothing is read yet beyond what that takes.
+
+    Args:
+        data: a path (``.npz``, ``.npy``, ``.csv``, ``.parquet``, a folder of images or of ``.npz`` files), a dict of
+            arrays with a common axis 0, an iterable of samples or a callable that returns one, or ``Samples``.
+        labels: the array or column that holds the labels. ``groups``: likewise; a group is never split.
+        state: state inputs and the outputs that feed them; each sample is then a sequence [T, ...fed shape].
+        preprocess: for images: imagenet, unit, signed, none, or a function of [H, W, C] uint8.
+        limit: take this many samples, spread evenly where the number is known.
+
+    Raises:
+        UsageError: there is no such path, name or preset. InputError: it is not data that hasten reads.
+    """
+    if isinstance(data, Samples):
+        return replace(data, state={**data.state, **(state or {})})
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit} leaves no samples", help="give at least 1")
+    wanted = Wanted(labels, groups, limit)
+    if isinstance(data, (str, Path)):
+        source, opener = Path(data).name, _read_path(Path(data), wanted, preprocess)
+    elif isinstance(data, Mapping):
+        source = "the data"
+        opener = stacked({str(k): in_memory(v, str(k), source) for k, v in data.items()}, wanted, source)
+    elif isinstance(data, np.ndarray):
+        source, opener = "the data", stacked({"": in_memory(data, "", "the data")}, Wanted(limit=limit), "the data")
+    else:
+        source, opener = "the data", read_iterable(data, wanted)
+    return Samples(open=opener, source=source, state=dict(state or {}))
+
+
+def _read_path(path: Path, wanted: Wanted, preprocess: str | Callable[[Array], Array] | None) -> Opener:
+    _check_exists(path)
+    if path.is_dir():
+        return _read_folder(path, wanted, preprocess)
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file", help=TAKEN)
+    with path.open("rb") as file:
+        magic = file.read(8)
+    if not magic:
+        raise InputError(f"{path} is empty", help=TAKEN)
+    if magic.startswith(b"PK"):
+        return read_npz(path, wanted)
+    if magic.startswith(b"\x93NUMPY"):
+        return read_npy(path, wanted)
+    if magic.startswith(b"PAR1"):
+        return read_parquet(path, wanted)
+    if path.suffix.lower() in TABLES:
+        return read_csv(path, wanted)
+    raise InputError(f"cannot tell what {path} is", cause=f"it begins with {magic!r}", help=TAKEN)
+
+
+def _check_exists(path: Path) -> None:
+    try:
+        path.stat()
+    except FileNotFoundError as error:
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, siblings, n=1)
+        why = "it is a link to nothing" if path.is_symlink() else ""
+        raise UsageError(
+            f"no data at {path}", cause=why, help=f"did you mean {near[0]!r}?" if near else TAKEN
+        ) from error
+    except OSError as error:
+        raise UsageError(f"cannot open {path}", cause=str(error.strerror), help="check its permissions") from error
+
+
+def _read_folder(path: Path, wanted: Wanted, preprocess: str | Callable[[Array], Array] | None) -> Opener:
+    files = sorted(path.glob("*.npz"))
+    if files:
+        return read_folder(files, wanted, _one_npz)
+    if any(p.suffix.lower() in SUFFIXES for p in path.rglob("*")):
+        return read_images(path, wanted, preprocess)
+    raise InputError(f"no samples in the folder {path}", cause="it holds neither images nor .npz files", help=TAKEN)
+
+
+def _one_npz(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+        raise InputError(f"cannot read {path}", cause=str(error).split("\n")[0], help=SAVE_AGAIN) from error
+
+
+def _readable(items: Iterator[Item], source: str) -> Iterator[Item]:
+    """Damage found midway is the data's fault, not the disk's that we write to."""
+    try:
+        yield from items
+    except (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, OSError, ValueError) as error:
+        raise InputError(
+            f"{source} cannot be read to its end", cause=str(error).split("\n")[0], help="copy or save it again"
+        ) from error

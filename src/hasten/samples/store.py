@@ -1,11 +1,11 @@
 """Samples on disk: written once, then read by any process through memory maps.
 
-    <k>.npy         input k of all samples, end to end
-    <k>.shapes.npy  [n, ndim] int64: the shape of each sample's array
-    labels.npy      one row a sample; or labels.flat.npy with labels.shapes.npy where the shapes differ
-    groups.npy      [n] int64: samples of one group stay in one split
-    hashes.npy      [n] uint64: equal hashes mean equal inputs
-    meta.json       names, dtypes, state, warnings, digest
+<k>.npy         input k of all samples, end to end
+<k>.shapes.npy  [n, ndim] int64: the shape of each sample's array
+labels.npy      one row a sample; or labels.flat.npy with labels.shapes.npy where the shapes differ
+groups.npy      [n] int64: samples of one group stay in one split
+hashes.npy      [n] uint64: equal hashes mean equal inputs
+meta.json       names, dtypes, state, warnings, digest
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ class SampleStore:
     def columns(self) -> dict[str, Ragged]:
         """The arrays of each input by name; an input given once has a single one."""
         return {
-            entry.name: Ragged(self.directory / f"{k}.npy", self.directory / f"{k}.shapes.npy", numpy_dtype(entry.dtype))
+            entry.name: Ragged(
+                self.directory / f"{k}.npy", self.directory / f"{k}.shapes.npy", numpy_dtype(entry.dtype)
+            )
             for k, entry in enumerate(self.inputs)
         }
 
@@ -111,7 +113,9 @@ class SampleStore:
             raise IndexError(f"sample {index} of {self._n}")
         return {e.name: self.columns[e.name][0 if e.once else index] for e in self.inputs}
 
-    def batches(self, ids: Sequence[int] | NDArray[np.int64], batch: int = 1) -> Iterator[tuple[list[int], dict[str, Array]]]:
+    def batches(
+        self, ids: Sequence[int] | NDArray[np.int64], batch: int = 1
+    ) -> Iterator[tuple[list[int], dict[str, Array]]]:
         """Samples ``ids`` in order, up to ``batch`` at a time: (ids, feeds).
 
         Only neighbours of the same shapes share a batch. They are joined on axis 0, or on axis 1 of ``per_step``
@@ -175,7 +179,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     except TypeError:
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, name))
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return found
 
 
 def _map(path: Path) -> Array:
