@@ -73,17 +73,17 @@ def needed_samples(quality: Quality, budget: Budget, power: float = 0.8) -> int 
 
     None when the estimate itself is not inside, so that no number of samples helps.
     """
-    room = budget.max_drop - quality.drop
+    room = float(budget.max_drop - quality.drop)
     if not room > 0 or not np.isfinite(quality.upper):
         return None
     if quality.flips is not None and budget.kind == "absolute":
         flips = max(quality.flips / quality.n, abs(quality.drop))
-        needed = proportions.required_n(flips, budget.max_drop, quality.drop, budget.alpha, power)
+        needed = required_n(flips, budget.max_drop, quality.drop, budget.alpha, power)
     else:
         z = float(stats.norm.isf(budget.alpha))
         error = (quality.upper - quality.drop) / z
         needed = ceil(quality.n * ((z + float(stats.norm.ppf(power))) * error / room) ** 2)
-    return max(needed - quality.n, 1)
+    return max(int(needed) - quality.n, 1)
 
 
 def at_chance(metric: Metric, rows: NDArray[np.float64], labels: NDArray[Any]) -> str | None:

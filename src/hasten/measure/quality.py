@@ -130,7 +130,8 @@ def _binary(q: Question, baseline: float) -> tuple[Bounds, int]:
     else:
         bounds = Bounds(
             drop=(b - c) / n, lower=-proportions.tango_upper(c, b, n, q.alpha),
-            upper=proportions.tango_upper(b, c, n, q.alpha), p_value=proportions.tango_p(b, c, n, q.limit), method="Tango",
+            upper=proportions.tango_upper(b, c, n, q.alpha),
+            p_value=proportions.tango_p(b, c, n, q.limit), method="Tango",
         )  # fmt: skip
     if q.groups is None:
         return bounds, b + c

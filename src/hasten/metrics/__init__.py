@@ -1,9 +1,10 @@
 """How good the answers are: the built-in metrics, and the reader of a user's own."""
 
-from hasten.metrics.classes import F1 as MacroF1
-from hasten.metrics.classes import Agreement, Auc, TopK
+from hasten.metrics.auto import auto_metric
+from hasten.metrics.classes import Agreement, TopK
+from hasten.metrics.corpus import Auc, MacroF1
 from hasten.metrics.ctc import CtcCer, CtcExact
-from hasten.metrics.resolve import auto_metric, resolve, validate
+from hasten.metrics.resolve import resolve, validate
 from hasten.metrics.values import Cosine, ErrorMean, Iou
 
 TOP1 = TopK()
