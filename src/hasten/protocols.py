@@ -116,10 +116,17 @@ class Metric(Protocol):
     Metrics without labels get ``reference(outputs of the float network)`` in their place.
     """
 
-    name: str
-    kind: str
-    higher_is_better: bool
-    needs_labels: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def higher_is_better(self) -> bool: ...
+
+    @property
+    def needs_labels(self) -> bool: ...
 
     def rows(self, outputs: Mapping[str, Array], labels: Array) -> NDArray[np.float64]: ...
 

@@ -1,0 +1,132 @@
+"""What a set of samples can prove: said before the search, and again when it proved too little."""
+
+from __future__ import annotations
+
+from math import ceil, log
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from hasten.budget import Budget
+from hasten.measure.proportions import clopper_pearson_upper, required_n, smallest_limit
+from hasten.protocols import Metric
+from hasten.trial import Provable, Quality
+
+FLIPS = 0.02  # the share of outcomes that a good int8 network changes either way
+POWER = 0.8
+LEAST_TOLD = 20  # samples below which nothing is said about chance
+
+
+def provable(budget: Budget, metric: Metric, n_calibrate: int, n_search: int, n_confirm: int) -> Provable:
+    """What the confirm split can prove, in one sentence to print before the search."""
+    count = f"{n_confirm:,} confirm samples"
+    if n_confirm < 1:
+        smallest, enough, sentence = None, False, "there are no confirm samples, so nothing can be proven"
+    elif not metric.needs_labels and metric.kind == "binary":
+        smallest, enough, sentence = _agreement(budget, n_confirm, count)
+    elif metric.kind == "binary":
+        smallest, enough, sentence = _drop(budget, n_confirm, count)
+    else:
+        smallest, enough = None, n_confirm > 1
+        sentence = f"what {count} can prove depends on how much {metric.name} changes from sample to sample"
+        sentence += "; below 100 of them it is little" if n_confirm < 100 else ""
+    return Provable(
+        n_calibrate=n_calibrate, n_search=n_search, n_confirm=n_confirm,
+        smallest_drop=smallest, budget_provable=enough, sentence=sentence,
+    )  # fmt: skip
+
+
+def _drop(budget: Budget, n: int, count: str) -> tuple[float | None, bool, str]:
+    smallest = smallest_limit(n, FLIPS, budget.alpha, POWER)
+    enough = smallest <= budget.max_drop
+    of = " of the baseline's score" if budget.kind == "relative" else ""
+    allowed = f"{budget.max_drop * 100:.3g} %{of}" if of else _points(budget.max_drop)
+    if smallest >= 0.5:
+        return None, False, f"{count} are too few to prove any drop; your budget of {allowed} cannot be proven"
+    told = f"{count} can prove a drop of {_points(smallest)} or more at {FLIPS:.0%} flips".replace("%", " %")
+    if enough:
+        return smallest, True, f"{told}; your budget of {allowed} is provable"
+    needed = required_n(FLIPS, budget.max_drop, 0.0, budget.alpha, POWER)
+    return smallest, False, f"{told}; your budget of {allowed} needs about {needed:,}"
+
+
+def _agreement(budget: Budget, n: int, count: str) -> tuple[float | None, bool, str]:
+    smallest = clopper_pearson_upper(0, n, budget.alpha)
+    allowed = int(np.searchsorted(stats.binom.cdf(np.arange(n + 1), n, budget.max_drop), budget.alpha, side="right"))
+    share = f"{(1 - budget.max_drop) * 100:.4g} % equal answers"
+    if allowed:
+        return smallest, True, f"{count} can prove {share} while no more than {allowed - 1:,} of them change"
+    needed = ceil(log(budget.alpha) / log(1 - budget.max_drop))
+    return smallest, False, f"{count} cannot prove {share} even if none changes; that needs {needed:,}"
+
+
+def _points(drop: float) -> str:
+    """A drop in percentage points, in words."""
+    number = f"{drop * 100:.2g}"
+    return f"{number} point" + ("" if number == "1" else "s")
+
+
+def needed_samples(quality: Quality, budget: Budget, power: float = 0.8) -> int | None:
+    """About how many *more* samples would prove this candidate inside the budget, if its drop is as estimated.
+
+    None when the estimate itself is not inside, so that no number of samples helps.
+    """
+    room = float(budget.max_drop - quality.drop)
+    if not room > 0 or not np.isfinite(quality.upper):
+        return None
+    if quality.flips is not None and budget.kind == "absolute":
+        flips = max(quality.flips / quality.n, abs(quality.drop))
+        needed = required_n(flips, budget.max_drop, quality.drop, budget.alpha, power)
+    else:
+        z = float(stats.norm.isf(budget.alpha))
+        error = (quality.upper - quality.drop) / z
+        needed = ceil(quality.n * ((z + float(stats.norm.ppf(power))) * error / room) ** 2)
+    return max(int(needed) - quality.n, 1)
+
+
+def at_chance(metric: Metric, rows: NDArray[np.float64], labels: NDArray[Any]) -> str | None:
+    """A warning when the float network does no better than a guess on this data: often wrong preprocessing.
+
+    0/1 scores are compared with always naming the commonest label, AUC with one half, errors with always
+    answering the mean or median. None: it does better at 95 % confidence, or there is no such guess.
+    """
+    labels = np.asarray(labels)
+    if len(rows) < LEAST_TOLD or np.isnan(rows).any():
+        return None
+    found = _against_guess(metric, rows, labels)
+    if found is None or found[2] <= 0.05:
+        return None
+    value, guess, _ = found
+    return (
+        f"the network as given is at chance level on this data: {metric.name} {value:.4g}, a blind guess {guess:.4g}; "
+        "is the preprocessing right (scale, channel order, layout), and the label order?"
+    )
+
+
+def _against_guess(
+    metric: Metric, rows: NDArray[np.float64], labels: NDArray[Any]
+) -> tuple[float, float, float] | None:
+    """(score, score of a blind guess, p-value of "no better"), or None where no guess is known."""
+    value, n = metric.value(rows), len(rows)
+    if metric.name == "auc" and rows.ndim == 2:
+        positives = int(rows[:, 1].sum())
+        if positives in (0, n):
+            return None
+        error = ((n + 1) / (12 * positives * (n - positives))) ** 0.5
+        return value, 0.5, float(stats.norm.sf((value - 0.5) / error))
+    flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if metric.name == "top1" and flat.shape == (n,) and np.isin(rows, (0, 1)).all():
+        _, counts = np.unique(flat, return_counts=True)
+        share = float(counts.max() / n)
+        return None if len(counts) < 2 else (value, share, float(stats.binom.sf(rows.sum() - 1, n, share)))
+    if metric.name in ("mae", "mse") and labels.shape[0] == n:
+        table = labels.reshape(n, -1).astype(np.float64)
+        guess = np.median(table, axis=0) if metric.name == "mae" else table.mean(axis=0)
+        blind = (np.abs(table - guess) ** (1 if metric.name == "mae" else 2)).mean(axis=1)
+        saved = blind - rows
+        spread = float(saved.std(ddof=1)) / n**0.5
+        p_value = float(stats.norm.sf(saved.mean() / spread)) if spread else float(saved.mean() <= 0)
+        return value, float(blind.mean()), p_value
+    return None

@@ -1,0 +1,103 @@
+"""Scores of class decisions that exist only for many samples together: macro F1, area under the ROC curve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hasten.errors import InputError
+from hasten.metrics.classes import check_labels, decide, is_binary_head
+from hasten.metrics.pick import Array, Rows, chosen, one_a_sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class MacroF1:
+    """Macro F1: the mean over the classes that occur of 2 TP / (2 TP + FP + FN). Rows are (chosen, label)."""
+
+    name: str = "f1"
+    output: str | None = None
+    threshold: float = 0.5
+    kind: str = "corpus"
+    higher_is_better: bool = True
+    needs_labels: bool = True
+
+    def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
+        """[b, 2]: chosen class and label."""
+        _, scores = chosen(outputs, self.output)
+        if scores.ndim > 2:
+            raise InputError(f"f1 needs one answer a sample, not {list(scores.shape)}", help="use top1")
+        classes = 2 if is_binary_head(scores) else scores.shape[1]
+        whole = check_labels(one_a_sample(labels, len(scores), self.name), classes, None)
+        return np.stack([decide(scores, self.threshold), whole], axis=1).astype(np.float64)
+
+    def value(self, rows: Rows) -> float:
+        """Macro F1 of these rows."""
+        return self.weighted(rows)(np.ones(len(rows), dtype=np.intp))
+
+    def weighted(self, rows: Rows) -> Callable[[NDArray[np.intp]], float]:
+        """Counts of each row to macro F1."""
+        pairs = rows.astype(np.int64)
+        classes = int(pairs.max()) + 1
+
+        def counted(counts: NDArray[np.intp]) -> float:
+            matrix = np.bincount(pairs[:, 0] * classes + pairs[:, 1], counts, classes**2).reshape(classes, classes)
+            sizes = matrix.sum(axis=0) + matrix.sum(axis=1)
+            return float((2 * np.diag(matrix)[sizes > 0] / sizes[sizes > 0]).mean())
+
+        return counted
+
+    def reference(self, outputs: Mapping[str, Array]) -> Array:
+        """The float network's classes."""
+        return decide(chosen(outputs, self.output)[1], self.threshold)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auc:
+    """Area under the ROC curve: the chance that a positive scores above a negative, ties half. Rows are (score, label).
+
+    Scores [b], [b, 1], or [b, 2], where the second minus the first is used.
+    """
+
+    name: str = "auc"
+    output: str | None = None
+    kind: str = "corpus"
+    higher_is_better: bool = True
+    needs_labels: bool = True
+
+    def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
+        """[b, 2]: score and label."""
+        name, scores = chosen(outputs, self.output)
+        if not (is_binary_head(scores) or (scores.ndim == 2 and scores.shape[1] == 2)):
+            raise InputError(
+                f"auc needs a score for two classes; output {name!r} is {list(scores.shape)}", help="use top1 or f1"
+            )
+        flat = scores.reshape(-1) if is_binary_head(scores) else scores[:, 1].astype(np.float64) - scores[:, 0]
+        whole = check_labels(one_a_sample(labels, len(flat), self.name), 2, None)
+        return np.stack([flat, whole], axis=1).astype(np.float64)
+
+    def value(self, rows: Rows) -> float:
+        """The area; NaN when only one class occurs."""
+        return self.weighted(rows)(np.ones(len(rows), dtype=np.intp))
+
+    def weighted(self, rows: Rows) -> Callable[[NDArray[np.intp]], float]:
+        """Counts of each row to the area; the scores are sorted once."""
+        order = np.argsort(rows[:, 0], kind="stable")
+        score, positive = rows[order, 0], rows[order, 1] > 0.5
+        starts = np.flatnonzero(np.append(True, score[1:] != score[:-1]))
+
+        def counted(counts: NDArray[np.intp]) -> float:
+            sorted_counts = counts[order]
+            positives = np.add.reduceat(np.where(positive, sorted_counts, 0), starts)
+            negatives = np.add.reduceat(np.where(positive, 0, sorted_counts), starts)
+            pairs = float(positives.sum()) * float(negatives.sum())
+            wins = float(positives @ (np.cumsum(negatives) - negatives / 2))
+            return wins / pairs if pairs else float("nan")
+
+        return counted
+
+    def reference(self, outputs: Mapping[str, Array]) -> Array:
+        """The float network's classes, at a probability of one half."""
+        return decide(chosen(outputs, self.output)[1])
