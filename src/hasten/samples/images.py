@@ -122,7 +122,7 @@ def _items(
 
 
 def decode(path: Path, shape: Geometry) -> Array:
-    """[H, W, C] uint8: upright (EXIF), RGB or grey, on white where transparent, resized and cropped to ``shape.size``."""
+    """[H, W, C] uint8: upright (EXIF), RGB or grey, on white if transparent, resized and cropped to ``shape.size``."""
     from PIL import Image, ImageOps
 
     with warnings.catch_warnings():
