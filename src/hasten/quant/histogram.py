@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import frexp, gcd, inf
+from math import frexp, gcd, inf, prod
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +127,11 @@ class TensorStats:
     def _channels(self, array: NDArray[np.float32], axis: int) -> None:
         if self.channel_count < 0 or not -array.ndim <= axis < array.ndim:
             return
-        others = tuple(i for i in range(array.ndim) if i != axis % array.ndim)
-        absmax = np.maximum(array.max(axis=others), -array.min(axis=others)).astype(np.float64)
-        total = array.sum(axis=others, dtype=np.float64)
+        axis %= array.ndim
+        blocks = array.reshape(prod(array.shape[:axis]), array.shape[axis], -1)
+        # over the last axis first: rows are contiguous there, and float32 sums of a row are pairwise
+        absmax = np.maximum(blocks.max(axis=2), -blocks.min(axis=2)).max(axis=0).astype(np.float64)
+        total = blocks.sum(axis=2).sum(axis=0, dtype=np.float64)
         if self.channel_absmax is None or self.channel_sum is None:
             self.channel_absmax, self.channel_sum = absmax, total
         elif self.channel_absmax.shape != absmax.shape:

@@ -16,6 +16,7 @@ Range = tuple[float, float]
 
 _HALF = BINS // 2
 _KL_LEVELS = 128  # integer levels on each side of zero, as in TensorRT's calibrator
+_SMOOTH = 1e-4
 
 
 def choose_range(stats: TensorStats, method: str, *, grid: Grid = U8) -> Range:
@@ -113,7 +114,8 @@ def _divergences(counts: F64, bins: NDArray[np.intp], starts: NDArray[np.intp], 
     """KL(P || Q) of every window ``[starts, ends)``, all at once from cumulative sums.
 
     P is the clipped histogram: what lies outside is added to the end bins. Q spreads the count of the bins that
-    share one of the 128 levels of a side evenly over those of them that P fills. Infinite where P is not 0 and Q is.
+    share one of the 128 levels of a side evenly over those of them that P fills, and at least 1e-4 of a count each
+    (an end bin may hold only what was clipped; without smoothing one outlier would forbid that window).
     """
     total = counts.sum()
     mass, filled = _cumulative(counts), _cumulative((counts > 0).astype(np.float64))
@@ -128,14 +130,13 @@ def _divergences(counts: F64, bins: NDArray[np.intp], starts: NDArray[np.intp], 
     added_left, added_right = (counts[starts] == 0) & (outside_left > 0), (counts[ends - 1] == 0) & (outside_right > 0)
     spread = filled[right] - filled[left] + has_first * added_left[:, None] + has_last * added_right[:, None]
     clipped = kept + has_first * outside_left[:, None] + has_last * outside_right[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        level = np.where(clipped > 0, np.log(kept / np.maximum(spread, 1)), 0.0)
-        own = entropy[ends] - entropy[starts]
-        for end, extra in ((starts, outside_left), (ends - 1, outside_right)):
-            own = own + _xlogx(counts[end] + extra) - _xlogx(counts[end])
-        cross = (clipped * level).sum(axis=1)
-        answer = (own - cross) / total - np.log(total) + np.log(mass[ends] - mass[starts])
-    return np.where(np.isfinite(answer), answer, np.inf)
+    level = np.maximum(kept / np.maximum(spread, 1), _SMOOTH)
+    own = entropy[ends] - entropy[starts]
+    for end, extra in ((starts, outside_left), (ends - 1, outside_right)):
+        own = own + _xlogx(counts[end] + extra) - _xlogx(counts[end])
+    cross = (clipped * np.log(level)).sum(axis=1)
+    mass_q = (spread * level * (clipped > 0)).sum(axis=1)
+    return np.asarray((own - cross) / total - np.log(total) + np.log(mass_q), np.float64)
 
 
 def _without_zeros(stats: TensorStats) -> F64:
