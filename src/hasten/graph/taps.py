@@ -1,0 +1,175 @@
+"""Look inside the float network: stream inner tensors into statistics, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hasten.errors import InputError
+from hasten.model import Model
+from hasten.protocols import Feeds
+from hasten.quant.histogram import TensorStats
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+MEMORY = 256 << 20  # bytes of tapped tensors alive at once
+_FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+_CHANNEL_FIRST = frozenset({"Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization"})
+
+
+def collect(
+    model: Model,
+    names: Sequence[str],
+    feeds: Callable[[], Iterator[Feeds]],
+    *,
+    memory_bytes: int = MEMORY,
+    channels: bool = False,
+) -> dict[str, TensorStats]:
+    """Statistics of the inner tensors ``names`` over all samples of ``feeds()``.
+
+    The float network runs in ONNX Runtime with the tensors as outputs. Those of one sample that together exceed
+    ``memory_bytes`` (sized on the first sample) are split in the order of execution, one pass over the feeds a part;
+    a part runs only the nodes that it needs. Memory does not depend on the number of samples. With ``channels`` also
+    per channel: axis 1 beside a convolution and for rank 4, else the last axis.
+
+    Left out of the answer: names that the graph does not have, weights, tensors that are not float, and tensors
+    inside ``If`` and ``Loop`` bodies.
+
+    Raises:
+        InputError: ONNX Runtime cannot load or run the network, or there are no samples.
+    """
+    wanted = set(names)
+    inputs = [spec.name for spec in model.inputs if spec.name in wanted and spec.dtype.startswith("float")]
+    inner = [v.name for v in _node_outputs(model.graph) if v.name in wanted and v.name is not None]
+    axes = {v.name: _channel_axis(v) for v in _node_outputs(model.graph)} if channels else {}
+    axes.update({v.name: _channel_axis(v) for v in model.graph.graph.inputs} if channels else {})
+    parts = _split(inner, _sizes(model, inner, feeds), memory_bytes)
+    stats: dict[str, TensorStats] = {}
+    for part in parts or [[]]:
+        with TemporaryDirectory(prefix="hasten-") as folder:
+            session = _session(_with_outputs(model, part), Path(folder)) if part else None
+            for sample in feeds():
+                for name in inputs:
+                    _update(stats, name, np.asarray(sample[name]), axes)
+                for name, array in _run(session, sample):
+                    _update(stats, name, array, axes)
+        inputs = []  # the first pass has seen them all
+    return {name: stats[name] for name in names if name in stats}
+
+
+def _update(stats: dict[str, TensorStats], name: str, array: Any, axes: Mapping[str | None, int | None]) -> None:
+    axis = axes.get(name)
+    if axis is None and name in axes:
+        axis = 1 if array.ndim == 4 else -1
+    stats.setdefault(name, TensorStats(name)).update(array, axis)
+
+
+def _run(session: Any, sample: Feeds) -> Iterator[tuple[str, Any]]:
+    """The float outputs one by one, each freed before the next is copied out of the runtime."""
+    if session is None:
+        return
+    import onnxruntime as ort
+
+    outputs = [o.name for o in session.get_outputs() if o.type in _FLOATS]
+    given = {k: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(v)) for k, v in sample.items()}
+    try:
+        values = session.run_with_ort_values(outputs, given)
+    except Exception as error:  # the runtime has no common exception class
+        raise InputError("onnxruntime cannot run the network on a sample", cause=str(error).strip()) from error
+    values.reverse()
+    for name in outputs:
+        yield name, values.pop().numpy()
+
+
+def _sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feeds]]) -> dict[str, int]:
+    """Bytes of each tensor on the first sample, from a network that gives the shapes instead of the tensors."""
+    import onnx_ir as ir
+
+    first = next(iter(feeds()), None)
+    if first is None:
+        raise InputError("there are no samples to calibrate with", help="give at least one sample, better 64")
+    if not names:
+        return {}
+    graph = model.clone_graph()
+    values = {v.name: v for v in _node_outputs(graph)}
+    shapes = []
+    for i, name in enumerate(names):
+        node = ir.node("Shape", [values[name]])
+        node.outputs[0].name = f"hasten.shape.{i}"
+        node.outputs[0].dtype = ir.DataType.INT64
+        shapes.append(node)
+    graph.graph.extend(shapes)
+    graph.graph.outputs[:] = [node.outputs[0] for node in shapes]
+    with TemporaryDirectory(prefix="hasten-") as folder:
+        session = _session(replace(model, graph=graph), Path(folder))
+        dims = session.run(None, dict(first))
+    return {name: 4 * prod(map(int, d)) for name, d in zip(names, dims, strict=True)}
+
+
+def _split(names: Sequence[str], sizes: Mapping[str, int], memory_bytes: int) -> list[list[str]]:
+    """Consecutive parts that each fit; a tensor larger than all of the memory gets a part of its own."""
+    parts: list[list[str]] = []
+    free = 0
+    for name in names:
+        if not parts or sizes[name] > free:
+            parts.append([])
+            free = memory_bytes
+        parts[-1].append(name)
+        free -= sizes[name]
+    return parts
+
+
+def _with_outputs(model: Model, names: Sequence[str]) -> Model:
+    """The part of the network that computes these tensors, and them as its only outputs."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    graph = model.clone_graph()
+    values = {v.name: v for v in _node_outputs(graph)}
+    graph.graph.outputs[:] = [values[name] for name in names]
+    RemoveUnusedNodesPass()(graph)
+    return replace(model, graph=graph)
+
+
+def _session(model: Model, folder: Path) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # the arena keeps its largest state, and grows with every new shape
+    options.enable_mem_pattern = False
+    # a tensor is freed after its last reader; the default order may run all readers of taps at the very end
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    path = folder / "tapped.onnx"
+    model.save(path)
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime has no common exception class
+        raise InputError("onnxruntime cannot load the network", cause=str(error).strip()) from error
+
+
+def _node_outputs(graph: ir.Model) -> Iterator[ir.Value]:
+    """The tensors that top-level nodes compute, in the order of execution: no constants, no sequences."""
+    import onnx_ir as ir
+
+    for node in graph.graph:
+        if node.op_type == "Constant" or "Sequence" in node.op_type or "Optional" in node.op_type:
+            continue
+        for value in node.outputs:
+            if value.name and (value.type is None or isinstance(value.type, ir.TensorType)):
+                yield value
+
+
+def _channel_axis(value: ir.Value) -> int | None:
+    """1 beside a convolution, None where only the rank can tell."""
+    nodes = [use.node for use in value.uses()]
+    producer = value.producer()
+    if producer is not None:
+        nodes.append(producer)
+    return 1 if any(node.op_type in _CHANNEL_FIRST for node in nodes) else None

@@ -1,0 +1,153 @@
+"""From the statistics of a tensor to the range that its grid should cover."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hasten.errors import UsageError, did_you_mean
+from hasten.quant.grid import U8, Grid, affine
+from hasten.quant.histogram import BINS, TensorStats
+
+METHODS = ("minmax", "mean_minmax", "p99.999", "p99.99", "mse", "entropy")
+
+F64 = NDArray[np.float64]
+Range = tuple[float, float]
+
+_HALF = BINS // 2
+_KL_LEVELS = 128  # integer levels on each side of zero, as in TensorRT's calibrator
+
+
+def choose_range(stats: TensorStats, method: str, *, grid: Grid = U8) -> Range:
+    """``(low, high)`` with ``low <= 0 <= high``, inside the extremes seen.
+
+    minmax: the extremes. mean_minmax: the mean over samples of each sample's extremes.
+    p99.999, p99.99: the tails outside hold that share of the elements, half on each side, all on one side when
+    the tensor has only one. mse: the least squared error after rounding on ``grid``. entropy: the least
+    Kullback-Leibler divergence of the clipped and rounded histogram (Migacz 2017).
+
+    Raises:
+        UsageError: the method is not one of ``METHODS``.
+    """
+    if method not in METHODS:
+        raise UsageError(f"there is no calibration method {method!r}", help=did_you_mean(method, METHODS))
+    low, high = min(stats.low, 0.0), max(stats.high, 0.0)
+    if method == "minmax" or stats.reach == 0 or not stats.histogram.any():
+        return low, high
+    if method == "mean_minmax":
+        return _inside((stats.mean_low, stats.mean_high), low, high)
+    if method == "mse":
+        return _inside(_least_error(stats, low, high, grid), low, high)
+    if method == "entropy":
+        return _inside(_least_divergence(stats, low, high), low, high)
+    return _inside(_percentile(stats, low, high, float(method[1:]) / 100), low, high)
+
+
+def _inside(chosen: Range, low: float, high: float) -> Range:
+    return min(max(chosen[0], low), 0.0), max(min(chosen[1], high), 0.0)
+
+
+def _percentile(stats: TensorStats, low: float, high: float, inside: float) -> Range:
+    total = int(stats.histogram.sum())
+    tail = (1 - inside) * total / (2 if low < 0 < high else 1)
+    edges = (np.arange(BINS + 1, dtype=np.float64) - _HALF) * stats.width
+    below = np.concatenate([[0], np.cumsum(stats.histogram)]).astype(np.float64)
+    return _edge(below, edges, tail), -_edge(total - below[::-1], -edges[::-1], tail)
+
+
+def _edge(below: F64, edges: F64, tail: float) -> float:
+    """Where the cumulative count first passes ``tail``, linear inside the bin."""
+    right = int(np.searchsorted(below, tail, side="right"))
+    share = (tail - below[right - 1]) / (below[right] - below[right - 1])
+    return float(edges[right - 1] + share * (edges[right] - edges[right - 1]))
+
+
+def _least_error(stats: TensorStats, low: float, high: float, grid: Grid) -> Range:
+    """A coarse grid of shrink factors for both ends, then a finer one around its best."""
+    counts = _without_zeros(stats)
+    used = np.flatnonzero(counts)
+    if used.size == 0:
+        return low, high
+    counts, centres = counts[used], np.clip(stats.centres[used], low, high)
+    shrink = np.linspace(0.05, 1, 20)
+    best = _search(centres, counts, low * shrink, high * shrink, grid)
+    for step in (0.05, 0.01):
+        around = step * np.linspace(-0.8, 0.8, 9)
+        lows, highs = np.clip(best[0] + low * around, low, 0), np.clip(best[1] + high * around, 0, high)
+        best = _search(centres, counts, lows, highs, grid)
+    return best
+
+
+def _search(centres: F64, counts: F64, lows: F64, highs: F64, grid: Grid) -> Range:
+    """The pair of least error, ``sum(counts * (c - Q(c))**2)`` over the bins; the widest of equals."""
+    lows, highs = np.unique(lows), np.unique(highs)[::-1]
+    grid_low, grid_high = (a.reshape(-1) for a in np.meshgrid(lows, highs, indexing="ij"))
+    scale, zero = affine(grid_low, grid_high, grid)
+    step, offset = scale[:, None], zero.astype(np.float32)[:, None]
+    c = centres.astype(np.float32)
+    codes = np.rint(c / step)
+    np.clip(codes, grid.qmin - offset, grid.qmax - offset, out=codes)
+    codes *= step
+    codes -= c
+    error = np.square(codes, out=codes) @ counts.astype(np.float32)
+    best = int(np.argmin(error))
+    return float(grid_low[best]), float(grid_high[best])
+
+
+def _least_divergence(stats: TensorStats, low: float, high: float) -> Range:
+    """One threshold for both sides: the window of T bins on each side of zero, cut to the bins in use."""
+    counts = _without_zeros(stats)
+    used = np.flatnonzero(counts)
+    if used.size == 0:
+        return low, high
+    first, last = min(int(used[0]), _HALF), max(int(used[-1]) + 1, _HALF)
+    farthest = max(_HALF - first, last - _HALF)
+    bins = np.arange(min(_KL_LEVELS, farthest), farthest + 1)
+    divergence = _divergences(counts, bins, np.maximum(first, _HALF - bins), np.minimum(last, _HALF + bins))
+    widest_best = len(bins) - 1 - int(np.argmin(divergence[::-1]))
+    reach = float(bins[widest_best] * stats.width)
+    return -reach, reach
+
+
+def _divergences(counts: F64, bins: NDArray[np.intp], starts: NDArray[np.intp], ends: NDArray[np.intp]) -> F64:
+    """KL(P || Q) of every window ``[starts, ends)``, all at once from cumulative sums.
+
+    P is the clipped histogram: what lies outside is added to the end bins. Q spreads the count of the bins that
+    share one of the 128 levels of a side evenly over those of them that P fills. Infinite where P is not 0 and Q is.
+    """
+    total = counts.sum()
+    mass, filled = _cumulative(counts), _cumulative((counts > 0).astype(np.float64))
+    entropy = _cumulative(_xlogx(counts))
+    outside_left, outside_right = mass[starts], total - mass[ends]
+    edges = _HALF + bins[:, None] * np.arange(-_KL_LEVELS, _KL_LEVELS + 1) // _KL_LEVELS
+    edges = np.clip(edges, starts[:, None], ends[:, None])
+    left, right = edges[:, :-1], edges[:, 1:]
+    has_first = (left == starts[:, None]) & (right > left)
+    has_last = (right == ends[:, None]) & (right > left)
+    kept = mass[right] - mass[left]
+    added_left, added_right = (counts[starts] == 0) & (outside_left > 0), (counts[ends - 1] == 0) & (outside_right > 0)
+    spread = filled[right] - filled[left] + has_first * added_left[:, None] + has_last * added_right[:, None]
+    clipped = kept + has_first * outside_left[:, None] + has_last * outside_right[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = np.where(clipped > 0, np.log(kept / np.maximum(spread, 1)), 0.0)
+        own = entropy[ends] - entropy[starts]
+        for end, extra in ((starts, outside_left), (ends - 1, outside_right)):
+            own = own + _xlogx(counts[end] + extra) - _xlogx(counts[end])
+        cross = (clipped * level).sum(axis=1)
+        answer = (own - cross) / total - np.log(total) + np.log(mass[ends] - mass[starts])
+    return np.where(np.isfinite(answer), answer, np.inf)
+
+
+def _without_zeros(stats: TensorStats) -> F64:
+    """Counts without the elements that are exactly 0, which every grid represents."""
+    counts = stats.histogram.astype(np.float64)
+    counts[_HALF] -= stats.zeros
+    return counts
+
+
+def _cumulative(values: F64) -> F64:
+    return np.concatenate([[0.0], np.cumsum(values)])
+
+
+def _xlogx(values: F64) -> F64:
+    return values * np.log(np.maximum(values, 1.0))  # counts are whole, so below 1 means 0
