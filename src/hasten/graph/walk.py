@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +106,22 @@ def depthwise(node: ir.Node) -> bool:
     if node.op_type != "Conv" or found is None or found.value.const_value is None:
         return False
     return bool(attribute(node, "group", 1) > 1 and found.value.const_value.shape[1] == 1)
+
+
+def infer(model: ir.Model) -> None:
+    """Fill in inner shapes and types; the graph's own inputs and outputs keep theirs."""
+    from onnx_ir.passes import common
+
+    own = [(v, v.shape, v.type) for v in (*model.graph.inputs, *model.graph.outputs)]
+    logger = logging.getLogger("onnx_ir.passes.common.shape_inference")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # where onnx cannot tell, nothing is lost
+    try:
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    finally:
+        logger.setLevel(level)
+    for value, shape, kind in own:
+        value.shape, value.type = shape, kind
 
 
 def names(model: ir.Model) -> set[str]:

@@ -84,7 +84,8 @@ def _problem(
 
 
 def _face(graph: ir.Model) -> tuple[list[str], list[str]]:
-    return [str(v) for v in graph.graph.inputs], [v.name or "" for v in graph.graph.outputs]
+    weights = graph.graph.initializers
+    return [str(v) for v in graph.graph.inputs if v.name not in weights], [str(v) for v in graph.graph.outputs]
 
 
 def _modernise(graph: ir.Model) -> ir.Model | None:
@@ -110,7 +111,6 @@ def _modernise(graph: ir.Model) -> ir.Model | None:
 def _tidy(graph: ir.Model) -> ir.Model | None:
     copy = graph.clone()
     before = sum(1 for g in copy.graphs() for _ in g)
-    shape = [(v, v.shape, v.type) for v in (*copy.graph.inputs, *copy.graph.outputs)]
     changed = _remove_dropout(copy)
     for step in (
         common.RemoveInitializersFromInputsPass(),
@@ -122,22 +122,9 @@ def _tidy(graph: ir.Model) -> ir.Model | None:
         common.TopologicalSortPass(),
     ):
         changed += bool(step(copy).modified)
-    _infer(copy)
-    for value, old_shape, old_type in shape:
-        value.shape, value.type = old_shape, old_type
+    walk.infer(copy)
     after = sum(1 for g in copy.graphs() for _ in g)
     return copy if changed or after != before else None
-
-
-def _infer(graph: ir.Model) -> None:
-    """Fill in inner shapes and types; onnx_ir warns where onnx cannot, which changes nothing for us."""
-    logger = logging.getLogger("onnx_ir.passes.common.shape_inference")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(graph)
-    finally:
-        logger.setLevel(level)
 
 
 def _remove_dropout(graph: ir.Model) -> int:
@@ -161,9 +148,7 @@ def _stage(edit: Callable[[ir.Model], int]) -> Callable[[ir.Model], ir.Model | N
         if not edit(copy):
             return None
         common.RemoveUnusedNodesPass()(copy)
-        _infer(copy)
-        for value, old in zip(copy.graph.outputs, graph.graph.outputs, strict=True):
-            value.shape, value.type = old.shape, old.type
+        walk.infer(copy)
         return copy
 
     return stage

@@ -1,0 +1,86 @@
+"""What each engine can keep in eight bits, and the shapes of graph that should stay in float."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from hasten.graph import walk
+
+# Values pass through unchanged or are picked from, so input and output share one scale.
+SHAPING = frozenset(
+    {
+        "DepthToSpace", "Expand", "Flatten", "GlobalMaxPool", "MaxPool", "Reshape", "Slice", "SpaceToDepth", "Split",
+        "Squeeze", "Tile", "Transpose", "Unsqueeze",
+    }
+)  # fmt: skip
+# ONNX Runtime has an eight-bit kernel that rescales on the way.
+ORT_KERNELS = frozenset({"Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"})
+# OpenVINO moves the dequantization past these, or has eight-bit kernels for them.
+OPENVINO_KERNELS = frozenset({"Add", "AveragePool", "Concat", "GlobalAveragePool", "Mul", "ReduceMean", "Resize"})
+# Ends up inside the rounding of the tensor behind it: both clamp.
+CLAMPS = frozenset({"Relu", "Clip"})
+GATES = frozenset({"Sigmoid", "HardSigmoid"})
+POOLS = frozenset({"GlobalAveragePool", "ReduceMean"})
+
+_INTEGER = ("QuantizeLinear", "DequantizeLinear", "MatMulInteger", "ConvInteger", "MatMulNBits", "GatherBlockQuantized")
+
+
+def quantized_already(model: ir.Model) -> str:
+    """The first node that shows that the network is quantized, as ``"DequantizeLinear 'name'"``; empty when none is."""
+    for graph in model.graphs():
+        for node in graph:
+            if node.op_type in _INTEGER or node.op_type.startswith(("QLinear", "DynamicQuantize", "QGemm", "QAttention")):
+                return f"{node.op_type} {label(node)!r}"
+    return ""
+
+
+def label(node: ir.Node) -> str:
+    """The node's name, or its first output's where it has none."""
+    return node.name or node.outputs[0].name or node.op_type
+
+
+def computed(node: ir.Node) -> list[tuple[int, ir.Value]]:
+    """(index, value) of the float inputs that are not constants."""
+    return [(i, v) for i, v in enumerate(node.inputs) if v is not None and walk.is_float(v) and walk.constant(v) is None]
+
+
+def gates(model: ir.Model) -> tuple[set[ir.Node], set[ir.Value]]:
+    """(inner nodes, gate outputs) of squeeze-and-excite blocks: x * sigmoid(linear(act(linear(pool(x))))).
+
+    The branch works on one number per channel, so it costs nothing, and its rounding would scale whole channels.
+    """
+    inner: set[ir.Node] = set()
+    outputs: set[ir.Value] = set()
+    for node in model.graph:
+        if node.op_type != "Mul" or node.domain != "":
+            continue
+        for value in node.inputs:
+            branch = _gate_branch(value)
+            if branch and value is not None:
+                inner.update(branch)
+                outputs.add(value)
+    return inner, outputs
+
+
+def _gate_branch(value: ir.Value | None) -> list[ir.Node]:
+    """The nodes from the gate's sigmoid back to its pool; empty when it is no gate."""
+    node = value.producer() if value is not None else None
+    if node is None or node.op_type not in GATES:
+        return []
+    branch, linears = [node], 0
+    for _ in range(12):
+        inputs = computed(branch[-1])
+        before = inputs[0][1].producer() if len(inputs) == 1 else None
+        if before is None:
+            return []
+        if before.op_type in POOLS:
+            return branch if linears else []
+        linears += before.op_type in walk.LINEAR
+        branch.append(before)
+    return []
+
+
+def in_bodies(model: ir.Model) -> int:
+    """How many linear nodes lie inside If and Loop bodies, out of reach of the passes."""
+    inside = [g for g in model.graphs() if g is not model.graph]
+    return sum(node.op_type in walk.LINEAR for g in inside for node in g)

@@ -1,0 +1,173 @@
+"""Where the rounding goes: which tensors become eight bits wide for an engine, and who reads them so.
+
+    onnxruntime   x -Q-DQ-> Conv -> Relu -Q-DQ-> ...   its fusions want a Q behind every operator that shall run in
+                                                       eight bits, and every reader behind a DQ
+    openvino      x -Q-DQ-> Conv -> Relu -> Q ...      only in front of operators; it fuses what follows by itself
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from hasten.graph import walk
+from hasten.passes import patterns
+
+Use = tuple[ir.Node, int]
+
+
+@dataclass
+class Placement:
+    """``linear`` get integer weights. ``reads`` says for each rounded tensor which uses see it rounded.
+
+    ``ties`` are pairs of tensors that must share one scale.
+    """
+
+    linear: list[ir.Node] = field(default_factory=list)
+    reads: dict[ir.Value, list[Use]] = field(default_factory=dict)
+    ties: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)
+
+    def read(self, value: ir.Value, uses: Iterable[Use]) -> None:
+        have = self.reads.setdefault(value, [])
+        have.extend(use for use in uses if use not in have)
+
+    def groups(self) -> list[list[ir.Value]]:
+        """The rounded tensors, those that share a scale together."""
+        parent = {v: v for v in self.reads}
+
+        def root(v: ir.Value) -> ir.Value:
+            while parent[v] is not v:
+                v = parent[v]
+            return v
+
+        for a, b in self.ties:
+            if a in parent and b in parent:
+                parent[root(a)] = root(b)
+        found: dict[ir.Value, list[ir.Value]] = {}
+        for v in self.reads:
+            found.setdefault(root(v), []).append(v)
+        return list(found.values())
+
+
+def place(model: ir.Model, scheme: str, wanted: Callable[[ir.Node], bool], chain: bool) -> Placement:
+    """The placement for an engine.
+
+    ``wanted`` picks the linear nodes; ``chain`` lets the operators between them run in eight bits too.
+    """
+    inner, outputs = patterns.gates(model)
+    usable = [n for n in model.graph if n not in inner and walk.weight(n) and walk.is_float(n.inputs[0]) and wanted(n)]
+    if scheme == "onnxruntime":
+        linear = [n for n in usable if n.op_type != "ConvTranspose"]  # it has no eight-bit kernel for that
+        return _onnxruntime(model, linear, outputs, chain)
+    return _openvino(model, usable, outputs, chain)
+
+
+def _clamped(value: ir.Value) -> ir.Value:
+    """The tensor behind a Relu or Clip when that is the value's only reader: rounding there makes it redundant."""
+    after = walk.only_consumer(value)
+    if after is None or after.op_type not in patterns.CLAMPS or after.inputs[0] is not value:
+        return value
+    if after.op_type == "Clip" and any(v is not None and walk.constant(v) is None for v in after.inputs[1:]):
+        return value
+    return after.outputs[0]
+
+
+def _onnxruntime(model: ir.Model, linear: list[ir.Node], gated: set[ir.Value], chain: bool) -> Placement:
+    anchors, plan = set(linear), Placement(linear=linear)
+    possible = {v for n in linear for v in (n.inputs[0], _clamped(n.outputs[0])) if v is not None} | gated
+    candidates: list[ir.Node] = []
+    for node in model.graph if chain else ():
+        kind, inputs = node.op_type, [v for _, v in patterns.computed(node)]
+        fits = node not in anchors and node.domain == "" and kind in patterns.SHAPING | patterns.ORT_KERNELS
+        if fits and inputs and all(v in possible for v in inputs) and _all_computed(node):
+            candidates.append(node)
+            possible.update(_clamped(o) for o in node.outputs)
+    kept: set[ir.Node] = set()
+    for node in reversed(candidates):
+        if any(_reader_wants(_clamped(o), anchors, kept) for o in node.outputs):
+            kept.add(node)
+    for node in model.graph:
+        if node in anchors:
+            _read_all(plan, node.inputs[0])
+            out = _clamped(node.outputs[0])
+            if node.op_type == "Conv" or _reader_wants(out, anchors, kept):
+                _read_all(plan, out)
+        elif node in kept:
+            for _, value in patterns.computed(node):
+                _read_all(plan, value)
+            for output in node.outputs:
+                _read_all(plan, _clamped(output))
+            _tie(plan, node, clamp=True)
+    return plan
+
+
+def _all_computed(node: ir.Node) -> bool:
+    """Shaping operators may have constant shapes; the others only computed operands."""
+    return node.op_type in patterns.SHAPING or all(v is None or walk.constant(v) is None for v in node.inputs)
+
+
+def _reader_wants(value: ir.Value, anchors: set[ir.Node], kept: set[ir.Node]) -> bool:
+    return any((node in anchors and index == 0) or node in kept for node, index in walk.consumers(value))
+
+
+def _read_all(plan: Placement, value: ir.Value | None) -> None:
+    if value is not None and walk.is_float(value) and not value.is_graph_output():
+        plan.read(value, walk.consumers(value))
+
+
+def _tie(plan: Placement, node: ir.Node, *, clamp: bool) -> None:
+    if node.op_type in patterns.SHAPING:
+        for output in node.outputs:
+            first = node.inputs[0]
+            assert first is not None
+            plan.ties.append((first, _clamped(output) if clamp else output))
+
+
+def _openvino(model: ir.Model, linear: list[ir.Node], gated: set[ir.Value], chain: bool) -> Placement:
+    anchors, plan = set(linear), Placement(linear=linear)
+    for node in linear:
+        _read_above(plan, node, 0, chain)
+    if not chain:
+        return plan
+    useful = _leads_to(model, anchors)
+    for node in model.graph:
+        if node.op_type not in patterns.OPENVINO_KERNELS or node.domain != "" or node not in useful:
+            continue
+        inputs = patterns.computed(node)
+        if node.op_type in ("Add", "Mul") and (len(inputs) < 2 or not _residual(node, plan, anchors, gated)):
+            continue
+        for index, _ in inputs:
+            _read_above(plan, node, index, chain)
+    return plan
+
+
+def _residual(node: ir.Node, plan: Placement, anchors: set[ir.Node], gated: set[ir.Value]) -> bool:
+    """True when an operand is rounded already or comes straight from an integer operator."""
+    values = [v for _, v in patterns.computed(node)]
+    return any(v in plan.reads or v.producer() in anchors or v in gated for v in values)
+
+
+def _leads_to(model: ir.Model, anchors: set[ir.Node]) -> set[ir.Node]:
+    """Nodes in front of an anchor, through operators that OpenVINO keeps in eight bits."""
+    through = patterns.SHAPING | patterns.OPENVINO_KERNELS | patterns.CLAMPS
+    found: set[ir.Node] = set()
+    for node in reversed(list(model.graph)):
+        readers = [reader for o in node.outputs for reader, _ in walk.consumers(o)]
+        if any(r in anchors or (r in found and r.op_type in through) for r in readers):
+            found.add(node)
+    return found
+
+
+def _read_above(plan: Placement, node: ir.Node, index: int, chain: bool) -> None:
+    """Round the operand; where it only went through shaping operators, round before them, so they move bytes."""
+    value = node.inputs[index]
+    assert value is not None
+    while chain:
+        before = value.producer()
+        single = before is not None and before.op_type in patterns.SHAPING and walk.only_consumer(value) is node
+        if before is None or not single or before.inputs[0] is None or not walk.is_float(before.inputs[0]):
+            break
+        node, index, value = before, 0, before.inputs[0]
+    plan.read(value, [(node, index)])
