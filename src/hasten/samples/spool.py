@@ -200,6 +200,10 @@ def spool(directory: Path, inputs: tuple[TensorSpec, ...], state: Mapping[str, s
             cause=f"named as state; inputs: {', '.join(names)}",
             help="--state input=output",
         )
+    if texts := [s for s in inputs if s.dtype == "object"]:
+        raise InputError(
+            f"input {texts[0].name!r} takes text", cause="hasten feeds numbers", help="cut the tokenizer off"
+        )
     with all_or_nothing(directory) as building:
         writer = Spool(building, inputs, state, stream)
         try:

@@ -1,0 +1,167 @@
+"""What ``hasten inspect`` says of a network, from the graph alone: nothing is run."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import onnx_ir as ir
+
+from hasten.model import Model
+from hasten.safety.walk import KNOWN_DOMAINS, RUNTIME_DOMAINS
+
+QUANTIZED = frozenset(
+    [
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "QLinearConv",
+        "QLinearMatMul",
+        "MatMulInteger",
+        "ConvInteger",
+        "MatMulNBits",
+        "QAttention",
+        "QGemm",
+        "QLinearAdd",
+        "QLinearMul",
+        "DynamicQuantizeMatMul",
+        "DynamicQuantizeLSTM",
+    ]
+)
+CONTROL = frozenset({"If", "Loop", "Scan"})
+RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
+HEAVY = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN"})
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """Facts about a network as JSON values; ``macs`` is None where shapes are not known (a dynamic batch counts as 1)."""
+    nodes = list(_nodes(model.graph))
+    ops = Counter(node.op_type for node in nodes)
+    weights = list(_weights(model.graph))
+    floats = [w for w in weights if w.dtype.is_floating_point()]
+    own = {(key[0], key[1]) for key in model.graph.functions}
+    known = KNOWN_DOMAINS | RUNTIME_DOMAINS
+    custom = {f"{n.domain}::{n.op_type}" for n in nodes if n.domain not in known and (n.domain, n.op_type) not in own}
+    facts: dict[str, Any] = {
+        "opset": model.graph.opset_imports.get("", None),
+        "domains": dict(model.graph.opset_imports),
+        "ir_version": model.graph.ir_version,
+        "producer": " ".join(filter(None, (model.graph.producer_name, model.graph.producer_version))),
+        "inputs": [str(spec) for spec in model.inputs],
+        "outputs": [str(spec) for spec in model.outputs],
+        "nodes": len(nodes),
+        "parameters": sum(w.size for w in floats),
+        "weight_bytes": sum(w.nbytes for w in weights),
+        "weight_types": dict(Counter(w.dtype.name.lower() for w in floats)),
+        "macs": count_macs(model),
+        "ops": dict(ops.most_common()),
+        "quantized": sorted(QUANTIZED & ops.keys()),
+        "control_flow": sorted(CONTROL & ops.keys()),
+        "custom_ops": sorted(custom),
+        "dynamic": [
+            f"{s.name}: axis {i} ({d or 'any'})"
+            for s in model.inputs
+            for i, d in enumerate(s.shape)
+            if not isinstance(d, int)
+        ],
+    }
+    return facts | {"ideas": ideas(facts)}
+
+
+def ideas(facts: dict[str, Any]) -> list[str]:
+    """What is worth a try, and what to mind, in sentences."""
+    ops, found = facts["ops"], []
+    heavy = {op: ops[op] for op in sorted(HEAVY & ops.keys())}
+    if facts["quantized"]:
+        found.append(f"already quantized ({', '.join(facts['quantized'])}): only lossless settings will be tried")
+    elif heavy and facts["parameters"]:
+        found.append("int8 for " + ", ".join(f"{count} {op}" for op, count in heavy.items()))
+        found.append("bf16 or f16 where the processor has the arithmetic")
+    else:
+        found.append("no weights to narrow: only lossless settings will be tried")
+    if ops.get("BatchNormalization"):
+        found.append(f"fold {ops['BatchNormalization']} batch normalisations")
+    if facts["control_flow"]:
+        found.append(f"control flow ({', '.join(facts['control_flow'])}): bodies are kept as they are")
+    if facts["custom_ops"]:
+        found.append(f"custom operators ({', '.join(facts['custom_ops'])}): stock runtimes cannot run them")
+    if random := sorted(RANDOM & ops.keys()):
+        found.append(f"random operators ({', '.join(random)}): answers may differ from run to run")
+    return found
+
+
+def _nodes(model: ir.Model) -> Iterator[ir.Node]:
+    """Every node, also in bodies and functions."""
+    yield from ir.traversal.RecursiveGraphIterator(model.graph)
+    for function in model.functions.values():
+        yield from ir.traversal.RecursiveGraphIterator(function)
+
+
+def _weights(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """Initialisers of all graphs and the tensors of Constant nodes."""
+    for graph in model.graphs():
+        yield from (v.const_value for v in graph.initializers.values() if v.const_value is not None)
+    for node in _nodes(model):
+        if node.op_type == "Constant" and "value" in node.attributes:
+            tensor = node.attributes["value"].as_tensor()
+            if tensor.size > 1:
+                yield tensor
+
+
+def count_macs(model: Model) -> int | None:
+    """Multiply-accumulates of one run at batch 1; None when shapes stay unknown.
+
+    Recurrent layers count all their gates at the sequence length known; bodies of If and Loop make it None.
+    """
+    try:
+        if any(node.op_type in CONTROL for node in _nodes(model.graph)):
+            return None
+        graph = _shaped(model)
+        return sum(_node_macs(node) for node in graph.graph if node.op_type in HEAVY)
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError):
+        return None
+
+
+def _shaped(model: Model) -> ir.Model:
+    """A copy with a dynamic batch at 1 and shapes inferred from the inputs."""
+    graph = model.clone_graph()
+    for value in graph.graph.inputs:
+        if value.shape is not None:
+            dims = [d if isinstance(d, int) and d > 0 else None for d in value.shape]
+            value.shape = ir.Shape([1 if i == 0 and d is None else d for i, d in enumerate(dims)])
+    for node in graph.graph:
+        for value in node.outputs:
+            value.shape = None
+    from onnx_ir.passes.common import ShapeInferencePass
+
+    return ShapeInferencePass(data_prop=True)(graph).model
+
+
+def _node_macs(node: ir.Node) -> int:
+    first, weight, out = node.inputs[0], node.inputs[1], node.outputs[0]
+    if node.op_type == "Conv":
+        return _size(out) * math.prod(_dims(weight)[1:])
+    if node.op_type == "ConvTranspose":
+        return _size(first) * math.prod(_dims(weight)[1:])
+    if node.op_type in ("MatMul", "Gemm"):
+        transposed = node.attributes.get_int("transA", 0) if node.op_type == "Gemm" else 0
+        return _size(out) * _dims(first)[0 if transposed else -1]
+    steps, batch = _dims(first)[:2]
+    return steps * batch * (_size(weight) + _size(node.inputs[2]))
+
+
+def _dims(value: ir.Value | None) -> list[int]:
+    if value is None or value.shape is None:
+        raise ValueError("shape unknown")
+    dims = [d for d in value.shape if isinstance(d, int)]
+    if len(dims) != len(value.shape):
+        raise ValueError("shape not fixed")
+    return dims
+
+
+def _size(value: ir.Value | None) -> int:
+    return math.prod(_dims(value))
