@@ -23,20 +23,27 @@ def build(result: Result) -> str:
     Every string of the result is treated as hostile: control and direction marks are made visible, then escaped.
     """
     shown = msgspec.convert(words.cleaned(plain(result)), Result)
-    script = _read("sort.js")
-    page = _environment().get_template("report.html.j2").render(
-        r=shown,
-        story=story,
-        words=words,
-        marks=story.scale(shown),
-        seen=story.quality(shown.winner),
-        charts=[(kind, chart.scatter(shown, w), chart.strip(shown, w)) for kind, w in (("wide", WIDE), ("narrow", NARROW))],
-        rows=story.ordered(shown),
-        confirmed=[t for t in story.ordered(shown) if t.confirm],
-        recipe=recipe_json(shown.winner.candidate),
-        style=Markup(_read("style.css")),  # noqa: S704 - our own file
-        script=Markup("\n" + script),  # noqa: S704 - our own file
-        script_hash=base64.b64encode(sha256(("\n" + script).encode()).digest()).decode(),
+    script = read_template("sort.js")
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            r=shown,
+            story=story,
+            words=words,
+            marks=story.scale(shown),
+            seen=story.quality(shown.winner),
+            charts=[
+                (kind, chart.scatter(shown, w), chart.strip(shown, w))
+                for kind, w in (("wide", WIDE), ("narrow", NARROW))
+            ],
+            rows=story.ordered(shown),
+            confirmed=[t for t in story.ordered(shown) if t.confirm],
+            recipe=recipe_json(shown.winner.candidate),
+            style=Markup(read_template("style.css")),  # noqa: S704 - our own file
+            script=Markup("\n" + script),  # noqa: S704 - our own file
+            script_hash=base64.b64encode(sha256(("\n" + script).encode()).digest()).decode(),
+        )
     )
     return page + "\n"
 
@@ -47,13 +54,14 @@ def recipe_json(candidate: Candidate) -> str:
     return msgspec.json.format(msgspec.json.encode(body), indent=2).decode()
 
 
-def _read(name: str) -> str:
+def read_template(name: str) -> str:
+    """The text of one of the package's templates."""
     return files("hasten.report").joinpath("templates", name).read_text("utf-8")
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    loader = jinja2.FunctionLoader(_read)
+    loader = jinja2.FunctionLoader(read_template)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

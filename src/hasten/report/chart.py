@@ -33,7 +33,9 @@ def scatter(result: Result, width: int = 760) -> Markup:
     """Every candidate: latency across (logarithmic, left is faster), drop downwards (up is better)."""
     field = _field(result, float(width))
     body = _frame(result, field)
-    drawn = sorted(result.trials, key=lambda t: NAMED.index(_shape(result, t)[1]) if _shape(result, t)[1] in NAMED else -1)
+    drawn = sorted(
+        result.trials, key=lambda t: NAMED.index(_shape(result, t)[1]) if _shape(result, t)[1] in NAMED else -1
+    )
     lost = [t for t in drawn if not _placed(result, t)]
     body += "".join(_point(result, field, t) for t in drawn if _placed(result, t))
     body += "".join(_stray(result, field, t, i) for i, t in enumerate(lost))
@@ -90,7 +92,9 @@ def _frame(result: Result, field: _Field) -> str:
     parts = []
     if limit is not None:
         top = y(limit)
-        parts.append(tag("rect", x=x.start, y=top, width=edge - x.start, height=field.bottom + 9 - top, class_="beyond"))
+        parts.append(
+            tag("rect", x=x.start, y=top, width=edge - x.start, height=field.bottom + 9 - top, class_="beyond")
+        )
     for tick in y.ticks(5):
         parts.append(line(x.start, y(tick), edge, y(tick), "zero" if tick == 0 else "grid"))
         parts.append(label(marks.drop(tick, unit=False), x.start - 7, y(tick) + 4, anchor="end"))
@@ -164,7 +168,9 @@ def hover(result: Result, trial: Trial) -> str:
     if trial.timing is not None and known(trial.timing.speedup):
         parts.append(f"{times(trial.timing.speedup)} {span(trial.timing.low, trial.timing.high)}")
     if seen is not None and known(seen.drop):
-        parts.append(f"drop {marks.drop(seen.drop)}" + (f", up to {marks.drop(seen.upper)}" if known(seen.upper) else ""))
+        parts.append(
+            f"drop {marks.drop(seen.drop)}" + (f", up to {marks.drop(seen.upper)}" if known(seen.upper) else "")
+        )
     return "\n".join([*parts, trial.reason[:200]]).strip()
 
 
@@ -187,7 +193,8 @@ def strip(result: Result, width: int = 760) -> Markup:
     height, left, right = 250.0, 52.0, float(width) - 10
     y = Axis(min(shown) / 1.06, max(shown) * 1.06, height - 34, 14.0, log=True)
     body = "".join(
-        line(left, y(t), right, y(t), "zero" if t == 1 else "grid") + label(f"{number(t, 2)}×", left - 7, y(t) + 4, anchor="end")
+        line(left, y(t), right, y(t), "zero" if t == 1 else "grid")
+        + label(f"{number(t, 2)}×", left - 7, y(t) + 4, anchor="end")
         for t in sorted({1.0, *y.ticks(4)})
     )
     same = timing is not None and timing.log_ratios == result.noise.log_ratios
@@ -197,9 +204,12 @@ def strip(result: Result, width: int = 760) -> Markup:
     body += label("pairs in the order they were taken →", (left + right) / 2, height - 8, class_="axis")
     description = (
         f"{count(len(pairs), 'pair')} of the winner against the baseline, median {times(result.speedup)}"
-        f"{' ' + span(timing.low, timing.high) if timing else ''}; the baseline against itself scatters by {noise(result)}."
+        f"{' ' + span(timing.low, timing.high) if timing else ''}; "
+        f"the baseline against itself scatters by {noise(result)}."
     )
-    chart = svg(body, width, height, id_=f"strip-{width}", title="Speed of each pair", description=description, class_="chart")
+    chart = svg(
+        body, width, height, id_=f"strip-{width}", title="Speed of each pair", description=description, class_="chart"
+    )
     return Markup(chart)  # noqa: S704 - built by svg.py, which escapes every text
 
 

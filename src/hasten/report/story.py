@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hasten.budget import parse_budget
 from hasten.errors import HastenError
-from hasten.report.words import NOT_MEASURED, Scale, count, known, millis, number, size, times
+from hasten.report.words import NOT_MEASURED, Scale, count, known, millis, size, times
 from hasten.trial import Quality, Result, Trial
 
 ORDER = ("ok", "rejected", "slower", "unsupported", "crashed", "timeout", "skipped")
@@ -202,7 +202,9 @@ def ordered(result: Result) -> list[Trial]:
 def near_misses(result: Result, limit: int = 3) -> list[str]:
     """The fastest candidates that were not chosen, each with why, and then how many fell out otherwise."""
     marks = scale(result)
-    lost = [t for t in result.trials if t.candidate.key not in (result.winner.candidate.key, result.as_given.candidate.key)]
+    lost = [
+        t for t in result.trials if t.candidate.key not in (result.winner.candidate.key, result.as_given.candidate.key)
+    ]
     timed = [t for t in lost if t.timing and known(t.timing.speedup) and t.status in ("ok", "rejected", "slower")]
     told = sorted(timed, key=lambda t: -(t.timing.speedup if t.timing else 0))[:limit]
     lines = []
@@ -247,7 +249,7 @@ def limits(result: Result) -> list[str]:
         "The accuracy holds for data like yours: samples drawn as the confirm split was. "
         "If what you serve drifts away from it, measure again.",
         f"If the winner really lost more than the budget, a test like this one would still pass it at most {one_in}.",
-        "The speed holds on this machine, with these versions and settings. Run `hasten verify` on another before trusting it there.",
+        "The speed holds on this machine, with these versions and settings; on another, run `hasten verify` first.",
         "Latency is one request after another in a warm process; a server under load may behave differently.",
     ]
     if result.looks > 1:
@@ -257,7 +259,7 @@ def limits(result: Result) -> list[str]:
         )
     seen = quality(result.winner)
     if seen is not None and seen.metric == "agreement":
-        lines.append("There were no labels: agreement with the original network says nothing about who of the two is right.")
+        lines.append(
+            "There were no labels: agreement with the original network says nothing about who of the two is right."
+        )
     return lines
-
-

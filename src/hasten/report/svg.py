@@ -11,7 +11,7 @@ from markupsafe import escape
 
 @dataclass(frozen=True)
 class Axis:
-    """Data from ``low`` to ``high`` onto pixels from ``start`` to ``end``, linear or logarithmic; clipped at the ends."""
+    """Data from ``low`` to ``high`` onto pixels from ``start`` to ``end``, linear or logarithmic, clipped."""
 
     low: float
     high: float
@@ -78,14 +78,16 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> str:
 def mark(shape: str, x: float, y: float, r: float) -> str:
     """A point; shapes differ as well as colours, so that no reader depends on colour.
 
-    ``circle``, ``square``, ``triangle`` (down: outside the budget), ``diamond`` (the winner), ``cross`` (no measurement).
+    ``circle``, ``square``, ``triangle`` (over the budget), ``diamond`` (the winner), ``cross`` (no measurement).
     """
     if shape == "circle":
         return tag("circle", cx=x, cy=y, r=r)
     if shape == "square":
         return tag("rect", x=x - r, y=y - r, width=2 * r, height=2 * r)
     if shape == "cross":
-        return tag("path", d=f"M{x - r:.1f} {y - r:.1f}l{2 * r:.1f} {2 * r:.1f}m0 {-2 * r:.1f}l{-2 * r:.1f} {2 * r:.1f}")
+        return tag(
+            "path", d=f"M{x - r:.1f} {y - r:.1f}l{2 * r:.1f} {2 * r:.1f}m0 {-2 * r:.1f}l{-2 * r:.1f} {2 * r:.1f}"
+        )
     if shape == "triangle":
         return tag("path", d=f"M{x - r:.1f} {y - 0.8 * r:.1f}h{2 * r:.1f}l{-r:.1f} {1.8 * r:.1f}z")
     return tag("path", d=f"M{x:.1f} {y - r:.1f}l{r:.1f} {r:.1f}l{-r:.1f} {r:.1f}l{-r:.1f} {-r:.1f}z")

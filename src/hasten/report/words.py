@@ -1,4 +1,4 @@
-"""Numbers and names as people read them; "not measured" wherever there is no number. Used by the page and the console."""
+"""Numbers and names as people read them, on the page and on the console; "not measured" where there is no number."""
 
 from __future__ import annotations
 

@@ -1,0 +1,243 @@
+"""The output folder: built beside its place, synced, the manifest last, then renamed; never half of it."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hasten import trial
+from hasten.errors import EnvironmentFault, InputError, UsageError
+from hasten.example import example
+from hasten.model import TensorSpec, file_digest
+from hasten.report.build import build
+from hasten.trial import Result
+
+NAMES = ("recipe.json", "report.json", "report.html", "timings.npz", "example.py", "manifest.json")
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+
+
+def check_out(out: Path, inputs: Sequence[Path], force: bool) -> None:
+    """Refuse, before any work starts, an output folder whose contents we may not replace.
+
+    Raises:
+        UsageError: ``out`` is a file, holds or lies in an input, or holds files that are not ours without ``force``.
+    """
+    place = out.resolve()
+    if place.exists() and not place.is_dir():
+        raise UsageError(f"the output {str(out)!r} is a file", help="name a folder: --out out")
+    if place == Path.cwd() or place in Path.cwd().parents:
+        raise UsageError(f"the output {str(out)!r} is the current folder or holds it", help="name a new one: --out out")
+    for given in (path.resolve() for path in inputs):
+        if place == given or place in given.parents:
+            raise UsageError(
+                f"the output {str(out)!r} holds the input {given.name!r}",
+                cause="inputs are never touched, and the output folder is replaced as a whole",
+                help="name a folder of its own: --out out",
+            )
+        if given in place.parents and not force:
+            raise UsageError(
+                f"the output {str(out)!r} lies inside the input {given.name!r}",
+                help="name a folder elsewhere, or add --force",
+            )
+    if not force and place.exists() and any(place.iterdir()) and not is_ours(place):
+        raise UsageError(
+            f"the output {str(out)!r} is not empty", cause="its files were not written by hasten", help="add --force"
+        )
+
+
+def is_ours(out: Path) -> bool:
+    """True when ``out`` holds the manifest of an earlier run."""
+    return "hasten" in _manifest(out)
+
+
+def _manifest(out: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((out / "manifest.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write(
+    out: Path,
+    *,
+    result: Result,
+    artefact: Path,
+    inputs: Sequence[TensorSpec],
+    splits: Mapping[str, int],
+    extra: Mapping[str, Any],
+    force: bool,
+) -> None:
+    """Write the folder that a person takes away: model, recipe, manifest, reports, timings, example.
+
+    ``extra`` goes into the manifest as it is; of it, ``state`` (input -> output), ``batch`` and ``shapes``
+    (input -> a real shape) also shape ``example.py``, and ``command`` is the line that made all this.
+
+    Raises:
+        UsageError: as ``check_out``.
+        EnvironmentFault: the disk is full or not writable; nothing is left behind.
+    """
+    check_out(out, [artefact], force=force)
+    place = out.resolve()
+    with _full_disk(out):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=".tmp-", dir=place.parent))
+    try:
+        with _full_disk(out):
+            model = copy_model(artefact, building)
+            _put(building / "recipe.json", recipe(result))
+            _put(building / "report.json", trial.encode(result))
+            _put(building / "report.html", build(result).encode())
+            _put(building / "timings.npz", _timings(result))
+            _put(building / "example.py", example(result, model, inputs, extra).encode())
+            _put(building / "manifest.json", _describe(building, result, splits, extra))
+            building.chmod(0o755)
+            _swap(building, place)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def recipe(result: Result) -> bytes:
+    """What ``hasten apply`` replays: the winner's steps, engine and settings, and what was asked for."""
+    chosen = result.winner.candidate
+    return trial.encode(
+        {
+            "hasten": version("hasten"),
+            "steps": chosen.steps,
+            "engine": chosen.engine,
+            "settings": chosen.settings,
+            "lossless": chosen.lossless,
+            "label": chosen.label,
+            "budget": result.budget,
+            "confidence": result.confidence,
+            "metric": result.metric,
+        }
+    )
+
+
+def copy_model(artefact: Path, folder: Path) -> str:
+    """Copy a network with all its files as ``model.*``; its new name.
+
+    ONNX names its external weights inside, so that those keep their names; OpenVINO finds ``model.bin`` by itself.
+    """
+    name = f"model{artefact.suffix}"
+    _copy(artefact, folder / name)
+    if artefact.suffix == ".xml":
+        _copy(artefact.with_suffix(".bin"), folder / "model.bin")
+    elif artefact.suffix == ".onnx":
+        for location in external_files(artefact):
+            _copy(artefact.parent / location, folder / location)
+    return name
+
+
+def external_files(onnx_file: Path) -> list[str]:
+    """Names of the files beside ``onnx_file`` that hold its weights.
+
+    Raises:
+        InputError: one lies elsewhere, or would overwrite a file of ours.
+    """
+    import onnx
+
+    found: set[str] = set()
+    graphs = [onnx.load(onnx_file, load_external_data=False).graph]
+    while graphs:
+        graph = graphs.pop()
+        tensors = [*graph.initializer]
+        for attribute in (a for node in graph.node for a in node.attribute):
+            tensors += [attribute.t, *attribute.tensors]
+            graphs += [g for g in (attribute.g, *attribute.graphs) if g.node]
+        found |= {e.value for t in tensors for e in t.external_data if e.key == "location"}
+    for location in found:
+        inside = onnx_file.parent.resolve() in (onnx_file.parent / location).resolve().parents
+        if not inside or location in NAMES:
+            raise InputError(
+                f"the weights of {onnx_file.name!r} lie in {location!r}",
+                cause="external weights must lie beside the network, under a name of their own",
+            )
+    return sorted(found)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    with target.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _put(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _timings(result: Result) -> bytes:
+    """Log ratios of every timed candidate under its key, of the baseline against itself under ``noise``."""
+    arrays = {t.candidate.key: np.asarray(t.timing.log_ratios) for t in result.trials if t.timing}
+    file = io.BytesIO()
+    np.savez(file, noise=np.asarray(result.noise.log_ratios), **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def _describe(folder: Path, result: Result, splits: Mapping[str, int], extra: Mapping[str, Any]) -> bytes:
+    """The manifest: what each file is by its digest, and what made them."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return trial.encode(
+        {
+            "hasten": version("hasten"),
+            "schema_version": result.schema_version,
+            "verdict": result.verdict,
+            "files": {
+                p.relative_to(folder).as_posix(): {"sha256": file_digest(p), "bytes": p.stat().st_size} for p in files
+            },
+            "source": {"model": result.model, "sha256": result.model_sha256, "data_sha256": result.data_sha256},
+            "machine": result.machine,
+            "splits": dict(splits),
+            "seed": result.seed,
+            "looks": result.looks,
+            **{k: v for k, v in extra.items() if k not in ("hasten", "files")},
+        }
+    )
+
+
+def _swap(building: Path, place: Path) -> None:
+    """Put the new folder in place of the old. Files there that no manifest of ours names are carried over."""
+    if not place.exists():
+        building.rename(place)
+    else:
+        old = Path(tempfile.mkdtemp(prefix=".tmp-", dir=place.parent))
+        ours = {Path(name).parts[0] for name in _manifest(place).get("files", {})} | {"manifest.json"}
+        place.rename(old)
+        building.rename(place)
+        for stranger in old.iterdir():
+            if stranger.name not in ours and not (place / stranger.name).exists():
+                stranger.rename(place / stranger.name)
+        shutil.rmtree(old, ignore_errors=True)
+    folder = os.open(place.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+@contextmanager
+def _full_disk(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in _NO_SPACE:
+            raise
+        raise EnvironmentFault(
+            f"cannot write the output {str(out)!r}",
+            cause=fault.strerror or str(fault),
+            help="free some space or name another folder with --out",
+        ) from fault
