@@ -15,7 +15,7 @@ import numpy as np
 from hasten.budget import Budget
 from hasten.measure.evaluate import Evaluator, NewNaN
 from hasten.measure.quality import assess
-from hasten.measure.sequential import clearly_over
+from hasten.measure.sequential import FUTILE
 from hasten.measure.timing import Series, Workload, interleave, timing
 from hasten.model import TensorSpec
 from hasten.protocols import Event, Listener
@@ -202,12 +202,10 @@ def screen(run: Run, candidate: Candidate, *, most: int = LOOKS[-1]) -> Quality 
             rows = fresh if rows is None else np.concatenate([rows, fresh])
             seen = look
             known = run.evaluator.known(ids[:seen])
-            quality = assess(
-                run.evaluator.metric, run.budget, known, rows, split="search", groups=run.evaluator.groups(ids[:seen])
-            )
-            hopeless = clearly_over(
-                run.evaluator.metric, run.budget, known, rows, groups=run.evaluator.groups(ids[:seen])
-            )
+            groups = run.evaluator.groups(ids[:seen])
+            quality = assess(run.evaluator.metric, run.budget, known, rows, split="search", groups=groups)
+            careful = assess(run.evaluator.metric, run.budget, known, rows, split="search", groups=groups, alpha=FUTILE)
+            hopeless = careful.lower > run.budget.max_drop
             if hopeless or run.over():
                 break
     except (WorkerDied, CallFailed) as fault:

@@ -120,16 +120,15 @@ def choose_metric(run: Run, question: Question) -> None:
         seen = list(evaluator.answers(run.loaded[GIVEN], probe))
     except (WorkerDied, CallFailed) as fault:
         raise InputError("the network does not run on this data", cause=str(fault).splitlines()[0]) from fault
-    outputs = {
-        n: np.concatenate([np.atleast_1d(a[k]) for _, a in seen]) for k, n in enumerate(names) if _joins(seen, k)
-    }
+    outputs = {n: np.concatenate([np.atleast_1d(a[k]) for _, a in seen]) for k, n in enumerate(names) if _joins(seen, k)}
+    truth = None if evaluator.store.labels is None else _joined(evaluator.store, probe)
     if question.metric is None:
-        labels = evaluator.store.labels
-        truth = None if labels is None else np.asarray([labels[i] for i in probe])
-        metric, why = auto_metric(outputs, truth, output=question.output)
+        looked_at = {question.output: outputs[question.output]} if question.output else outputs
+        metric, why = auto_metric(looked_at, truth)
         run.say("note", f"metric: {metric.name} ({why})")
+        metric = resolve(metric, output=question.output)
     else:
-        metric = resolve(question.metric, output=question.output)
+        metric = resolve(question.metric, output=question.output, sample=(outputs, truth))
     if metric.needs_labels and evaluator.store.labels is None:
         raise InputError(
             f"the metric {metric.name} needs labels and the data has none",
@@ -170,13 +169,24 @@ def check_baseline(run: Run) -> None:
     rows = run.evaluator.known(ids[:CHANCE_SAMPLES])
     labels = run.evaluator.store.labels
     if run.evaluator.metric.needs_labels and labels is not None:
-        text = at_chance(run.evaluator.metric, rows, np.asarray([labels[i] for i in ids[:CHANCE_SAMPLES]]))
+        text = at_chance(run.evaluator.metric, rows, _joined(run.evaluator.store, ids[:CHANCE_SAMPLES]))
         if text:
             raise InputError(
                 "the network does no better than guessing on this data",
                 cause=text,
                 help="check preprocessing (scale, channel order, layout), the order of classes and the labels",
             )
+
+
+def _joined(store: SampleStore, ids: Sequence[int]) -> Array:
+    """The labels of ``ids`` along axis 0: a row a sample, or a row a step for sequences."""
+    assert store.labels is not None
+    parts = [np.asarray(store.labels[i]) for i in ids]
+    if store.sequential:
+        return np.concatenate(parts)
+    longest = max((len(p) for p in parts if p.ndim), default=0)
+    padded = [np.pad(p, (0, longest - len(p)), constant_values=-1) if p.ndim == 1 else p for p in parts]
+    return np.stack(padded)
 
 
 def _joins(seen: Sequence[tuple[int, list[Array]]], k: int) -> bool:
