@@ -72,20 +72,25 @@ def _update(stats: dict[str, TensorStats], name: str, array: Any, axes: Mapping[
 
 
 def _run(session: Any, sample: Feeds) -> Iterator[tuple[str, Any]]:
-    """The float outputs one by one, each freed before the next is copied out of the runtime."""
-    if session is None:
+    """The float outputs one by one, each freed before the next is looked at."""
+    outputs = [o.name for o in session.get_outputs() if o.type in _FLOATS] if session is not None else []
+    if not outputs:
         return
-    import onnxruntime as ort
-
-    outputs = [o.name for o in session.get_outputs() if o.type in _FLOATS]
-    given = {k: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(v)) for k, v in sample.items()}
-    try:
-        values = session.run_with_ort_values(outputs, given)
-    except Exception as error:  # the runtime has no common exception class
-        raise InputError("onnxruntime cannot run the network on a sample", cause=str(error).strip()) from error
+    values = _values(session, outputs, sample)
     values.reverse()
     for name in outputs:
         yield name, values.pop().numpy()
+
+
+def _values(session: Any, outputs: Sequence[str], sample: Feeds) -> list[Any]:
+    """Outputs that stay in the runtime's own memory: ``numpy()`` of one is a view."""
+    import onnxruntime as ort
+
+    try:
+        given = {k: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(v)) for k, v in sample.items()}
+        return list(session.run_with_ort_values(outputs, given))
+    except Exception as error:  # the runtime has no common exception class
+        raise InputError("onnxruntime cannot run the network on a sample", cause=str(error).strip()) from error
 
 
 def _sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feeds]]) -> dict[str, int]:
@@ -109,8 +114,8 @@ def _sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feed
     graph.graph.outputs[:] = [node.outputs[0] for node in shapes]
     with TemporaryDirectory(prefix="hasten-") as folder:
         session = _session(replace(model, graph=graph), Path(folder))
-        dims = session.run(None, dict(first))
-    return {name: 4 * prod(map(int, d)) for name, d in zip(names, dims, strict=True)}
+        dims = _values(session, [node.outputs[0].name for node in shapes if node.outputs[0].name], first)
+    return {name: 4 * prod(map(int, d.numpy())) for name, d in zip(names, dims, strict=True)}
 
 
 def _split(names: Sequence[str], sizes: Mapping[str, int], memory_bytes: int) -> list[list[str]]:
