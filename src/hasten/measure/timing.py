@@ -115,8 +115,8 @@ def timing(baseline: Sequence[float], candidate: Sequence[float], *, load_second
     low, high = sign_interval(units)
     return Timing(
         speedup=exp(float(np.median(units))),
-        low=exp(low),
-        high=exp(high),
+        low=low,
+        high=high,
         pairs=pairs,
         median_ms=median(candidate[:pairs]),
         baseline_ms=median(baseline[:pairs]),

@@ -20,7 +20,7 @@ from hasten.model import TensorSpec
 from hasten.protocols import Array, Listener, Metric
 from hasten.safety.stage import stage
 from hasten.samples import SampleStore, load_samples
-from hasten.search.field import Run
+from hasten.search.field import LOOKS, Run
 from hasten.search.run import GIVEN, start_baseline
 from hasten.splits import split
 from hasten.trial import Provable
@@ -155,7 +155,7 @@ def check_baseline(run: Run) -> None:
     Raises:
         InputError: all answers are NaN, or the score is no better than guessing.
     """
-    ids = [int(i) for i in run.splits.search]
+    ids = [int(i) for i in run.splits.search[: LOOKS[-1]]]
     try:
         run.evaluator.measure_baseline(run.loaded[GIVEN], ids)
     except (WorkerDied, CallFailed) as fault:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -28,7 +29,9 @@ def choose(
     folder.mkdir(parents=True, exist_ok=True)
     calibration = Calibration(SampleStore.open(Path(store)), tuple(calibrate), folder.parent / "stats.npz")
     context = Context(feeds=calibration.feeds, stats=calibration.stats, instruction_sets=instruction_sets())
-    model = Clean()(load(Path(source)), context)
+    model = load(Path(source))
+    with suppress(NotApplicable):
+        model = Clean()(model, context)
     paths = {}
     for method in METHODS:
         path = folder / f"{method}.onnx"

@@ -110,42 +110,40 @@ def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:
     return {engine: settings for engine, (_, settings) in best.items()}
 
 
-def choose_ranges(run: Run, engine_name: str, position: int) -> str:
+def choose_ranges(run: Run, engine_name: str) -> str:
     """The calibration method whose network answers most like the float one, on samples of the calibrate split."""
-    ids = [int(i) for i in run.splits.calibrate[:RANGE_SAMPLES]]
+    calibrate = [int(i) for i in run.splits.calibrate]
     try:
         reply = once(
             "hasten.search.ranges:choose",
             {
                 "source": str(run.source),
                 "engine": engine_name,
-                "directory": str(run.folder / "artefacts" / f"ranges-{engine_name}"),
+                "directory": str(run.folder / "artefacts" / "ranges"),
                 "store": str(run.evaluator.store.directory),
-                "calibrate": [int(i) for i in run.splits.calibrate],
-                "judge": ids,
-                "output": position,
+                "calibrate": calibrate,
+                "judge": calibrate[:RANGE_SAMPLES],
+                "output": run.evaluator.keep[0],
             },
             seconds=300,
         )
     except (WorkerDied, CallFailed) as fault:
         run.say("note", f"calibration methods could not be compared ({first_line(fault)}); using mse")
         return "mse"
-    run.say("note", f"calibration for {engine_name}: {reply['ranges']} ({reply['text']})")
+    run.say("note", f"calibration: {reply['ranges']} ({reply['text']})")
     return str(reply["ranges"])
 
 
 def narrow_stage(run: Run, engines: dict[str, Any], tuned: str) -> None:
     """Narrow floats and dynamic int8 at once, then static int8 an engine at a time; each wave is screened and raced."""
     base = engine_settings(run)
-    quick = [*space.narrow_floats(engines, cores(), base), *space.dynamic(engines, base)]
-    try_all(run, quick, tuned)
-    position = run.evaluator.keep[0]
-    for name, engine in engines.items():
-        if run.over():
-            return
-        if "int8" in engine.formats():
-            ranges = choose_ranges(run, name, position)
-            try_all(run, space.static(name, engine, ranges, base.get(name, {})), tuned)
+    try_all(run, [*space.narrow_floats(engines, cores(), base), *space.dynamic(engines, base)], tuned)
+    able = {name: engine for name, engine in engines.items() if "int8" in engine.formats()}
+    if run.over() or not able:
+        return
+    ranges = choose_ranges(run, next(iter(able)))
+    for name, engine in able.items():
+        try_all(run, space.static(name, engine, ranges, base.get(name, {})), tuned)
 
 
 def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
@@ -188,13 +186,13 @@ def drop_losers(run: Run, tuned: str) -> None:
 
 
 def confirm_stage(run: Run, tuned: str) -> tuple[str, list[Quality]]:
-    """The proof. Returns the key of the fastest candidate that passed (or the baseline) and all looks at the data."""
+    """The proof. Returns the key of the fastest that passed, else of the best lossless setting, and all looks."""
     order = finalists(run)
-    if tuned != GIVEN:
-        order = [tuned, *order]
-    if not order:
-        return GIVEN, []
-    return prove(run, order)
+    winner, looks = prove(run, order) if order else (GIVEN, [])
+    if winner == GIVEN and tuned != GIVEN:
+        winner, more = prove(run, [tuned])
+        looks += more
+    return winner, looks
 
 
 def final_timing(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from hasten import registry
@@ -87,8 +87,9 @@ def static(engine_name: str, engine: Any, ranges: str, base: dict[str, Scalar]) 
 
     found = []
     for variant in variants(engine_name):
-        step = as_step("quantize", variant, ranges=ranges)
-        label = f"{engine_name} int8 {_told(step)}"
+        chosen = replace(variant, ranges=ranges)
+        step = as_step("quantize", chosen)
+        label = f"{engine_name} int8 ({told(chosen)})"
         found.append(Candidate(steps=(CLEAN, step), engine=engine_name, settings=base, label=label))
         for narrow in engine.lossy_settings(0):
             settings = {**base, **narrow}
@@ -100,14 +101,17 @@ def static(engine_name: str, engine: Any, ranges: str, base: dict[str, Scalar]) 
     return found
 
 
-def as_step(name: str, variant: Any, **changes: Scalar) -> Step:
+def as_step(name: str, variant: Any) -> Step:
     """A pass with its options as a recipe step; defaults are written out, so that a recipe outlives them."""
-    options = {f.name: getattr(variant, f.name) for f in fields(variant)} | changes
+    options = {f.name: getattr(variant, f.name) for f in fields(variant)}
     return Step(name=name, options={k: list(v) if isinstance(v, tuple) else v for k, v in options.items()})
 
 
-def _told(step: Step) -> str:
-    parts = [
-        str(v) for k, v in step.options.items() if k not in ("scheme", "ranges") and isinstance(v, str) and v != "all"
-    ]
-    return " ".join([*parts, str(step.options.get("ranges", ""))])
+def told(variant: Any) -> str:
+    """The options in which a variant differs from its class's defaults, in words: ``"mse, depthwise float"``."""
+    parts = [str(variant.ranges)]
+    for f in fields(variant):
+        value = getattr(variant, f.name)
+        if f.name not in ("scheme", "ranges") and value != f.default:
+            parts.append(f"{f.name} {', '.join(value) if isinstance(value, tuple) else value}")
+    return ", ".join(parts)
