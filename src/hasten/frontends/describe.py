@@ -13,22 +13,11 @@ from hasten.model import Model
 from hasten.safety.walk import KNOWN_DOMAINS, RUNTIME_DOMAINS
 
 QUANTIZED = frozenset(
-    [
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "DynamicQuantizeLinear",
-        "QLinearConv",
-        "QLinearMatMul",
-        "MatMulInteger",
-        "ConvInteger",
-        "MatMulNBits",
-        "QAttention",
-        "QGemm",
-        "QLinearAdd",
-        "QLinearMul",
-        "DynamicQuantizeMatMul",
+    {
+        *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QLinearAdd"),
+        *("QLinearMul", "MatMulInteger", "ConvInteger", "MatMulNBits", "QAttention", "QGemm", "DynamicQuantizeMatMul"),
         "DynamicQuantizeLSTM",
-    ]
+    }
 )
 CONTROL = frozenset({"If", "Loop", "Scan"})
 RANDOM = frozenset(
@@ -38,7 +27,7 @@ HEAVY = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RN
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """Facts about a network as JSON values; ``macs`` is None where shapes are not known (a dynamic batch counts as 1)."""
+    """Facts about a network as JSON values; ``macs`` is for a batch of 1, or None where shapes are not known."""
     nodes = list(_nodes(model.graph))
     ops = Counter(node.op_type for node in nodes)
     weights = list(_weights(model.graph))

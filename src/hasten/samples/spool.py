@@ -201,9 +201,8 @@ def spool(directory: Path, inputs: tuple[TensorSpec, ...], state: Mapping[str, s
             help="--state input=output",
         )
     if texts := [s for s in inputs if s.dtype == "object"]:
-        raise InputError(
-            f"input {texts[0].name!r} takes text", cause="hasten feeds numbers", help="cut the tokenizer off"
-        )
+        what = f"input {texts[0].name!r} takes text"
+        raise InputError(what, cause="hasten feeds numbers", help="cut the tokenizer off the network")
     with all_or_nothing(directory) as building:
         writer = Spool(building, inputs, state, stream)
         try:
