@@ -71,7 +71,11 @@ def same_outputs(
 
 
 def _problem(
-    original: ir.Model, candidate: ir.Model, feeds: Sequence[Feeds], before: list[dict[str, walk.Array]], tolerance: float
+    original: ir.Model,
+    candidate: ir.Model,
+    feeds: Sequence[Feeds],
+    before: list[dict[str, walk.Array]],
+    tolerance: float,
 ) -> str:
     """Why ``candidate`` may not stand for ``original``; empty when it may."""
     if _face(original) != _face(candidate):
