@@ -75,7 +75,7 @@ def operands(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
     """(computed, constant) inputs of a two-input node in either order; None when both or neither are constant."""
     if len(node.inputs) != 2 or node.inputs[0] is None or node.inputs[1] is None:
         return None
-    first, second = node.inputs
+    first, second = node.inputs[0], node.inputs[1]
     known = (constant(first) is not None, constant(second) is not None)
     if known[0] == known[1]:
         return None

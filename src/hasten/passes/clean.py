@@ -42,7 +42,7 @@ class Clean:
     def __call__(self, model: Model, context: Context) -> Model:
         feeds = list(islice(context.feeds(), self.samples))
         before = evaluate.run(model.graph, feeds) if feeds else []
-        graph, changed, dropped = model.graph, [], []
+        graph, changed, dropped = model.graph, list[str](), list[str]()
         for name, stage, tolerance in STAGES:
             candidate = stage(graph)
             if candidate is None:

@@ -71,7 +71,7 @@ def _compute(model: ir.Model, nodes: Sequence[ir.Node], wanted: Sequence[ir.Valu
         assert array is not None
         tensor = ir.tensor(array, name=value.name)
         copies[value] = ir.Value(
-            name=value.name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+            name=value.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
         )
         constants.append(copies[value])
         return copies[value]

@@ -51,7 +51,7 @@ def _hardswish_grid(high: float) -> tuple[np.float32, walk.Array]:
 
 
 def _integer_hardswish(model: ir.Model, node: ir.Node, taken: set[str]) -> None:
-    """With codes q of x at scale 3 / z and zero point z, x * clip(x + 3, 0, 6) / 6 is x * (clip(q, 0, 2 z) * scale / 6).
+    """Codes q of x at scale 3 / z and zero point z: x * clip(x + 3, 0, 6) / 6 is x * (clip(q, 0, 2 z) * scale / 6).
 
     DQ -> HardSwish    =>    DQ -> Mul <- DQ <- Clip <- the same codes; the runtime makes one integer product of it.
     """
