@@ -41,9 +41,7 @@ def run(graph: ir.Model, feeds: Iterable[Mapping[str, Array]]) -> list[dict[str,
     return [dict(zip(wanted, loaded.run(wanted, dict(one)), strict=True)) for one in feeds]
 
 
-def worst_difference(
-    before: Sequence[Mapping[str, Array]], after: Sequence[Mapping[str, Array]]
-) -> tuple[str, float]:
+def worst_difference(before: Sequence[Mapping[str, Array]], after: Sequence[Mapping[str, Array]]) -> tuple[str, float]:
     """(output, difference): the largest |a - b| over all outputs, each relative to that output's own scale.
 
     Shapes that differ, missing outputs and new NaNs count as infinitely different.

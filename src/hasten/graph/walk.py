@@ -75,7 +75,7 @@ def operands(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
     """(computed, constant) inputs of a two-input node in either order; None when both or neither are constant."""
     if len(node.inputs) != 2 or node.inputs[0] is None or node.inputs[1] is None:
         return None
-    first, second = node.inputs
+    first, second = node.inputs[0], node.inputs[1]
     known = (constant(first) is not None, constant(second) is not None)
     if known[0] == known[1]:
         return None
@@ -91,7 +91,13 @@ def weight(node: ir.Node) -> Weight | None:
         return None
     value = node.inputs[1]
     array = constant(value)
-    if value is None or array is None or array.dtype != np.float32 or array.ndim < 2 or constant(node.inputs[0]) is not None:
+    if (
+        value is None
+        or array is None
+        or array.dtype != np.float32
+        or array.ndim < 2
+        or constant(node.inputs[0]) is not None
+    ):
         return None
     if node.op_type == "Gemm":
         axis = 0 if attribute(node, "transB", 0) else 1
@@ -152,7 +158,11 @@ def add_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
 
 
 def add_node(
-    anchor: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], name: str, attributes: dict[str, Any] | None = None
+    anchor: ir.Node,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    name: str,
+    attributes: dict[str, Any] | None = None,
 ) -> ir.Value:
     """Insert a one-output node before ``anchor``, in its graph; its output value carries ``name``."""
     output = ir.Value(name=name)

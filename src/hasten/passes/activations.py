@@ -1,9 +1,9 @@
 """Exact rewrites of activations that exporters spell out, so that runtimes meet the operator they have a kernel for.
 
-    x + 3 -> Clip(0, 6) -> / 6             =>  HardSigmoid(1/6, 1/2)
-    x * HardSigmoid(1/6, 1/2)(x)           =>  HardSwish             (operator set 14 and later)
-    x + 3 -> Clip(0, 6) -> * x -> / 6      =>  HardSwish
-    x * a -> + b, before a convolution     =>  x + b/a -> * a        (numbers; the Mul then folds into the weights)
+x + 3 -> Clip(0, 6) -> / 6             =>  HardSigmoid(1/6, 1/2)
+x * HardSigmoid(1/6, 1/2)(x)           =>  HardSwish             (operator set 14 and later)
+x + 3 -> Clip(0, 6) -> * x -> / 6      =>  HardSwish
+x * a -> + b, before a convolution     =>  x + b/a -> * a        (numbers; the Mul then folds into the weights)
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Clean:
     def __call__(self, model: Model, context: Context) -> Model:
         feeds = list(islice(context.feeds(), self.samples))
         before = evaluate.run(model.graph, feeds) if feeds else []
-        graph, changed, dropped = model.graph, [], []
+        graph, changed, dropped = model.graph, list[str](), list[str]()
         for name, stage, tolerance in STAGES:
             candidate = stage(graph)
             if candidate is None:
@@ -71,7 +71,11 @@ def same_outputs(
 
 
 def _problem(
-    original: ir.Model, candidate: ir.Model, feeds: Sequence[Feeds], before: list[dict[str, walk.Array]], tolerance: float
+    original: ir.Model,
+    candidate: ir.Model,
+    feeds: Sequence[Feeds],
+    before: list[dict[str, walk.Array]],
+    tolerance: float,
 ) -> str:
     """Why ``candidate`` may not stand for ``original``; empty when it may."""
     if _face(original) != _face(candidate):

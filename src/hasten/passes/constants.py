@@ -8,7 +8,9 @@ import onnx_ir as ir
 
 from hasten.graph import evaluate, walk
 
-RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"})
+RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
 GROWTH = 1 << 20  # bytes that folding one node may add to the file
 
 
@@ -68,7 +70,9 @@ def _compute(model: ir.Model, nodes: Sequence[ir.Node], wanted: Sequence[ir.Valu
         array = walk.constant(value)
         assert array is not None
         tensor = ir.tensor(array, name=value.name)
-        copies[value] = ir.Value(name=value.name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+        copies[value] = ir.Value(
+            name=value.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
+        )
         constants.append(copies[value])
         return copies[value]
 
@@ -79,6 +83,8 @@ def _compute(model: ir.Model, nodes: Sequence[ir.Node], wanted: Sequence[ir.Valu
         body.append(ir.Node("", node.op_type, inputs, list(node.attributes.values()), outputs=outputs, name=node.name))
         copies.update(zip(node.outputs, outputs, strict=True))
     outputs = [copies[v] for v in wanted]
-    graph = ir.Graph([], outputs, nodes=body, initializers=constants, opset_imports=dict(model.opset_imports), name="constants")
+    graph = ir.Graph(
+        [], outputs, nodes=body, initializers=constants, opset_imports=dict(model.opset_imports), name="constants"
+    )
     [values] = evaluate.run(ir.Model(graph, ir_version=model.ir_version), [{}])
     return [values[v.name or ""] for v in wanted]

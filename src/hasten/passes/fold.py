@@ -1,10 +1,10 @@
 """Exact rewrites around convolutions: each keeps the function up to float rounding and removes a node.
 
-    Conv -> BatchNormalization          =>  Conv
-    Conv -> Mul | Div | Add | Sub const =>  Conv
-    Mul | Div | Add | Sub const -> Conv =>  Conv      (Add and Sub only where nothing is padded)
-    Pad(0) -> Conv                      =>  Conv
-    MatMul -> Add const (two axes)      =>  Gemm
+Conv -> BatchNormalization          =>  Conv
+Conv -> Mul | Div | Add | Sub const =>  Conv
+Mul | Div | Add | Sub const -> Conv =>  Conv      (Add and Sub only where nothing is padded)
+Pad(0) -> Conv                      =>  Conv
+MatMul -> Add const (two axes)      =>  Gemm
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ def _affine(node: ir.Node, channels: int, ndim: int) -> tuple[ir.Value, Array, A
     if c is None or (node.op_type == "Div" and not c.all()):
         return None
     one, zero = np.ones(channels), np.zeros(channels)
-    a, b = {"Mul": (c, zero), "Add": (one, c), "Sub": (one, -c), "Div": (1 / np.where(c == 0, 1, c), zero)}[node.op_type]
+    a, b = {"Mul": (c, zero), "Add": (one, c), "Sub": (one, -c), "Div": (1 / np.where(c == 0, 1, c), zero)}[
+        node.op_type
+    ]
     return found[0], a, b
 
 
@@ -137,7 +139,9 @@ def conv_affine(node: ir.Node, taken: set[str]) -> bool:
 
 
 def _padded(node: ir.Node) -> bool:
-    return walk.attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID") or any(walk.attribute(node, "pads", [0]))
+    return walk.attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID") or any(
+        walk.attribute(node, "pads", [0])
+    )
 
 
 def affine_conv(node: ir.Node, taken: set[str]) -> bool:
@@ -189,7 +193,12 @@ def matmul_bias(node: ir.Node, taken: set[str]) -> bool:
     weight, bias = walk.weight(before), walk.constant(found[1])
     if weight is None or bias is None or weight.value.shape is None or len(weight.value.shape) != 2:
         return False
-    if bias.dtype != np.float32 or bias.size != weight.value.shape[1] or bias.shape[-1:] != (bias.size,) or bias.ndim > 2:
+    if (
+        bias.dtype != np.float32
+        or bias.size != weight.value.shape[1]
+        or bias.shape[-1:] != (bias.size,)
+        or bias.ndim > 2
+    ):
         return False
     vector = walk.add_constant(_graph(node), walk.fresh(taken, f"{found[1].name}/bias"), bias.reshape(-1))
     inputs = [before.inputs[0], before.inputs[1], vector]

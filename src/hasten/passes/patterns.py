@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
 from hasten.graph import walk
@@ -15,6 +17,8 @@ SHAPING = frozenset(
 )  # fmt: skip
 # ONNX Runtime has an eight-bit kernel that rescales on the way.
 ORT_KERNELS = frozenset({"Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"})
+# Operators of ONNX Runtime that pick or mix neighbours within the tensor's range.
+ORT_SHAPING = SHAPING | {"Resize"}
 # OpenVINO moves the dequantization past these, or has eight-bit kernels for them.
 OPENVINO_KERNELS = frozenset({"Add", "AveragePool", "Concat", "GlobalAveragePool", "Mul", "ReduceMean", "Resize"})
 # Ends up inside the rounding of the tensor behind it: both clamp.
@@ -29,7 +33,9 @@ def quantized_already(model: ir.Model) -> str:
     """The first node that shows that the network is quantized, as ``"DequantizeLinear 'name'"``; empty when none is."""
     for graph in model.graphs():
         for node in graph:
-            if node.op_type in _INTEGER or node.op_type.startswith(("QLinear", "DynamicQuantize", "QGemm", "QAttention")):
+            if node.op_type in _INTEGER or node.op_type.startswith(
+                ("QLinear", "DynamicQuantize", "QGemm", "QAttention")
+            ):
                 return f"{node.op_type} {label(node)!r}"
     return ""
 
@@ -41,29 +47,41 @@ def label(node: ir.Node) -> str:
 
 def computed(node: ir.Node) -> list[tuple[int, ir.Value]]:
     """(index, value) of the float inputs that are not constants."""
-    return [(i, v) for i, v in enumerate(node.inputs) if v is not None and walk.is_float(v) and walk.constant(v) is None]
+    return [
+        (i, v) for i, v in enumerate(node.inputs) if v is not None and walk.is_float(v) and walk.constant(v) is None
+    ]
 
 
-def gates(model: ir.Model) -> tuple[set[ir.Node], set[ir.Value]]:
-    """(inner nodes, gate outputs) of squeeze-and-excite blocks: x * sigmoid(linear(act(linear(pool(x))))).
+@dataclass(frozen=True)
+class Gates:
+    """Squeeze-and-excite blocks: x * sigmoid(linear(act(linear(pool(x))))).
 
-    The branch works on one number per channel, so it costs nothing, and its rounding would scale whole channels.
+    ``inner`` are the nodes between pool and Mul; they work on one number per channel, so they cost nothing, and
+    their rounding would scale whole channels. ``outputs`` are what x is multiplied with, ``pools`` where it starts.
     """
+
+    inner: frozenset[ir.Node]
+    outputs: frozenset[ir.Value]
+    pools: frozenset[ir.Node]
+
+
+def gates(model: ir.Model) -> Gates:
+    """Every squeeze-and-excite block of the main graph."""
     inner: set[ir.Node] = set()
     outputs: set[ir.Value] = set()
+    pools: set[ir.Node] = set()
     for node in model.graph:
-        if node.op_type != "Mul" or node.domain != "":
-            continue
-        for value in node.inputs:
+        for value in node.inputs if node.op_type == "Mul" and node.domain == "" else ():
             branch = _gate_branch(value)
             if branch and value is not None:
-                inner.update(branch)
+                inner.update(branch[:-1])
                 outputs.add(value)
-    return inner, outputs
+                pools.add(branch[-1])
+    return Gates(frozenset(inner), frozenset(outputs), frozenset(pools))
 
 
 def _gate_branch(value: ir.Value | None) -> list[ir.Node]:
-    """The nodes from the gate's sigmoid back to its pool; empty when it is no gate."""
+    """The nodes from the gate's sigmoid back to its pool, that included; empty when it is no gate."""
     node = value.producer() if value is not None else None
     if node is None or node.op_type not in GATES:
         return []
@@ -74,7 +92,7 @@ def _gate_branch(value: ir.Value | None) -> list[ir.Node]:
         if before is None:
             return []
         if before.op_type in POOLS:
-            return branch if linears else []
+            return [*branch, before] if linears else []
         linears += before.op_type in walk.LINEAR
         branch.append(before)
     return []

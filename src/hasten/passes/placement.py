@@ -1,8 +1,8 @@
 """Where the rounding goes: which tensors become eight bits wide for an engine, and who reads them so.
 
-    onnxruntime   x -Q-DQ-> Conv -> Relu -Q-DQ-> ...   its fusions want a Q behind every operator that shall run in
-                                                       eight bits, and every reader behind a DQ
-    openvino      x -Q-DQ-> Conv -> Relu -> Q ...      only in front of operators; it fuses what follows by itself
+onnxruntime   x -Q-DQ-> Conv -> Relu -Q-DQ-> ...   its fusions want a Q behind every operator that shall run in
+                                                   eight bits, and every reader behind a DQ
+openvino      x -Q-DQ-> Conv -> Relu -> Q ...      only in front of operators; it fuses what follows by itself
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ Use = tuple[ir.Node, int]
 class Placement:
     """``linear`` get integer weights. ``reads`` says for each rounded tensor which uses see it rounded.
 
-    ``ties`` are pairs of tensors that must share one scale.
+    ``ties`` are pairs of tensors that must share one scale. ``constants`` are operands of integer additions and
+    products, ``hardswish`` the nodes that become a clamp of codes and an integer product.
     """
 
     linear: list[ir.Node] = field(default_factory=list)
     reads: dict[ir.Value, list[Use]] = field(default_factory=dict)
     ties: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)
+    constants: list[Use] = field(default_factory=list)
+    hardswish: list[ir.Node] = field(default_factory=list)
 
     def read(self, value: ir.Value, uses: Iterable[Use]) -> None:
         have = self.reads.setdefault(value, [])
@@ -56,12 +59,14 @@ def place(model: ir.Model, scheme: str, wanted: Callable[[ir.Node], bool], chain
 
     ``wanted`` picks the linear nodes; ``chain`` lets the operators between them run in eight bits too.
     """
-    inner, outputs = patterns.gates(model)
-    usable = [n for n in model.graph if n not in inner and walk.weight(n) and walk.is_float(n.inputs[0]) and wanted(n)]
+    gates = patterns.gates(model)
+    usable = [
+        n for n in model.graph if n not in gates.inner and walk.weight(n) and walk.is_float(n.inputs[0]) and wanted(n)
+    ]
     if scheme == "onnxruntime":
         linear = [n for n in usable if n.op_type != "ConvTranspose"]  # it has no eight-bit kernel for that
-        return _onnxruntime(model, linear, outputs, chain)
-    return _openvino(model, usable, outputs, chain)
+        return _onnxruntime(model, linear, gates, chain)
+    return _openvino(model, usable, gates.outputs, chain)
 
 
 def _clamped(value: ir.Value) -> ir.Value:
@@ -74,19 +79,17 @@ def _clamped(value: ir.Value) -> ir.Value:
     return after.outputs[0]
 
 
-def _onnxruntime(model: ir.Model, linear: list[ir.Node], gated: set[ir.Value], chain: bool) -> Placement:
+def _onnxruntime(model: ir.Model, linear: list[ir.Node], gates: patterns.Gates, chain: bool) -> Placement:
     anchors, plan = set(linear), Placement(linear=linear)
-    possible = {v for n in linear for v in (n.inputs[0], _clamped(n.outputs[0])) if v is not None} | gated
+    possible = {v for n in linear for v in (n.inputs[0], _clamped(n.outputs[0])) if v is not None} | gates.outputs
     candidates: list[ir.Node] = []
     for node in model.graph if chain else ():
-        kind, inputs = node.op_type, [v for _, v in patterns.computed(node)]
-        fits = node not in anchors and node.domain == "" and kind in patterns.SHAPING | patterns.ORT_KERNELS
-        if fits and inputs and all(v in possible for v in inputs) and _all_computed(node):
+        if node not in anchors and _has_kernel(node, possible):
             candidates.append(node)
             possible.update(_clamped(o) for o in node.outputs)
     kept: set[ir.Node] = set()
     for node in reversed(candidates):
-        if any(_reader_wants(_clamped(o), anchors, kept) for o in node.outputs):
+        if node in gates.pools or any(_reader_wants(_clamped(o), anchors, kept) for o in node.outputs):
             kept.add(node)
     for node in model.graph:
         if node in anchors:
@@ -95,17 +98,42 @@ def _onnxruntime(model: ir.Model, linear: list[ir.Node], gated: set[ir.Value], c
             if node.op_type == "Conv" or _reader_wants(out, anchors, kept):
                 _read_all(plan, out)
         elif node in kept:
-            for _, value in patterns.computed(node):
-                _read_all(plan, value)
-            for output in node.outputs:
-                _read_all(plan, _clamped(output))
-            _tie(plan, node, clamp=True)
+            _keep(plan, node)
     return plan
 
 
-def _all_computed(node: ir.Node) -> bool:
-    """Shaping operators may have constant shapes; the others only computed operands."""
-    return node.op_type in patterns.SHAPING or all(v is None or walk.constant(v) is None for v in node.inputs)
+def _has_kernel(node: ir.Node, possible: set[ir.Value]) -> bool:
+    """Can ONNX Runtime run the node on bytes, its computed inputs being ``possible`` as bytes?"""
+    kind, inputs = node.op_type, [v for _, v in patterns.computed(node)]
+    if node.domain != "" or not inputs or not all(v in possible for v in inputs):
+        return False
+    if kind == "HardSwish":  # its input takes a range of its own, so nothing else may read or share it
+        before = inputs[0].producer()
+        return before is not None and before.op_type in _OWN_RANGE and walk.only_consumer(inputs[0]) is node
+    if kind == "Resize":
+        return walk.attribute(node, "mode", "nearest") in ("nearest", "linear")
+    return kind in patterns.ORT_SHAPING | patterns.ORT_KERNELS
+
+
+_OWN_RANGE = frozenset({*walk.LINEAR, "Add", "Mul"})
+
+
+def _keep(plan: Placement, node: ir.Node) -> None:
+    """Round what the node reads and writes."""
+    for _, value in patterns.computed(node):
+        _read_all(plan, value)
+    for output in node.outputs:
+        _read_all(plan, _clamped(output))
+    if node.op_type in patterns.ORT_SHAPING:
+        first = node.inputs[0]
+        assert first is not None
+        plan.ties.extend((first, _clamped(output)) for output in node.outputs)
+    elif node.op_type == "HardSwish":
+        plan.hardswish.append(node)
+    else:
+        plan.constants.extend(
+            (node, i) for i, v in enumerate(node.inputs) if walk.is_float(v) and walk.constant(v) is not None
+        )
 
 
 def _reader_wants(value: ir.Value, anchors: set[ir.Node], kept: set[ir.Node]) -> bool:
@@ -117,15 +145,7 @@ def _read_all(plan: Placement, value: ir.Value | None) -> None:
         plan.read(value, walk.consumers(value))
 
 
-def _tie(plan: Placement, node: ir.Node, *, clamp: bool) -> None:
-    if node.op_type in patterns.SHAPING:
-        for output in node.outputs:
-            first = node.inputs[0]
-            assert first is not None
-            plan.ties.append((first, _clamped(output) if clamp else output))
-
-
-def _openvino(model: ir.Model, linear: list[ir.Node], gated: set[ir.Value], chain: bool) -> Placement:
+def _openvino(model: ir.Model, linear: list[ir.Node], gated: frozenset[ir.Value], chain: bool) -> Placement:
     anchors, plan = set(linear), Placement(linear=linear)
     for node in linear:
         _read_above(plan, node, 0, chain)
@@ -143,7 +163,7 @@ def _openvino(model: ir.Model, linear: list[ir.Node], gated: set[ir.Value], chai
     return plan
 
 
-def _residual(node: ir.Node, plan: Placement, anchors: set[ir.Node], gated: set[ir.Value]) -> bool:
+def _residual(node: ir.Node, plan: Placement, anchors: set[ir.Node], gated: frozenset[ir.Value]) -> bool:
     """True when an operand is rounded already or comes straight from an integer operator."""
     values = [v for _, v in patterns.computed(node)]
     return any(v in plan.reads or v.producer() in anchors or v in gated for v in values)

@@ -1,28 +1,23 @@
 """Static eight-bit quantization: round weights and activations, and say so with QuantizeLinear / DequantizeLinear.
 
-    x -> Conv(W, b) -> Relu -> y      =>      x -> Q -> DQ -> Conv(DQ(W8), DQ(b32)) -> Relu -> Q -> DQ -> y
+x -> Conv(W, b) -> Relu -> y      =>      x -> Q -> DQ -> Conv(DQ(W8), DQ(b32)) -> Relu -> Q -> DQ -> y
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx_ir as ir
 
 from hasten.errors import UsageError, did_you_mean
 from hasten.graph import walk
 from hasten.model import Model
 from hasten.passes import patterns
-from hasten.passes.placement import Placement, place
+from hasten.passes.placement import place
+from hasten.passes.rounding import write
 from hasten.protocols import Context, NotApplicable
-from hasten.quant import grid, ranges
-
-if TYPE_CHECKING:
-    from hasten.quant.histogram import TensorStats
+from hasten.quant import ranges
 
 SCHEMES = ("onnxruntime", "openvino")
 OPERATORS = ("all", "linear", "conv", "matmul")
@@ -57,7 +52,10 @@ class Quantize:
         object.__setattr__(self, "include", tuple(self.include))
         for option, known in (("scheme", SCHEMES), ("operators", OPERATORS), ("ranges", ranges.METHODS)):
             if getattr(self, option) not in known:
-                raise UsageError(f"quantize has no {option} {getattr(self, option)!r}", help=did_you_mean(getattr(self, option), known))
+                raise UsageError(
+                    f"quantize has no {option} {getattr(self, option)!r}",
+                    help=did_you_mean(getattr(self, option), known),
+                )
         for option in ("depthwise", "ends"):
             if getattr(self, option) not in ("int8", "float"):
                 raise UsageError(f"quantize has no {option} {getattr(self, option)!r}", help="write int8 or float")
@@ -117,98 +115,6 @@ def _why_nothing(graph: ir.Model) -> str:
     if inside:
         return f"all {inside} linear operators lie inside If or Loop bodies"
     return "there is no Conv, MatMul or Gemm with constant float32 weights to quantize"
-
-
-def write(
-    graph: ir.Model, plan: Placement, method: str, stats: Mapping[str, TensorStats], *, bias32: bool
-) -> None:
-    """Insert the Q/DQ pairs of ``plan`` and replace the weights, in place. Biases become int32 with ``bias32``."""
-    taken = walk.names(graph)
-    scales: dict[ir.Value, float] = {}
-    for group in plan.groups():
-        chosen = [ranges.choose_range(stats[v.name or ""], method) for v in group]
-        scale, zero = grid.affine(min(low for low, _ in chosen), max(high for _, high in chosen), grid.U8)
-        inside = np.float32(np.nextafter(scale, np.float32(0)))  # a Clip at the range's end must contain every code
-        scales.update((v, float(inside)) for v in group)
-        for value in group:
-            _round_activation(graph, value, plan.reads[value], inside, zero, taken)
-    written: dict[tuple[ir.Value, int], tuple[ir.Value, walk.Array]] = {}
-    sources = {id(node): _source_scale(node, scales) for node in plan.linear}
-    for node in plan.linear:
-        _round_weights(graph, node, sources[id(node)], written, bias32, taken)
-
-
-def _source_scale(node: ir.Node, scales: Mapping[ir.Value, float]) -> float | None:
-    """The scale of a linear node's input, through the DequantizeLinear and QuantizeLinear just put before it."""
-    value = node.inputs[0]
-    dq = value.producer() if value is not None else None
-    q = dq.inputs[0].producer() if dq is not None and dq.op_type == "DequantizeLinear" and dq.inputs[0] is not None else None
-    return scales.get(q.inputs[0]) if q is not None and q.inputs[0] is not None else None
-
-
-def _round_activation(
-    model: ir.Model, value: ir.Value, uses: list[tuple[ir.Node, int]], scale: np.float32, zero: walk.Array, taken: set[str]
-) -> None:
-    graph, base = model.graph, value.name or "x"
-    parts = [
-        walk.add_constant(graph, walk.fresh(taken, f"{base}/scale"), np.asarray(scale, np.float32)),
-        walk.add_constant(graph, walk.fresh(taken, f"{base}/zero"), np.asarray(zero, np.uint8)),
-    ]
-    codes = ir.Value(name=walk.fresh(taken, f"{base}/u8"), shape=value.shape, type=ir.TensorType(ir.DataType.UINT8))
-    rounded = ir.Value(name=walk.fresh(taken, f"{base}/rounded"), shape=value.shape, type=value.type)
-    pair = [
-        ir.node("QuantizeLinear", [value, *parts], outputs=[codes], name=codes.name),
-        ir.node("DequantizeLinear", [codes, *parts], outputs=[rounded], name=rounded.name),
-    ]
-    for node, index in uses:
-        node.replace_input_with(index, rounded)
-    producer = value.producer()
-    if producer is not None:
-        graph.insert_after(producer, pair)
-    else:
-        graph.insert_before(graph[0], pair)
-
-
-def _round_weights(
-    model: ir.Model,
-    node: ir.Node,
-    source: float | None,
-    written: dict[tuple[ir.Value, int], tuple[ir.Value, walk.Array]],
-    bias32: bool,
-    taken: set[str],
-) -> None:
-    found = walk.weight(node)
-    assert found is not None
-    bias = walk.constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    as_int32 = bias32 and source is not None and bias is not None and bias.ndim == 1 and walk.attribute(node, "beta", 1.0) == 1.0
-    w = walk.constant(found.value)
-    assert w is not None
-    if (found.value, found.axis) not in written or as_int32:
-        scale, _ = grid.symmetric(np.abs(w).max(axis=tuple(i for i in range(w.ndim) if i != found.axis)), grid.S8)
-        if as_int32 and bias is not None and source is not None and bias.size == scale.size:
-            scale = grid.fit_weight_scale(scale, bias, source)
-        zero = np.zeros(scale.shape, np.int8)
-        codes = grid.quantize(w, scale, zero, grid.S8, found.axis)
-        written[found.value, found.axis] = _stored(model, node, found.value.name or "w", codes, scale, zero, found.axis, taken), scale
-    rounded, scale = written[found.value, found.axis]
-    node.replace_input_with(found.index, rounded)
-    if as_int32 and bias is not None and source is not None and bias.size == scale.size:
-        codes32, bias_scale = grid.quantize_bias(bias, source, scale)
-        zero32 = np.zeros(bias_scale.shape, np.int32)
-        source_name = node.inputs[2].name if node.inputs[2] is not None else "b"
-        node.replace_input_with(2, _stored(model, node, source_name or "b", codes32, bias_scale, zero32, 0, taken))
-
-
-def _stored(
-    model: ir.Model, node: ir.Node, base: str, codes: walk.Array, scale: walk.Array, zero: walk.Array, axis: int, taken: set[str]
-) -> ir.Value:
-    """Integers as initialisers behind a DequantizeLinear at the start of the graph."""
-    graph = model.graph
-    inputs = [
-        walk.add_constant(graph, walk.fresh(taken, f"{base}/{suffix}"), array)
-        for suffix, array in ((codes.dtype.name, codes), ("scale", scale), ("zero", zero))
-    ]
-    return walk.add_node(graph[0], "DequantizeLinear", inputs, walk.fresh(taken, f"{base}/rounded"), {"axis": axis})
 
 
 def variants(scheme: str) -> tuple[Quantize, ...]:

@@ -1,0 +1,191 @@
+"""Write a placement into a graph: QuantizeLinear and DequantizeLinear pairs, integer weights and biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from hasten.graph import walk
+from hasten.passes.placement import Placement
+from hasten.quant import grid, ranges
+
+if TYPE_CHECKING:
+    from hasten.quant.histogram import TensorStats
+
+
+def write(graph: ir.Model, plan: Placement, method: str, stats: Mapping[str, TensorStats], *, bias32: bool) -> None:
+    """Insert the Q/DQ pairs of ``plan`` and replace the weights, in place. Biases become int32 with ``bias32``."""
+    taken = walk.names(graph)
+    scales: dict[ir.Value, float] = {}
+    gated = {node.inputs[0] for node in plan.hardswish}
+    for group in plan.groups():
+        chosen = [ranges.choose_range(stats[v.name or ""], method) for v in group]
+        low, high = min(low for low, _ in chosen), max(high for _, high in chosen)
+        scale, zero = _hardswish_grid(high) if group[0] in gated else _grid(low, high)
+        scales.update((v, float(scale)) for v in group)
+        for value in group:
+            _round_activation(graph, value, plan.reads[value], scale, zero, taken)
+    for node, index in plan.constants:
+        _round_operand(graph, node, index, taken)
+    for node in plan.hardswish:
+        _integer_hardswish(graph, node, taken)
+    written: dict[tuple[ir.Value, int], tuple[ir.Value, walk.Array]] = {}
+    sources = {id(node): _source_scale(node, scales) for node in plan.linear}
+    for node in plan.linear:
+        _round_weights(graph, node, sources[id(node)], written, bias32, taken)
+
+
+def _grid(low: float, high: float) -> tuple[np.float32, walk.Array]:
+    """uint8 scale and zero point; the largest code never passes ``high``, so that a Clip there is redundant."""
+    scale, zero = grid.affine(low, high, grid.U8)
+    return np.float32(np.nextafter(scale, np.float32(0))), zero
+
+
+def _hardswish_grid(high: float) -> tuple[np.float32, walk.Array]:
+    """Codes for the input of HardSwish, which is 0 below -3: the range starts there, with 3 a whole number of steps."""
+    steps = min(int(3 * grid.U8.levels / (max(high, 0.0) + 3)), grid.U8.levels)
+    return np.float32(3 / max(steps, 1)), np.asarray(steps, np.uint8)
+
+
+def _integer_hardswish(model: ir.Model, node: ir.Node, taken: set[str]) -> None:
+    """Codes q of x at scale 3 / z and zero point z: x * clip(x + 3, 0, 6) / 6 is x * (clip(q, 0, 2 z) * scale / 6).
+
+    DQ -> HardSwish    =>    DQ -> Mul <- DQ <- Clip <- the same codes; the runtime makes one integer product of it.
+    """
+    rounded = node.inputs[0]
+    assert rounded is not None
+    dq = rounded.producer()
+    assert dq is not None
+    codes, scale, zero = dq.inputs
+    base, step, z = codes.name if codes is not None else "", walk.constant(scale), walk.constant(zero)
+    assert step is not None
+    assert z is not None
+
+    def stored(suffix: str, array: walk.Array) -> ir.Value:
+        return walk.add_constant(model.graph, walk.fresh(taken, f"{base}/{suffix}"), array)
+
+    top = np.asarray(min(2 * int(z), grid.U8.qmax), np.uint8)
+    bottom = stored("bottom", np.asarray(0, np.uint8))
+    gate = walk.add_node(node, "Clip", [codes, bottom, stored("top", top)], walk.fresh(taken, f"{base}/clipped"))
+    gate_scale = stored("gate_scale", np.asarray(step / np.float32(6), np.float32))
+    opened = walk.add_node(node, "DequantizeLinear", [gate, gate_scale, bottom], walk.fresh(taken, f"{base}/gate"))
+    product = walk.add_node(node, "Mul", [rounded, opened], walk.fresh(taken, f"{base}/hardswish"))
+    walk.replace(node.outputs[0], product)
+    model.graph.remove(node, safe=True)
+
+
+def _round_operand(model: ir.Model, node: ir.Node, index: int, taken: set[str]) -> None:
+    value = node.inputs[index]
+    array = walk.constant(value)
+    assert value is not None
+    assert array is not None
+    scale, zero = grid.affine(array.min(), array.max(), grid.U8)
+    codes = grid.quantize(array, scale, zero, grid.U8)
+    node.replace_input_with(index, _stored(model, node, value.name or "c", codes, scale, zero, None, taken))
+
+
+def _source_scale(node: ir.Node, scales: Mapping[ir.Value, float]) -> float | None:
+    """The scale of a linear node's input, through the DequantizeLinear and QuantizeLinear just put before it."""
+    value = node.inputs[0]
+    dq = value.producer() if value is not None else None
+    q = (
+        dq.inputs[0].producer()
+        if dq is not None and dq.op_type == "DequantizeLinear" and dq.inputs[0] is not None
+        else None
+    )
+    return scales.get(q.inputs[0]) if q is not None and q.inputs[0] is not None else None
+
+
+def _round_activation(
+    model: ir.Model,
+    value: ir.Value,
+    uses: list[tuple[ir.Node, int]],
+    scale: np.float32,
+    zero: walk.Array,
+    taken: set[str],
+) -> None:
+    graph, base = model.graph, value.name or "x"
+    parts = [
+        walk.add_constant(graph, walk.fresh(taken, f"{base}/scale"), np.asarray(scale, np.float32)),
+        walk.add_constant(graph, walk.fresh(taken, f"{base}/zero"), np.asarray(zero, np.uint8)),
+    ]
+    codes = ir.Value(name=walk.fresh(taken, f"{base}/u8"), shape=value.shape, type=ir.TensorType(ir.DataType.UINT8))
+    rounded = ir.Value(name=walk.fresh(taken, f"{base}/rounded"), shape=value.shape, type=value.type)
+    pair = [
+        ir.node("QuantizeLinear", [value, *parts], outputs=[codes], name=codes.name),
+        ir.node("DequantizeLinear", [codes, *parts], outputs=[rounded], name=rounded.name),
+    ]
+    for node, index in uses:
+        node.replace_input_with(index, rounded)
+    producer = value.producer()
+    if producer is not None:
+        graph.insert_after(producer, pair)
+    else:
+        graph.insert_before(graph[0], pair)
+
+
+def _round_weights(
+    model: ir.Model,
+    node: ir.Node,
+    source: float | None,
+    written: dict[tuple[ir.Value, int], tuple[ir.Value, walk.Array]],
+    bias32: bool,
+    taken: set[str],
+) -> None:
+    found = walk.weight(node)
+    assert found is not None
+    bias = walk.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    as_int32 = (
+        bias32
+        and source is not None
+        and bias is not None
+        and bias.ndim == 1
+        and walk.attribute(node, "beta", 1.0) == 1.0
+    )
+    w = walk.constant(found.value)
+    assert w is not None
+    if (found.value, found.axis) not in written or as_int32:
+        scale, _ = grid.symmetric(np.abs(w).max(axis=tuple(i for i in range(w.ndim) if i != found.axis)), grid.S8)
+        if as_int32 and bias is not None and source is not None and bias.size == scale.size:
+            scale = grid.fit_weight_scale(scale, bias, source)
+        zero = np.zeros(scale.shape, np.int8)
+        codes = grid.quantize(w, scale, zero, grid.S8, found.axis)
+        written[found.value, found.axis] = (
+            _stored(model, node, found.value.name or "w", codes, scale, zero, found.axis, taken),
+            scale,
+        )
+    rounded, scale = written[found.value, found.axis]
+    node.replace_input_with(found.index, rounded)
+    if as_int32 and bias is not None and source is not None and bias.size == scale.size:
+        codes32, bias_scale = grid.quantize_bias(bias, source, scale)
+        zero32 = np.zeros(bias_scale.shape, np.int32)
+        source_name = node.inputs[2].name if node.inputs[2] is not None else "b"
+        node.replace_input_with(2, _stored(model, node, source_name or "b", codes32, bias_scale, zero32, 0, taken))
+
+
+def _stored(
+    model: ir.Model,
+    node: ir.Node,
+    base: str,
+    codes: walk.Array,
+    scale: walk.Array,
+    zero: walk.Array,
+    axis: int | None,
+    taken: set[str],
+) -> ir.Value:
+    """Integers as initialisers behind a DequantizeLinear at the start of the graph."""
+    graph = model.graph
+    inputs = [
+        walk.add_constant(graph, walk.fresh(taken, f"{base}/{suffix}"), array)
+        for suffix, array in ((codes.dtype.name, codes), ("scale", scale), ("zero", zero))
+    ]
+    return walk.add_node(
+        graph[0],
+        "DequantizeLinear",
+        inputs,
+        walk.fresh(taken, f"{base}/rounded"),
+        {} if axis is None else {"axis": axis},
+    )
