@@ -1,4 +1,4 @@
-"""The ``hasten`` command: options to calls of ``hasten.api``, answers to text or JSON, faults to exit codes. No logic."""
+"""The ``hasten`` command: options to calls of ``hasten.api``, answers to text or JSON, faults to exit codes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
+from rich.console import RenderableType
 
 from hasten import console, registry, trial
 from hasten.budget import parse_budget
@@ -38,7 +39,7 @@ def _api() -> Any:
     return import_module("hasten.api")  # late: --help must not wait for it, and a test may stand in for it
 
 
-def _say(data: object, text: Callable[[], console.RenderableType], as_json: bool) -> None:
+def _say(data: object, text: Callable[[], RenderableType], as_json: bool) -> None:
     if as_json:
         console.write(trial.encode(data).decode(), sys.stdout)
     else:
@@ -100,7 +101,9 @@ def cli() -> None:
 @click.argument("model")
 @click.option("--data", metavar="PATH", help=".npz, a folder of images, or a table. Without it: lossless only.")
 @click.option("--max-drop", default="1%", show_default=True, metavar="BUDGET", help="1%, 0.5%, rel:99% or agree:99%.")
-@click.option("--metric", metavar="NAME", callback=_known("metrics"), help="A metric's name, or package.module:function.")
+@click.option(
+    "--metric", metavar="NAME", callback=_known("metrics"), help="A metric's name, or package.module:function."
+)
 @click.option("--output", metavar="NAME", help="The output that is scored, where there are several.")
 @click.option("--labels", default="labels", show_default=True, metavar="NAME", help="Where the labels are in the data.")
 @click.option("--groups", metavar="NAME", help="Samples of one group never part ways between splits.")
@@ -108,8 +111,12 @@ def cli() -> None:
 @click.option("--preprocess", metavar="NAME", help="How images become inputs.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Samples a request.")
 @click.option("--confidence", default=0.95, show_default=True, help="Of the proof.")
-@click.option("--time", "limit", metavar="TIME", callback=seconds, help="Ends the search, never the result: 30s, 5m, 1h.")
-@click.option("--engine", "engines", multiple=True, metavar="NAME", callback=_known("engines"), help="Only this; repeatable.")
+@click.option(
+    "--time", "limit", metavar="TIME", callback=seconds, help="Ends the search, never the result: 30s, 5m, 1h."
+)
+@click.option(
+    "--engine", "engines", multiple=True, metavar="NAME", callback=_known("engines"), help="Only this; repeatable."
+)
 @click.option("--seed", type=int, help="Of the splits and shuffles.")
 @click.option("--threads", type=click.IntRange(min=1), help="Cores that the network may use.")
 @click.option("--out", default="out", show_default=True, metavar="DIR", help="Where the result goes.")
@@ -118,10 +125,10 @@ def cli() -> None:
 @click.option("-v", "--verbose", is_flag=True, help="A line a candidate.")
 @common
 def optimize(
-    model: str, data: str | None, max_drop: str, confidence: float, state: Mapping[str, str] | None, limit: float | None,
-    engines: Sequence[str], out: str, quiet: bool, verbose: bool, as_json: bool, **options: Any,
+    model: str, data: str | None, max_drop: str, confidence: float, state: Mapping[str, str] | None,
+    limit: float | None, engines: Sequence[str], out: str, quiet: bool, verbose: bool, as_json: bool, **options: Any,
 ) -> int:  # fmt: skip
-    """Search, prove and write the fastest version of MODEL inside the budget. Exit 0: met, 1: nothing faster or undecided."""
+    """Search, prove and write the fastest MODEL inside the budget. Exit 0: met, 1: nothing faster or undecided."""
     budget = parse_budget(max_drop, confidence)
     with console.Progress(verbosity=0 if quiet else 2 if verbose else 1) as progress:
         try:
@@ -192,7 +199,7 @@ def verify(out: str, data: str | None, as_json: bool) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code. Nothing that a user can cause shows a traceback unless ``--debug`` is given."""
+    """Run the command line; the exit code. A traceback is shown with ``--debug`` only."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         return cli.main(given, prog_name="hasten", standalone_mode=False) or 0
@@ -204,7 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--debug" in given:
             console.write("".join(traceback.format_exception(fault)), sys.stderr)
         code = BUG if known is None else known.exit_code
-        error = known or HastenError(f"hasten failed: {type(fault).__name__}: {fault}", help="run it again with --debug")
+        error = known or HastenError(
+            f"hasten failed: {type(fault).__name__}: {fault}", help="run it again with --debug"
+        )
         console.write(f"{error}\n", sys.stderr)
         if "--json" in given:
             body = {"message": error.message, "cause": error.cause, "help": error.help, "exit_code": code}
@@ -217,7 +226,7 @@ def _translate(fault: Exception) -> HastenError | None:
     if isinstance(fault, HastenError):
         return fault
     if isinstance(fault, click.NoSuchOption):
-        options = [name for p in fault.ctx.command.params for name in p.opts] if fault.ctx else []
+        options = [name for p in fault.ctx.command.params for name in p.opts if name[:2] == "--"] if fault.ctx else []
         return UsageError(f"no option is called {fault.option_name!r}", help=did_you_mean(fault.option_name, options))
     if isinstance(fault, click.ClickException):
         path = fault.ctx.command_path if isinstance(fault, click.UsageError) and fault.ctx else "hasten"

@@ -20,8 +20,8 @@ from hasten.report.words import clean, count, duration, known, millis, number, s
 from hasten.trial import Result
 
 _ASCII = str.maketrans({
-    "✓": "+", "✗": "x", "★": "*", "×": "x", "−": "-", "–": "-", "·": "|", "→": ">", "←": "<", "±": "~", "≤": "<", "─": "-",
-    "…": ".", "µ": "u", "\u00a0": " ",
+    "✓": "+", "✗": "x", "★": "*", "×": "x", "−": "-", "–": "-", "·": "|", "→": ">", "←": "<", "±": "~", "≤": "<",
+    "─": "-", "…": ".", "µ": "u", "\u00a0": " ",
 })  # fmt: skip
 _GOOD, _BAD, _SOFT = "green", "yellow", "dim"
 
@@ -105,12 +105,16 @@ def _facts(result: Result) -> list[tuple[str, str, str]]:
     good = ("✓", _GOOD) if result.certified else ("✗", _BAD)
     rows = []
     if seen is not None and story.changed(result):
-        flips = "" if seen.flips is None or not seen.n else f"  {seen.flips / seen.n * 100:.1f} % of the answers changed"
+        flips = (
+            "" if seen.flips is None or not seen.n else f"  {seen.flips / seen.n * 100:.1f} % of the answers changed"
+        )
         rows.append((good[0], f"{story.bound(result, seen)} (budget {story.budget_words(result)}){flips}", good[1]))
     if story.changed(result):
         sizes, peaks = story.comparison(result)[2:4]
         memory = f"  peak memory {peaks.after} ({peaks.change})" if peaks.change else ""
-        rows.append(("✓" if result.certified else " ", f"{size(winner.bytes)} ({sizes.change or 'size'}){memory}", _GOOD))
+        rows.append(
+            ("✓" if result.certified else " ", f"{size(winner.bytes)} ({sizes.change or 'size'}){memory}", _GOOD)
+        )
         rows += [("", f"ran {winner.executed}", _SOFT)] if winner.executed else []
     return rows
 
@@ -169,7 +173,11 @@ def doctor_block(facts: Mapping[str, Any]) -> RenderableType:
         engines.append(("–", f"{text}: {missing}", _BAD) if missing else ("✓", text + formats, _GOOD))
     rest = {k: v for k, v in facts.items() if k != "engines"}
     machine = rest.pop("machine", {})
-    return Group(facts_block(machine if isinstance(machine, Mapping) else {"machine": machine}), _lines(engines), facts_block(rest))
+    return Group(
+        facts_block(machine if isinstance(machine, Mapping) else {"machine": machine}),
+        _lines(engines),
+        facts_block(rest),
+    )
 
 
 def bench_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -191,7 +199,9 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def verify_block(report: Mapping[str, Any]) -> RenderableType:
     """A line a check, then the verdict."""
-    checks = [("✓" if c["ok"] else "✗", f"{c['name']}: {c['text']}", _GOOD if c["ok"] else _BAD) for c in report["checks"]]
+    checks = [
+        ("✓" if c["ok"] else "✗", f"{c['name']}: {c['text']}", _GOOD if c["ok"] else _BAD) for c in report["checks"]
+    ]
     failed = sum(not c["ok"] for c in report["checks"])
     verdict = "verified" if report["ok"] else f"not verified: {count(failed, 'check')} failed"
     return Group(_lines(checks), Text(verdict, style="bold"))
