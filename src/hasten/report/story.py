@@ -12,6 +12,7 @@ from hasten.trial import Quality, Result, Trial
 
 ORDER = ("ok", "rejected", "slower", "unsupported", "crashed", "timeout", "skipped")
 FATES = {"rejected": "over the budget", "unsupported": "not supported here", "timeout": "too slow to answer"}
+COUNTED = {"unsupported": "not supported here", "timeout": "timed out"}
 HEADLINES = {"met": "Faster, inside the budget", "nothing_faster": "Nothing faster", "undecided": "Undecided"}
 
 
@@ -205,7 +206,7 @@ def near_misses(result: Result, limit: int = 3) -> list[str]:
     lost = [
         t for t in result.trials if t.candidate.key not in (result.winner.candidate.key, result.as_given.candidate.key)
     ]
-    timed = [t for t in lost if t.timing and known(t.timing.speedup) and t.status in ("ok", "rejected", "slower")]
+    timed = [t for t in lost if t.timing and t.timing.speedup > 1 and t.status in ("ok", "rejected", "slower")]
     told = sorted(timed, key=lambda t: -(t.timing.speedup if t.timing else 0))[:limit]
     lines = []
     for trial in told:
@@ -218,8 +219,8 @@ def near_misses(result: Result, limit: int = 3) -> list[str]:
         elif trial.reason:
             line += f": {trial.reason}"
         lines.append(line)
-    rest = Counter(t.status for t in lost if t not in told and t.status != "ok")
-    return lines + [f"{n:,} {'not supported here' if s == 'unsupported' else s}" for s, n in rest.most_common()]
+    rest = Counter(COUNTED.get(t.status, t.status) for t in lost if t not in told and t.status != "ok")
+    return lines + [f"{n:,} {status}" for status, n in rest.most_common()]
 
 
 def bound(result: Result, seen: Quality) -> str:

@@ -1,0 +1,41 @@
+# Each target sets up what it needs, once; nothing has to be installed by hand but Python 3.11 or newer and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := .demo/venv
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench docs clean
+
+help:  ## say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+$(DEMO)/stamp: pyproject.toml
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/pip install --quiet --disable-pip-version-check -e '.[openvino]'
+	touch $@
+
+demo: $(DEMO)/stamp  ## optimise a real network within 1 % and show the verdict
+	$(DEMO)/bin/python examples/demo.py
+
+test: check docs  ## linters, types, documentation and every test that needs no download
+	$(BIN)/python -m pytest -m "not network"
+
+check: $(VENV)/stamp  ## linters and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src tests
+
+docs: $(VENV)/stamp  ## run every example in the documentation
+	$(BIN)/python -m pytest --doctest-modules --doctest-glob='*.md' src README.md docs
+
+bench: $(VENV)/stamp  ## compare with the stock tools, each in an environment of its own
+	$(BIN)/python benchmarks/peers.py
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,0 +1,250 @@
+"""The ``hasten`` command: options to calls of ``hasten.api``, answers to text or JSON, faults to exit codes."""
+
+from __future__ import annotations
+
+import errno
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+from rich.console import RenderableType
+
+from hasten import console, registry, trial
+from hasten.budget import parse_budget
+from hasten.errors import EnvironmentFault, HastenError, InputError, Stopped, UsageError, did_you_mean
+
+F = TypeVar("F", bound=Callable[..., Any])
+BUG, INTERRUPTED = 70, 130
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+class Commands(click.Group):
+    """A group that suggests the nearest command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            raise UsageError(f"no command is called {args[0]!r}", help=did_you_mean(args[0], self.commands))
+        return super().resolve_command(ctx, args)
+
+
+def _api() -> Any:
+    return import_module("hasten.api")  # late: --help must not wait for it, and a test may stand in for it
+
+
+def _say(data: object, text: Callable[[], RenderableType], as_json: bool) -> None:
+    if as_json:
+        console.write(trial.encode(data).decode(), sys.stdout)
+    else:
+        console.show(text())
+
+
+def _known(group: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that refuses, before anything is loaded, a name that the registry does not have."""
+
+    def check(_: click.Context, __: click.Parameter, value: Any) -> Any:
+        for name in value if isinstance(value, tuple) else [value]:
+            if name and ":" not in name and name not in registry.names(group):
+                known = registry.names(group)
+                raise UsageError(f"no {group[:-1]} is called {name!r}", help=did_you_mean(name, known))
+        return value
+
+    return check
+
+
+def seconds(_: object, __: object, value: str | None) -> float | None:
+    """``90``, ``30s``, ``5m`` or ``1h`` in seconds."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?", value.strip())
+    if match is None:
+        raise UsageError(f"cannot read the time {value!r}", help="write --time 30s, --time 5m or --time 1h")
+    return float(match[1]) * _UNITS[match[2] or ""]
+
+
+def pairs(_: object, __: object, value: Sequence[str]) -> dict[str, str] | None:
+    """``IN=OUT`` options as a dict."""
+    for text in value:
+        if not re.fullmatch(r"[^=]+=[^=]+", text):
+            raise UsageError(f"cannot read the state {text!r}", help="write --state INPUT=OUTPUT")
+    return dict(text.split("=") for text in value) or None
+
+
+def common(command: F) -> F:
+    """The options that every command takes."""
+    command = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout; progress stays on stderr.")(
+        command
+    )
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("hasten"), "-V", "--version", message="hasten %(version)s")
+def cli() -> None:
+    """The fastest version of your network that is proven to stay inside your accuracy budget, on this machine.
+
+    \b
+    hasten doctor
+    hasten inspect model.onnx
+    hasten optimize model.onnx --data samples.npz --max-drop 1% --out out/
+    """
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--data", metavar="PATH", help=".npz, a folder of images, or a table. Without it: lossless only.")
+@click.option("--max-drop", default="1%", show_default=True, metavar="BUDGET", help="1%, 0.5%, rel:99% or agree:99%.")
+@click.option(
+    "--metric", metavar="NAME", callback=_known("metrics"), help="A metric's name, or package.module:function."
+)
+@click.option("--output", metavar="NAME", help="The output that is scored, where there are several.")
+@click.option("--labels", default="labels", show_default=True, metavar="NAME", help="Where the labels are in the data.")
+@click.option("--groups", metavar="NAME", help="Samples of one group never part ways between splits.")
+@click.option("--state", multiple=True, metavar="IN=OUT", callback=pairs, help="A state that is fed back; repeatable.")
+@click.option("--preprocess", metavar="NAME", help="How images become inputs.")
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Samples a request.")
+@click.option("--confidence", default=0.95, show_default=True, help="Of the proof.")
+@click.option(
+    "--time", "limit", metavar="TIME", callback=seconds, help="Ends the search, never the result: 30s, 5m, 1h."
+)
+@click.option(
+    "--engine", "engines", multiple=True, metavar="NAME", callback=_known("engines"), help="Only this; repeatable."
+)
+@click.option("--seed", type=int, help="Of the splits and shuffles.")
+@click.option("--threads", type=click.IntRange(min=1), help="Cores that the network may use.")
+@click.option("--out", default="out", show_default=True, metavar="DIR", help="Where the result goes.")
+@click.option("--force", is_flag=True, help="Write into a folder that holds other files.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-v", "--verbose", is_flag=True, help="A line a candidate.")
+@common
+def optimize(
+    model: str, data: str | None, max_drop: str, confidence: float, state: Mapping[str, str] | None,
+    limit: float | None, engines: Sequence[str], out: str, quiet: bool, verbose: bool, as_json: bool, **options: Any,
+) -> int:  # fmt: skip
+    """Search, prove and write the fastest MODEL inside the budget. Exit 0: met, 1: nothing faster or undecided."""
+    budget = parse_budget(max_drop, confidence)
+    with console.Progress(verbosity=0 if quiet else 2 if verbose else 1) as progress:
+        try:
+            result: trial.Result = _api().optimize(
+                model, data, max_drop=budget, confidence=confidence, state=state, seconds=limit,
+                engines=list(engines) or None, out=out, listen=progress, **options,
+            )  # fmt: skip
+        except KeyboardInterrupt as stop:
+            if progress.best is None:
+                raise
+            raise Stopped("stopped before anything could be proven", help="run the same command again") from stop
+    _say(result, lambda: console.result_block(result, Path(out)), as_json)
+    return 0 if result.verdict == "met" else 1
+
+
+@cli.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL_OR_OUT...")
+@click.option("--data", required=True, metavar="PATH", help="Samples to run.")
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Samples a request.")
+@click.option("--pairs", "rounds", default=20, show_default=True, type=click.IntRange(min=1), help="Pairs of runs.")
+@click.option("--threads", type=click.IntRange(min=1), help="Cores that each network may use.")
+@common
+def bench(models: Sequence[str], data: str, batch: int, rounds: int, threads: int | None, as_json: bool) -> None:
+    """Time networks or output folders in interleaved pairs against the first."""
+    rows = _api().bench(list(models), data, batch=batch, pairs=rounds, threads=threads)
+    _say({"schema_version": trial.SCHEMA_VERSION, "models": rows}, lambda: console.bench_table(rows), as_json)
+
+
+@cli.command()
+@click.argument("model")
+@common
+def inspect(model: str, as_json: bool) -> None:
+    """Say what MODEL is, without running it."""
+    facts = _api().inspect(model)
+    _say({"schema_version": trial.SCHEMA_VERSION, **facts}, lambda: console.facts_block(facts), as_json)
+
+
+@cli.command()
+@common
+def doctor(as_json: bool) -> None:
+    """Say what this machine and its engines can do, and how much its clock scatters."""
+    facts = trial.plain(_api().doctor())
+    _say({"schema_version": trial.SCHEMA_VERSION, **facts}, lambda: console.doctor_block(facts), as_json)
+
+
+@cli.command()
+@click.argument("recipe")
+@click.argument("model")
+@click.option("--data", metavar="PATH", help="Samples to calibrate and check with.")
+@click.option("--out", required=True, metavar="DIR", help="Where the network goes.")
+@click.option("--force", is_flag=True, help="Write into a folder that holds other files.")
+@common
+def apply(recipe: str, model: str, data: str | None, out: str, force: bool, as_json: bool) -> None:
+    """Replay RECIPE on another MODEL, without a search."""
+    facts = _api().apply(recipe, model, data, out=out, force=force)
+    _say({"schema_version": trial.SCHEMA_VERSION, **facts}, lambda: console.facts_block(facts), as_json)
+
+
+@cli.command()
+@click.argument("out")
+@click.option("--data", metavar="PATH", help="Check the answers and the speed again too.")
+@common
+def verify(out: str, data: str | None, as_json: bool) -> int:
+    """Check an output folder: hashes, that it runs, and with --data its answers and speed. Exit 1: a check failed."""
+    report = _api().verify(out, data)
+    _say({"schema_version": trial.SCHEMA_VERSION, **report}, lambda: console.verify_block(report), as_json)
+    return 0 if report["ok"] else 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code. A traceback is shown with ``--debug`` only."""
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        return cli.main(given, prog_name="hasten", standalone_mode=False) or 0
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        console.write("stopped\n", sys.stderr)
+        return INTERRUPTED
+    except Exception as fault:  # the last line of defence: whatever it is, a person gets a sentence
+        known = _translate(fault)
+        if "--debug" in given:
+            console.write("".join(traceback.format_exception(fault)), sys.stderr)
+        code = BUG if known is None else known.exit_code
+        error = known or HastenError(
+            f"hasten failed: {type(fault).__name__}: {fault}", help="run it again with --debug"
+        )
+        console.write(f"{error}\n", sys.stderr)
+        if "--json" in given:
+            body = {"message": error.message, "cause": error.cause, "help": error.help, "exit_code": code}
+            console.write(trial.encode({"schema_version": trial.SCHEMA_VERSION, "error": body}).decode(), sys.stdout)
+        return code
+
+
+def _translate(fault: Exception) -> HastenError | None:
+    """Click's faults and the machine's in our grammar; None for a fault of our own."""
+    if isinstance(fault, HastenError):
+        return fault
+    if isinstance(fault, click.NoSuchOption):
+        options = [name for p in fault.ctx.command.params for name in p.opts if name[:2] == "--"] if fault.ctx else []
+        return UsageError(f"no option is called {fault.option_name!r}", help=did_you_mean(fault.option_name, options))
+    if isinstance(fault, click.ClickException):
+        path = fault.ctx.command_path if isinstance(fault, click.UsageError) and fault.ctx else "hasten"
+        message = fault.format_message().rstrip(".")
+        return UsageError(message[:1].lower() + message[1:], help=f"{path} --help")
+    if isinstance(fault, MemoryError):
+        return EnvironmentFault("out of memory", help="give less data, or a machine with more")
+    if isinstance(fault, FileNotFoundError | IsADirectoryError | PermissionError):
+        return InputError(f"cannot read {str(fault.filename)!r}", cause=fault.strerror or str(fault))
+    if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EnvironmentFault("no space is left on the disk", cause=str(fault), help="free some space")
+    return None
+
+
+def run() -> NoReturn:
+    """The entry point of ``python -m hasten.cli``."""
+    raise SystemExit(main())
+
+
+if __name__ == "__main__":
+    run()

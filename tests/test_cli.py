@@ -1,0 +1,201 @@
+"""The command line: options reach the api as they are, answers and faults come out in one grammar."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hasten import cli
+from hasten.budget import Budget
+from hasten.errors import EnvironmentFault, InputError, Stopped, UsageError
+from hasten.protocols import Event
+from hasten.trial import Result, decode
+from tests import results
+
+
+class Api:
+    """Stands in for ``hasten.api``: records the call and answers, or raises, what it was told to."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer, self.arguments = answer, ()
+        self.options: Mapping[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.arguments, self.options = arguments, options
+            if "listen" in options:
+                options["listen"](Event(kind="stage", stage="1/3 lossless", text="timing"))
+            if isinstance(self.answer, BaseException):
+                raise self.answer
+            return self.answer
+
+        return call
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def use(answer: Any) -> Api:
+        fake = Api(answer)
+        monkeypatch.setitem(sys.modules, "hasten.api", fake)
+        return fake
+
+    return use
+
+
+@pytest.mark.parametrize(
+    ("make", "code"), [(results.met, 0), (results.nothing_faster, 1), (results.undecided, 1)], ids=lambda v: str(v)
+)
+def test_the_exit_code_is_the_verdict(api: Any, make: Any, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    api(make())
+    assert cli.main(["optimize", "m.onnx", "--data", "d.npz"]) == code
+    streams = capsys.readouterr()
+    assert "1/3 lossless" in streams.err
+    assert "Baseline" in streams.out
+
+
+def test_every_option_reaches_the_api(api: Any) -> None:
+    fake = api(results.met())
+    text = (
+        "optimize m.onnx --data d.npz --max-drop rel:99% --metric auc --output y --labels t --groups g "
+        "--state h=h_out --state c=c_out --preprocess imagenet --batch 4 --confidence .9 --time 5m --engine openvino "
+        "--engine onnxruntime --seed 7 --threads 2 --out o --force -q"
+    )
+    assert cli.main(text.split()) == 0
+    options = dict(fake.options)
+    options.pop("listen")
+    assert fake.arguments == ("m.onnx", "d.npz")
+    assert options == {
+        "max_drop": Budget(kind="relative", limit=0.99, confidence=0.9), "metric": "auc", "output": "y", "labels": "t",
+        "groups": "g", "state": {"h": "h_out", "c": "c_out"}, "preprocess": "imagenet", "batch": 4, "confidence": 0.9,
+        "seconds": 300.0, "engines": ["openvino", "onnxruntime"], "seed": 7, "threads": 2, "out": "o", "force": True,
+    }  # fmt: skip
+
+
+def test_defaults_are_plain(api: Any) -> None:
+    fake = api(results.met())
+    cli.main(["optimize", "m.onnx"])
+    assert fake.arguments == ("m.onnx", None)
+    assert {fake.options[k] for k in ("seconds", "state", "engines", "metric", "seed", "threads")} == {None}
+    assert fake.options["labels"] == "labels"
+
+
+def test_json_is_one_object_and_progress_stays_on_stderr(api: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    api(results.met())
+    assert cli.main(["optimize", "m.onnx", "--json"]) == 0
+    streams = capsys.readouterr()
+    assert decode(streams.out.encode(), Result) == results.met()
+    assert streams.err == "1/3 lossless · timing\n"
+
+
+COMMANDS: list[tuple[list[str], Any, str]] = [
+    (["bench", "a.onnx", "out", "--data", "d.npz"],
+     [{"name": "a.onnx", "median_ms": 2.0, "speedup": 1.0, "low": 0.9, "high": 1.1, "pairs": 20}], "a.onnx"),
+    (["inspect", "a.onnx"], {"opset": 17}, "opset  17"),
+    (["doctor"], {"machine": {"cpu": "Zen 4"}, "engines": [], "noise": None}, "cpu  Zen 4"),
+    (["apply", "r.json", "b.onnx", "--out", "o"], {"out": "o"}, "out  o"),
+    (["verify", "out"], {"ok": True, "checks": [{"name": "files", "ok": True, "text": "match"}]}, "verified"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "answer", "said"), COMMANDS, ids=lambda v: v[0] if isinstance(v, list) else "")
+def test_each_command_speaks_text_and_json(
+    api: Any, command: list[str], answer: Any, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api(answer)
+    assert cli.main(command) == 0
+    assert said in capsys.readouterr().out
+    assert cli.main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["schema_version"] == 1
+
+
+def test_a_failed_check_exits_with_1(api: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    api({"ok": False, "checks": [{"name": "files", "ok": False, "text": "model.onnx changed"}]})
+    assert cli.main(["verify", "out"]) == 1
+    assert "✗ files: model.onnx changed" in capsys.readouterr().out
+
+
+WRONG = [
+    ("optimise m", "error: no command is called 'optimise'\n  help: did you mean 'optimize'?"),
+    ("optimize m --max-dorp 1%", "error: no option is called '--max-dorp'\n  help: did you mean '--max-drop'?"),
+    ("optimize m --metric topp1", "error: no metric is called 'topp1'\n  help: did you mean 'top1'?"),
+    ("optimize m --engine openvin", "error: no engine is called 'openvin'\n  help: did you mean 'openvino'?"),
+    ("optimize m --max-drop 1", "error: the budget '1' could mean 1 % or 1 as a fraction\n  help: write 1%"),
+    ("optimize m --max-drop=-1", "error: cannot read the budget '-1'\n  help: write 1%"),
+    ("optimize m --confidence 2", "error: confidence 2.0 is not in [0.5, 1)\n  help: write --confidence 0.95"),
+    ("optimize m --time soon", "error: cannot read the time 'soon'\n  help: write --time 30s"),
+    ("optimize m --state h", "error: cannot read the state 'h'\n  help: write --state INPUT=OUTPUT"),
+    ("optimize", "error: missing argument 'MODEL'\n  help: hasten optimize --help"),
+    ("optimize m --batch 0", "error: invalid value for '--batch': 0 is not in the range x>=1\n  help: hasten optimize"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG, ids=[w[0] for w in WRONG])
+def test_a_wrong_call_gets_a_sentence_and_exit_2(text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(text.split()) == 2
+    streams = capsys.readouterr()
+    assert streams.err.startswith(said)
+    assert streams.out == ""
+    assert "Traceback" not in streams.err
+
+
+FAULTS = [
+    (UsageError("u"), 2), (InputError("i", cause="c", help="h"), 3), (EnvironmentFault("e"), 4), (Stopped("s"), 5),
+    (MemoryError(), 4), (FileNotFoundError(2, "No such file or directory", "m.onnx"), 3),
+    (OSError(28, "No space left on device"), 4), (ZeroDivisionError("bug"), 70), (KeyboardInterrupt(), 130),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "code"), FAULTS, ids=[type(f).__name__ for f, _ in FAULTS])
+def test_each_fault_has_its_exit_code_and_no_traceback(
+    api: Any, fault: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api(fault)
+    assert cli.main(["optimize", "m.onnx", "--json"]) == code
+    streams = capsys.readouterr()
+    assert "Traceback" not in streams.err
+    if code != 130:
+        assert streams.err.splitlines()[1].startswith("error: ")
+        assert json.loads(streams.out)["error"]["exit_code"] == code
+
+
+def test_debug_shows_the_traceback(api: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    api(ZeroDivisionError("bug"))
+    assert cli.main(["inspect", "m.onnx", "--debug"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt_after_a_first_result_exits_with_5(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def optimize(*_: Any, listen: Any, **__: Any) -> None:
+        listen(Event(kind="best", stage="1/3 lossless", text="openvino", best=1.4))
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "hasten.api", SimpleNamespace(optimize=optimize))
+    assert cli.main(["optimize", "m.onnx"]) == 5
+    assert "error: stopped before anything could be proven" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "value"), [("90", 90), ("30s", 30), ("5m", 300), ("1.5h", 5400), ("0", 0)])
+def test_times_are_read_as_people_write_them(text: str, value: float) -> None:
+    assert cli.seconds(None, None, text) == value
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--version"], *([c, "-h"] for c in cli.cli.commands)])
+def test_help_is_always_at_hand(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 0
+    assert "hasten" in capsys.readouterr().out
+
+
+def test_a_block_goes_to_where_the_result_was_written(
+    api: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api(results.met())
+    cli.main(["optimize", "m.onnx", "--out", str(tmp_path)])
+    assert "report.html" in capsys.readouterr().out
