@@ -141,6 +141,18 @@ def test_entropy_clips_an_outlier_that_minmax_keeps() -> None:
     assert choose_range(stats, "p99.99")[1] < 6
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_an_attention_mask_overflows_nothing(method: str) -> None:
+    lowest = float(np.finfo(np.float32).min)
+    stats = TensorStats("mask")
+    stats.update(np.array([[0, 0, lowest, lowest], [0, 1, 2, lowest]], np.float32), -1)
+    low, high = choose_range(stats, method)
+    assert lowest <= low < lowest / 2
+    assert 0 <= high <= 2
+    assert stats.channel_mean is not None
+    assert stats.channel_mean[3] == lowest
+
+
 def test_an_unknown_method_is_named() -> None:
     with pytest.raises(UsageError, match="no calibration method 'kl'") as caught:
         choose_range(TensorStats("t"), "kl")
