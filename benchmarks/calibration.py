@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 NETWORK = "ppocr_v4/ch_PP-OCRv4_det_infer.onnx"
 RESULT = Path(__file__).parent / "results" / "calibration.json"
-WORDS = "the quick brown fox jumps over a lazy dog while invoices of 2048 pages wait for 64 signatures".split()
+WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "2048", "invoices", "wait")
 
 
 def page(seed: int, side: int = 640) -> NDArray[np.float32]:
@@ -118,7 +118,8 @@ def measure(kind: str, models: Path, count: int, limit_gib: float = 0) -> dict[s
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     row: dict[str, Any] = {"kind": kind, "samples": count}
     if done.returncode == 0:
-        return row | json.loads(done.stdout.splitlines()[-1])
+        row.update(json.loads(done.stdout.splitlines()[-1]))
+        return row
     return row | {"failed": (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1][:200]}
 
 

@@ -16,6 +16,7 @@ Range = tuple[float, float]
 
 _HALF = BINS // 2
 _KL_LEVELS = 128  # integer levels on each side of zero, as in TensorRT's calibrator
+_KL_TRIED = 256  # thresholds, evenly spaced
 _SMOOTH = 1e-4
 
 
@@ -105,7 +106,7 @@ def _least_divergence(stats: TensorStats, low: float, high: float) -> Range:
         return low, high
     first, last = min(int(used[0]), _HALF), max(int(used[-1]) + 1, _HALF)
     farthest = max(_HALF - first, last - _HALF)
-    bins = np.arange(min(_KL_LEVELS, farthest), farthest + 1)
+    bins = np.unique(np.linspace(min(_KL_LEVELS, farthest), farthest, _KL_TRIED).astype(np.intp))
     divergence = _divergences(counts, bins, np.maximum(first, _HALF - bins), np.minimum(last, _HALF + bins))
     widest_best = len(bins) - 1 - int(np.argmin(divergence[::-1]))
     reach = float(bins[widest_best] * stats.width)
