@@ -137,6 +137,20 @@ def test_weights_beside_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (external.low, external.high) == (small.low, small.high)
 
 
+def test_feeds_are_read_once_when_the_weights_are_small() -> None:
+    reads = 0
+
+    def feeds() -> Iterator[Feeds]:
+        nonlocal reads
+        reads += 1
+        return feeding(*SHAPES)()
+
+    collect(conv_relu(), ["c", "r"], feeds, memory_bytes=1500)  # one tensor fits, and two copies of the weights
+    assert reads == 2
+    collect(conv_relu(), ["c", "r"], feeds, memory_bytes=1)
+    assert reads == 5
+
+
 def test_only_needed_nodes_run_in_a_part() -> None:
     part = taps._with_outputs(conv_relu(), ["c"])
     assert [node.op_type for node in part.graph.graph] == ["Conv"]

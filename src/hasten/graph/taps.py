@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,9 +36,10 @@ def collect(
     """Statistics of the inner tensors ``names`` over all samples of ``feeds()``.
 
     The float network runs in ONNX Runtime with the tensors as outputs. Those of one sample that together exceed
-    ``memory_bytes`` (sized on the first sample) are split in the order of execution, one pass over the feeds a part;
-    a part runs only the nodes that it needs. Memory does not depend on the number of samples. With ``channels`` also
-    per channel: axis 1 beside a convolution and for rank 4, else the last axis.
+    ``memory_bytes`` (sized on the first sample) are split in the order of execution; a part runs only the nodes that
+    it needs. Memory does not depend on the number of samples. ``feeds`` is read once to size the tensors (one
+    sample) and once for all parts, or once a part when a session a part would hold too many copies of the weights.
+    With ``channels`` also per channel: axis 1 beside a convolution and for rank 4, else the last axis.
 
     Left out of the answer: names that the graph does not have, weights, tensors that are not float, and tensors
     inside ``If`` and ``Loop`` bodies.
@@ -51,14 +53,15 @@ def collect(
     axes = {v.name: _channel_axis(v) for v in _node_outputs(model.graph)} if channels else {}
     axes.update({v.name: _channel_axis(v) for v in model.graph.graph.inputs} if channels else {})
     parts = _split(inner, _sizes(model, inner, feeds), memory_bytes)
+    # every session holds its own copy of the weights; small networks read the feeds once for all parts
+    together = len(parts) * _weight_bytes(model) <= memory_bytes
     stats: dict[str, TensorStats] = {}
-    for part in parts or [[]]:
+    for group in [parts] if together else [[part] for part in parts]:
         with TemporaryDirectory(prefix="hasten-") as folder:
-            session = _session(_with_outputs(model, part), Path(folder)) if part else None
+            sessions = [_session(_with_outputs(model, part), Path(folder, str(i))) for i, part in enumerate(group)]
             for sample in feeds():
-                for name in inputs:
-                    _update(stats, name, np.asarray(sample[name]), axes)
-                for name, array in _run(session, sample):
+                given = ((name, np.asarray(sample[name])) for name in inputs)
+                for name, array in chain(given, *(_run(session, sample) for session in sessions)):
                     _update(stats, name, array, axes)
         inputs = []  # the first pass has seen them all
     return {name: stats[name] for name in names if name in stats}
@@ -73,7 +76,7 @@ def _update(stats: dict[str, TensorStats], name: str, array: Any, axes: Mapping[
 
 def _run(session: Any, sample: Feeds) -> Iterator[tuple[str, Any]]:
     """The float outputs one by one, each freed before the next is looked at."""
-    outputs = [o.name for o in session.get_outputs() if o.type in _FLOATS] if session is not None else []
+    outputs = [o.name for o in session.get_outputs() if o.type in _FLOATS]
     if not outputs:
         return
     values = _values(session, outputs, sample)
@@ -131,6 +134,13 @@ def _split(names: Sequence[str], sizes: Mapping[str, int], memory_bytes: int) ->
     return parts
 
 
+def _weight_bytes(model: Model) -> int:
+    graph = model.graph.graph
+    constants = (node.outputs[0].const_value for node in graph if node.op_type == "Constant")
+    weights = chain((v.const_value for v in graph.initializers.values()), constants)
+    return sum(w.nbytes for w in weights if w is not None)
+
+
 def _with_outputs(model: Model, names: Sequence[str]) -> Model:
     """The part of the network that computes these tensors, and them as its only outputs."""
     from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -151,6 +161,7 @@ def _session(model: Model, folder: Path) -> Any:
     options.enable_mem_pattern = False
     # a tensor is freed after its last reader; the default order may run all readers of taps at the very end
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    folder.mkdir(exist_ok=True)
     path = folder / "tapped.onnx"
     model.save(path)
     try:

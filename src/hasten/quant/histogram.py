@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 BINS = 2048
 SAMPLED = 65_536  # elements of one array that enter the histogram
 _HALF = BINS // 2
+_SUM_SAFE = 1e25  # attention masks of -3.4e38 overflow a float32 sum
 _INTEGERS = ("count", "samples", "skipped", "zeros", "updates", "channel_count")
 _FLOATS = ("low", "high", "sum_low", "sum_high", "reach")
 
@@ -129,9 +130,10 @@ class TensorStats:
             return
         axis %= array.ndim
         blocks = array.reshape(prod(array.shape[:axis]), array.shape[axis], -1)
-        # over the last axis first: rows are contiguous there, and float32 sums of a row are pairwise
+        # over the last axis first: rows are contiguous there, and float32 sums of a row are pairwise (and fast)
         absmax = np.maximum(blocks.max(axis=2), -blocks.min(axis=2)).max(axis=0).astype(np.float64)
-        total = blocks.sum(axis=2).sum(axis=0, dtype=np.float64)
+        wide = np.float64 if absmax.max(initial=0) > _SUM_SAFE else np.float32
+        total = blocks.sum(axis=2, dtype=wide).sum(axis=0, dtype=np.float64)
         if self.channel_absmax is None or self.channel_sum is None:
             self.channel_absmax, self.channel_sum = absmax, total
         elif self.channel_absmax.shape != absmax.shape:

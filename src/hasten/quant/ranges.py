@@ -16,6 +16,7 @@ Range = tuple[float, float]
 
 _HALF = BINS // 2
 _KL_LEVELS = 128  # integer levels on each side of zero, as in TensorRT's calibrator
+_KL_TRIED = 256  # thresholds, evenly spaced
 _SMOOTH = 1e-4
 
 
@@ -69,14 +70,16 @@ def _least_error(stats: TensorStats, low: float, high: float, grid: Grid) -> Ran
     used = np.flatnonzero(counts)
     if used.size == 0:
         return low, high
-    counts, centres = counts[used], np.clip(stats.centres[used], low, high)
+    # in units of reach, a power of two, so that squares of an attention mask's -3.4e38 stay finite
+    low, high = low / stats.reach, high / stats.reach
+    counts, centres = counts[used], np.clip(stats.centres[used] / stats.reach, low, high)
     shrink = np.linspace(0.05, 1, 20)
     best = _search(centres, counts, low * shrink, high * shrink, grid)
     for step in (0.05, 0.01):
         around = step * np.linspace(-0.8, 0.8, 9)
         lows, highs = np.clip(best[0] + low * around, low, 0), np.clip(best[1] + high * around, 0, high)
         best = _search(centres, counts, lows, highs, grid)
-    return best
+    return best[0] * stats.reach, best[1] * stats.reach
 
 
 def _search(centres: F64, counts: F64, lows: F64, highs: F64, grid: Grid) -> Range:
@@ -103,7 +106,7 @@ def _least_divergence(stats: TensorStats, low: float, high: float) -> Range:
         return low, high
     first, last = min(int(used[0]), _HALF), max(int(used[-1]) + 1, _HALF)
     farthest = max(_HALF - first, last - _HALF)
-    bins = np.arange(min(_KL_LEVELS, farthest), farthest + 1)
+    bins = np.unique(np.linspace(min(_KL_LEVELS, farthest), farthest, _KL_TRIED).astype(np.intp))
     divergence = _divergences(counts, bins, np.maximum(first, _HALF - bins), np.minimum(last, _HALF + bins))
     widest_best = len(bins) - 1 - int(np.argmin(divergence[::-1]))
     reach = float(bins[widest_best] * stats.width)
