@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -365,7 +366,7 @@ def test_impossible_shapes(tmp_path: Path, dims: list[int], said: str) -> None:
     ],
 )
 def test_typed_fields_hold_as_many_values_as_the_shape_says(tmp_path: Path, kind: str) -> None:
-    values = [b"a", b"b", b"c"] if kind == "STRING" else [1, 0, 1]
+    values: Any = [b"a", b"b", b"c"] if kind == "STRING" else [1, 0, 1]
     tensor = helper.make_tensor("k", getattr(TensorProto, kind), [3], values)
     check_onnx(write(tmp_path, hide(tensor, "constant")))
     tensor.dims[0] = 7
@@ -397,6 +398,13 @@ def test_deep_nesting_is_refused(tmp_path: Path, levels: int) -> None:
         check_onnx(tmp_path / "m.onnx")
     (tmp_path / "m.onnx").write_bytes(nested(20))
     assert check_onnx(tmp_path / "m.onnx").nodes == 20
+
+
+def test_one_file_over_two_gibibytes(tmp_path: Path) -> None:
+    path = write(tmp_path, model())
+    os.truncate(path, 1 << 31)
+    with rejected("2 GiB", "weights in a file beside it"):
+        check_onnx(path)
 
 
 def test_devices_own_formats_and_custom_operators(tmp_path: Path) -> None:
