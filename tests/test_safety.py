@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from hasten.errors import HastenError, UsageError
+from hasten.errors import EnvironmentFault, HastenError, UsageError
 from hasten.frontends.onnx import accepts, load
 from hasten.model import file_digest
 from hasten.safety.stage import stage, staged_digests
@@ -442,3 +442,30 @@ def test_overlapping_data_is_told(tmp_path: Path) -> None:
     other.external_data[1].value = "0"
     proto.graph.initializer[1].CopyFrom(other)  # tied weights
     assert check_onnx(write(tmp_path, proto, WEIGHT.tobytes())).warnings == ()
+
+
+def test_limits_and_doubled_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = external("w.data")
+    tensor.external_data.add(key="location", value="w.data")
+    with rejected("a key given twice"):
+        check_onnx(write(tmp_path, model(tensor), WEIGHT.tobytes()))
+    monkeypatch.setattr("hasten.safety.walk.MAX_NODES", 1)
+    two = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Relu", ["a"], ["y"])]
+    with rejected("more than 1 nodes"):
+        check_onnx(write(tmp_path, model(None, *two)))
+    monkeypatch.setattr("hasten.safety.walk.MAX_NODES", 10**6)
+    monkeypatch.setattr("hasten.safety.walk.MAX_DEPTH", 3)
+    (tmp_path / "m.onnx").write_bytes(nested(5))
+    with rejected("more than 3 deep"):
+        check_onnx(tmp_path / "m.onnx")
+
+
+def test_a_full_disk_stops_staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = write(tmp_path, model())
+    monkeypatch.setattr("hasten.safety.stage.os.fsync", full)
+    with rejected("No space left", "--out", kind=EnvironmentFault):
+        stage(path, tmp_path / "stage")
+    assert list((tmp_path / "stage").iterdir()) == []

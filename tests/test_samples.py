@@ -7,6 +7,7 @@ import csv
 import gzip
 import pickle
 import tracemalloc
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -437,3 +438,35 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert store.sample(1000)["x"].shape == (1, 16_384)
     assert peak < 8 << 20, peak
+
+
+def test_groups_must_be_complete_and_labels_alike(tmp_path: Path) -> None:
+    def some(*groups: Any) -> list[dict[str, Any]]:
+        return [{"x": row, "g": g} for row, g in zip(rows(len(groups), 3), groups, strict=True)]
+
+    assert np.asarray(spooled(tmp_path, some("b", "a", "b"), groups="g").groups).tolist() == [1, 0, 1]
+    with rejected("sample 1 has no group"):
+        spooled(tmp_path, some("b", None), groups="g")
+    with rejected("single value, others are arrays"):
+        spooled(tmp_path, [(rows(3)[0:3], np.arange(2)), (rows(3), 1)])
+    with rejected("no array 'groop'", kind=UsageError):
+        spooled(tmp_path, {"x": rows(3, 3), "group": [1, 2, 3]}, groups="groop")
+
+
+def test_odd_archives(tmp_path: Path) -> None:
+    (tmp_path / "each").mkdir()
+    (tmp_path / "each" / "1.npz").write_bytes(b"PK\x03\x04 damaged")
+    with rejected("cannot read", "1.npz"):
+        spooled(tmp_path, tmp_path / "each")
+    np.save(tmp_path / "x.npy", rows(3, 3))
+    with zipfile.ZipFile(tmp_path / "twice.npz", "w") as archive:
+        archive.write(tmp_path / "x.npy", "x.npy")
+        archive.write(tmp_path / "x.npy", "x")
+    with rejected("two arrays of one name"):
+        spooled(tmp_path, tmp_path / "twice.npz")
+    with rejected("Python objects"):
+        spooled(tmp_path, {"x": np.array([{}, {}], dtype=object)})
+    with rejected("Python objects"):
+        spooled(tmp_path, {"x": {"a": 1}})
+    with rejected("no array has an axis 0"):
+        spooled(tmp_path, {"x": 3.0})
