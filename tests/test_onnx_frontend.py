@@ -94,7 +94,7 @@ def test_quantized_random_and_branching_networks_are_told(tmp_path: Path) -> Non
         helper.make_node("QuantizeLinear", ["r", "s"], ["q"]),
         helper.make_node("DequantizeLinear", ["q", "s"], ["y"]),
     ]
-    scale = numpy_helper.from_array(np.float32(0.1), "s")
+    scale = numpy_helper.from_array(np.array(0.1, np.float32), "s")
     graph = helper.make_graph(nodes, "g", [value("c", kind=TensorProto.BOOL)], [value("y", 2)], [scale])
     facts = describe(load(write(tmp_path, graph)))
     assert facts["quantized"] == ["DequantizeLinear", "QuantizeLinear"]

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from hasten.errors import HastenError, UsageError
+from hasten.errors import EnvironmentFault, HastenError, UsageError
 from hasten.frontends.onnx import accepts, load
 from hasten.model import file_digest
 from hasten.safety.stage import stage, staged_digests
@@ -365,7 +366,7 @@ def test_impossible_shapes(tmp_path: Path, dims: list[int], said: str) -> None:
     ],
 )
 def test_typed_fields_hold_as_many_values_as_the_shape_says(tmp_path: Path, kind: str) -> None:
-    values = [b"a", b"b", b"c"] if kind == "STRING" else [1, 0, 1]
+    values: Any = [b"a", b"b", b"c"] if kind == "STRING" else [1, 0, 1]
     tensor = helper.make_tensor("k", getattr(TensorProto, kind), [3], values)
     check_onnx(write(tmp_path, hide(tensor, "constant")))
     tensor.dims[0] = 7
@@ -397,6 +398,13 @@ def test_deep_nesting_is_refused(tmp_path: Path, levels: int) -> None:
         check_onnx(tmp_path / "m.onnx")
     (tmp_path / "m.onnx").write_bytes(nested(20))
     assert check_onnx(tmp_path / "m.onnx").nodes == 20
+
+
+def test_one_file_over_two_gibibytes(tmp_path: Path) -> None:
+    path = write(tmp_path, model())
+    os.truncate(path, 1 << 31)
+    with rejected("2 GiB", "weights in a file beside it"):
+        check_onnx(path)
 
 
 def test_devices_own_formats_and_custom_operators(tmp_path: Path) -> None:
@@ -434,3 +442,30 @@ def test_overlapping_data_is_told(tmp_path: Path) -> None:
     other.external_data[1].value = "0"
     proto.graph.initializer[1].CopyFrom(other)  # tied weights
     assert check_onnx(write(tmp_path, proto, WEIGHT.tobytes())).warnings == ()
+
+
+def test_limits_and_doubled_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = external("w.data")
+    tensor.external_data.add(key="location", value="w.data")
+    with rejected("a key given twice"):
+        check_onnx(write(tmp_path, model(tensor), WEIGHT.tobytes()))
+    monkeypatch.setattr("hasten.safety.walk.MAX_NODES", 1)
+    two = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Relu", ["a"], ["y"])]
+    with rejected("more than 1 nodes"):
+        check_onnx(write(tmp_path, model(None, *two)))
+    monkeypatch.setattr("hasten.safety.walk.MAX_NODES", 10**6)
+    monkeypatch.setattr("hasten.safety.walk.MAX_DEPTH", 3)
+    (tmp_path / "m.onnx").write_bytes(nested(5))
+    with rejected("more than 3 deep"):
+        check_onnx(tmp_path / "m.onnx")
+
+
+def test_a_full_disk_stops_staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = write(tmp_path, model())
+    monkeypatch.setattr("hasten.safety.stage.os.fsync", full)
+    with rejected("No space left", "--out", kind=EnvironmentFault):
+        stage(path, tmp_path / "stage")
+    assert list((tmp_path / "stage").iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
 HEAVY = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN"})
+
+
+logging.getLogger("onnx_ir").addHandler(logging.NullHandler())  # what it cannot infer is None here, not a traceback
 
 
 def describe(model: Model) -> dict[str, Any]:

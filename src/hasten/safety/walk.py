@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 200
 MAX_NODES = 5_000_000
+MAX_BYTES = (1 << 31) - 1  # of the file itself; weights beside it may be larger
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training", "ai.onnx.training"})
 RUNTIME_DOMAINS = frozenset({"com.microsoft", "com.microsoft.nchwc"})  # ONNX Runtime's own
 
@@ -124,6 +125,9 @@ def parse(path: Path) -> onnx.ModelProto:
         UsageError: there is no such file. InputError: it is not ONNX, or damaged.
     """
     require_onnx(path)
+    if path.stat().st_size >= MAX_BYTES:
+        cause = "one protobuf ends at 2 GiB"
+        raise InputError(f"{path} is too large", cause=cause, help="export it with its weights in a file beside it")
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -132,7 +136,7 @@ def parse(path: Path) -> onnx.ModelProto:
         model.ParseFromString(path.read_bytes())
     except (DecodeError, RecursionError) as error:
         size = path.stat().st_size
-        cause = f"its {size:,} bytes are no ONNX: truncated, damaged, nested too deep, or over 2 GiB in one file"
+        cause = f"its {size:,} bytes are no ONNX: truncated, damaged or nested too deep"
         raise InputError(f"cannot read {path}", cause=cause, help="download or export it again") from error
     except (UnicodeDecodeError, ValueError) as error:
         raise InputError(f"cannot read {path}", cause=str(error)[:200], help="download or export it again") from error

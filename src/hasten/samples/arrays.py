@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,8 @@ def stacked(columns: Mapping[str, Column], wanted: Wanted, source: str) -> Opene
         once = {k: c.whole() for k, c in rest.items() if _serves_all(c, n, _spec(k, inputs))}
         each = {k: c for k, c in rest.items() if k not in once}
         sides = [c for c in (label, group) if c]
+        if not each:
+            each, once = rest, {}
         _same_length({**each, "labels": label, "groups": group}, n, source)
         chosen = set(wanted.rows(n).tolist())
 
@@ -77,10 +81,12 @@ def _count(columns: Mapping[str, Column], label: Column | None, inputs: tuple[Te
 
 
 def _as_fed(column: Column, spec: TensorSpec | None) -> bool:
-    """True when the whole array fits the input exactly, so that it may be meant for every sample."""
+    """True when the whole array must be one feed: every axis is fixed, but for a first of length one."""
     if spec is None or len(column.shape) != len(spec.shape):
         return False
-    return all(d == got for d, got in zip(spec.shape, column.shape, strict=True) if isinstance(d, int))
+    pairs = list(zip(spec.shape, column.shape, strict=True))
+    first, *rest = [d == got for d, got in pairs]
+    return all(rest) and (first or (pairs[0][1] == 1 and not isinstance(pairs[0][0], int)))
 
 
 def _serves_all(column: Column, n: int, spec: TensorSpec | None) -> bool:
@@ -125,7 +131,7 @@ def read_npz(path: Path, wanted: Wanted) -> Opener:
             columns = {m.filename.removesuffix(".npy"): _member(path, archive, m) for m in archive.infolist()}
             if len(columns) < len(archive.infolist()):
                 raise InputError(f"{path} has two arrays of one name", help=SAVE_AGAIN)
-    except (zipfile.BadZipFile, ValueError, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError) as error:
         raise InputError(f"cannot read {path}", cause=_why(error), help=SAVE_AGAIN) from error
     return stacked(columns, wanted, path.name)
 
@@ -151,6 +157,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Colu
             _header(file)
             for _ in range(shape[0]):
                 yield np.frombuffer(_exactly(file, size), dtype).reshape(shape[1:])
+            file.read(1)  # the checksum is looked at when the end is met
 
     return Column(shape, rows, whole)
 
@@ -170,4 +177,4 @@ def _exactly(file: IO[bytes], size: int) -> bytes:
 
 def _why(error: Exception) -> str:
     text = str(error).split("\n")[0]
-    return "it holds pickled Python objects, which can run code" if "pickle" in text.lower() else text
+    return "it holds pickled Python objects, which can run code" if re.search("pickle|Python objects", text) else text

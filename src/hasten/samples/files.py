@@ -79,7 +79,7 @@ class Labels:
                     f"the label of sample {index} is a single value, others are arrays", help="give all alike"
                 )
             self._scalars.append(value[()])
-            return repr(value[()]).encode()
+            return f"{value.dtype.kind}{value.tolist()!r}".encode()
         return self._append_array(value, index)
 
     def _append_array(self, value: Array, index: str) -> bytes:

@@ -133,9 +133,9 @@ def _read_folder(path: Path, wanted: Wanted, preprocess: str | Callable[[Array],
 
 def _one_npz(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, TypeError, ValueError, EOFError, OSError) as error:
         raise InputError(f"cannot read {path}", cause=str(error).split("\n")[0], help=SAVE_AGAIN) from error
 
 

@@ -91,7 +91,7 @@ class Spool:
         if self.state:
             self._check_steps(fed, item)
         self.hashes.append(int.from_bytes(content.digest()[:8], "little"))
-        self.digest.update(content.digest() + self.labels.append(item.label, item.id) + repr(item.group).encode())
+        self.digest.update(content.digest() + self.labels.append(item.label, item.id) + str(item.group).encode())
         self.ids.append(item.id)
         self.groups.append(item.group)
 

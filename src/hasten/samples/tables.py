@@ -16,6 +16,7 @@ from hasten.model import TensorSpec
 from hasten.samples.stream import ONLY, Array, Item, Opener, Stream, Wanted
 
 Row = Sequence[Any]
+EXACT = 2.0**53  # below it a float64 holds every whole number
 
 
 def read_csv(path: Path, wanted: Wanted) -> Opener:
@@ -108,6 +109,13 @@ def _columns_of(
 
 
 def _values(row: Row, columns: list[int], names: list[str], index: int, source: str) -> Array:
+    if isinstance(row[columns[0]], str):
+        try:  # one conversion for the row; the cells are only looked at one by one to name a bad one
+            values = np.array([row[c] for c in columns]).astype(np.float64)
+            if (np.abs(values) < EXACT).all():
+                return values
+        except ValueError:
+            pass
     cells = [_number(row[c]) for c in columns]
     if len(cells) == 1 and isinstance(row[columns[0]], (list, tuple)):
         return np.asarray(row[columns[0]])
