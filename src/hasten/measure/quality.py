@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -197,7 +198,7 @@ def _corpus(q: Question, baseline: float) -> Bounds:
     def signed(rows: Rows) -> float:
         return sign * q.metric.value(rows)
 
-    def signed_weighted(rows: Rows) -> Any:
+    def signed_weighted(rows: Rows) -> Callable[[Rows], Rows]:
         counted = weighted(rows)  # type: ignore[misc]
         return lambda counts: sign * counted(counts)
 
