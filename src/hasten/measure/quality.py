@@ -159,7 +159,7 @@ def _scores(q: Question, baseline: float) -> Bounds:
     units = len(d) if q.groups is None else len(np.unique(q.groups))
     if not q.relative and not d.any():
         bounds = never_worse(units, width, limit=limit, alpha=q.alpha)
-    elif units < FEW or np.ptp(d) == 0:
+    elif units < FEW or np.ptp(d) < 1e-12:
         bounds = empirical_bernstein(_means(d, q.groups), 2 * width, limit=limit, alpha=q.alpha)
     else:
         bounds = paired_t(d, limit=limit, alpha=q.alpha, groups=q.groups)
