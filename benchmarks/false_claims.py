@@ -40,7 +40,7 @@ class Rate:
     @property
     def allowed(self) -> float:
         """5 % and three Monte Carlo standard errors."""
-        return 0.05 + 3 * (0.05 * 0.95 / self.repetitions) ** 0.5
+        return float(0.05 + 3 * np.sqrt(0.05 * 0.95 / self.repetitions))
 
 
 def binary(n: int, limit: float, gains: float, repetitions: int) -> Rate:

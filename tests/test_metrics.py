@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from hasten import metrics as m
 from hasten.errors import InputError, UsageError
 from hasten.metrics.ctc import edits
-from hypothesis import given
-from hypothesis import strategies as st
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(40, 6)).astype(np.float32)
@@ -41,7 +42,8 @@ def test_binary_head_decides_at_one_half(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("axis", [1, 2, 3])
 def test_positions_are_averaged(axis: int) -> None:
-    scores, labels = RNG.normal(size=(4, 5, 6, 7)), RNG.integers(0, 3, (4, 5, 6, 7)).take(0, axis)
+    scores = RNG.normal(size=(4, 5, 6, 7))
+    labels = np.asarray(RNG.integers(0, 3, np.delete((4, 5, 6, 7), axis)))
     labels[0, 0, 0] = -100
     best = scores.argmax(axis=axis)
     expected = [(best[i] == labels[i])[labels[i] != -100].mean() for i in range(4)]
@@ -112,6 +114,7 @@ def test_f1_and_auc_are_their_definitions() -> None:
     assert np.isnan(m.AUC.value(m.AUC.rows(out(score), label * 0)))
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10_000))
 def test_weighted_values_are_values_of_repeated_rows(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -150,6 +153,7 @@ def naive_edits(a: list[int], b: list[int]) -> int:
     return min(naive_edits(a[1:], b) + 1, naive_edits(a, b[1:]) + 1, naive_edits(a[1:], b[1:]) + (a[0] != b[0]))
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, 2), max_size=5), st.lists(st.integers(0, 2), max_size=5))
 def test_edits_are_the_recursive_definition(a: list[int], b: list[int]) -> None:
     assert edits(a, b) == naive_edits(a, b)
@@ -223,7 +227,7 @@ def test_functions_that_cannot_be_metrics(function: Callable[..., Any], message:
 def test_names_that_are_no_metrics() -> None:
     with pytest.raises(UsageError, match="did you mean 'top1'"):
         m.resolve("top-1")
-    with pytest.raises(UsageError, match="cannot load the metric 'no.such:thing'"):
+    with pytest.raises(UsageError, match=r"cannot load the metric 'no\.such:thing'"):
         m.resolve("no.such:thing")
     with pytest.raises(UsageError, match="needs a sample"):
         m.resolve(accuracy)

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from hasten.measure import proportions as p
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
+
+from hasten.measure import proportions as p
 
 counts = st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(1, 400)).map(
     lambda t: (t[0], t[1], t[0] + t[1] + t[2])
@@ -65,7 +66,7 @@ def test_tango_uses_the_likeliest_rates_under_the_hypothesis() -> None:
     b, c, n, limit = 7, 4, 150, 0.06
 
     def cost(gains: float) -> float:
-        return -stats.multinomial.logpmf([b, c, n - b - c], n, [gains + limit, gains, 1 - 2 * gains - limit])
+        return -float(stats.multinomial.logpmf([b, c, n - b - c], n, [gains + limit, gains, 1 - 2 * gains - limit]))
 
     gains = optimize.minimize_scalar(cost, bounds=(1e-9, 0.4), method="bounded", options={"xatol": 1e-10}).x
     z = (b - c - n * limit) / np.sqrt(n * (2 * gains + limit - limit**2))
@@ -105,12 +106,14 @@ def test_exact_size(n: int, limit: float, gains: float) -> None:
     assert chance[p.tango_ps(b, c, n, limit) <= 0.05].sum() <= 0.052
 
 
+@settings(deadline=None, max_examples=50)
 @given(counts, st.floats(0.001, 0.3))
 def test_tango_is_antisymmetric(table: tuple[int, int, int], limit: float) -> None:
     b, c, n = table
     assert p.tango_z(b, c, n, limit) == pytest.approx(-p.tango_z(c, b, n, -limit), rel=1e-6, abs=1e-6)
 
 
+@settings(deadline=None, max_examples=50)
 @given(counts, st.floats(0.001, 0.2), st.floats(0.001, 0.2))
 def test_upper_is_monotone_and_above_the_estimate(table: tuple[int, int, int], first: float, second: float) -> None:
     b, c, n = table
@@ -120,6 +123,7 @@ def test_upper_is_monotone_and_above_the_estimate(table: tuple[int, int, int], f
     assert p.clopper_pearson_upper(b, n, strict) >= p.clopper_pearson_upper(b, n, loose) >= b / n
 
 
+@settings(deadline=None, max_examples=50)
 @given(counts, st.floats(0.002, 0.3))
 def test_upper_is_where_the_p_value_crosses(table: tuple[int, int, int], limit: float) -> None:
     b, c, n = table
@@ -128,6 +132,7 @@ def test_upper_is_where_the_p_value_crosses(table: tuple[int, int, int], limit: 
         assert (p.tango_p(b, c, n, limit) <= 0.05) == (upper < limit)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 200), st.integers(0, 20), st.integers(0, 20))
 def test_ratio_bounds_enclose_the_estimate(a: int, b: int, c: int) -> None:
     n = a + b + c + 10

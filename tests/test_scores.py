@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hasten.measure import scores as s
-from hasten.metrics import AUC
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
+
+from hasten.measure import scores as s
+from hasten.metrics import AUC
 
 rows = hnp.arrays(np.float64, st.integers(3, 40), elements=st.floats(-1, 1, width=16))
 alphas = st.floats(0.001, 0.2)
@@ -69,17 +70,17 @@ def test_never_worse_is_the_rule_of_three() -> None:
     assert s.never_worse(1000, 1.0, limit=0.01).upper == pytest.approx(3 / 1000, rel=0.01)
 
 
+@settings(deadline=None, max_examples=50)
 @given(rows, alphas, alphas)
 def test_bounds_are_monotone_and_enclose_the_drop(d: np.ndarray, first: float, second: float) -> None:
     strict, loose = sorted((first, second))
-    for bound in (
-        lambda a: s.paired_t(d, limit=0.1, alpha=a),
-        lambda a: s.empirical_bernstein(d, 2.0, limit=0.1, alpha=a),
-    ):
-        tight, wide = bound(loose), bound(strict)
+    t = [s.paired_t(d, limit=0.1, alpha=alpha) for alpha in (loose, strict)]
+    bernstein = [s.empirical_bernstein(d, 2.0, limit=0.1, alpha=alpha) for alpha in (loose, strict)]
+    for tight, wide in (t, bernstein):
         assert wide.lower - 1e-12 <= tight.lower <= tight.drop <= tight.upper <= wide.upper + 1e-12
 
 
+@settings(deadline=None, max_examples=50)
 @given(rows, alphas, st.floats(-0.5, 1.5))
 def test_p_values_agree_with_bounds(d: np.ndarray, alpha: float, limit: float) -> None:
     for found in (

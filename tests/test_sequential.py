@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from hasten.measure import sequential as q
 from hasten.measure.proportions import required_n
 

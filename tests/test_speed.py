@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from hasten.measure import speed
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+
+from hasten.measure import speed
 
 RANKS = {
     6: (1, 6), 8: (1, 8), 10: (2, 9), 12: (3, 10), 15: (4, 12), 20: (6, 15), 25: (8, 18), 30: (10, 21),
@@ -24,6 +25,7 @@ def test_ranks_are_the_published_table(pairs: int) -> None:
         assert 100 * (1 - 2 * stats.binom.cdf(k - 1, pairs, 0.5)) == pytest.approx(COVERAGE[pairs], abs=0.06)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 300), st.floats(0.001, 0.4))
 def test_rank_is_the_largest_allowed(pairs: int, alpha: float) -> None:
     k = speed.sign_ranks(pairs, alpha)

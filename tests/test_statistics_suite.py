@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from benchmarks import false_claims as suite
+
 from hasten.budget import Budget
 from hasten.measure.speed import PAIRS, speed_verdict
 from hasten.metrics import AGREEMENT, AUC, CTC_CER, F1, IOU, MAE
