@@ -48,7 +48,7 @@ def binary(n: int, limit: float, gains: float, repetitions: int) -> Rate:
     losses, wins = _flips(n, limit + gains, gains, repetitions)
     proven = tango_ps(losses, wins, n, limit) <= 0.05
     return Rate(
-        family=f"top-1, 1 point = {limit:.1%}", n=n, proven=float(proven.mean()),
+        family=f"top-1, {100 * limit:g} point", n=n, proven=float(proven.mean()),
         point_rule=float((losses - wins <= n * limit + 1e-9).mean()), repetitions=repetitions,
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ def classes(random: np.random.Generator, n: int) -> tuple[Rows, Rows]:
 
 
 def all_rates(scale: int = 1) -> list[Rate]:
-    """Every family; ``scale`` multiplies the repetitions (1 takes some 20 seconds)."""
+    """Every family; ``scale`` multiplies the repetitions (1 takes about half a minute)."""
     point, two = Budget(limit=0.01), Budget(kind="relative", limit=0.98)
     return [
         binary(200, 0.01, 0.01, 20_000 * scale),
