@@ -192,6 +192,8 @@ def test_chance_level_is_noticed() -> None:
     assert at_chance(TOP1, guesses[:10], labels[:10]) is None
     assert at_chance(TOP1, guesses, labels * 0) is None
     assert at_chance(IOU, guesses, labels) is None
+    rare = (np.arange(500) < 25).astype(int)  # 5 % positives, found with as many false alarms
+    assert at_chance(TOP1, (np.arange(500) >= 35).astype(float), rare) is None
 
 
 def test_chance_of_rankings_and_errors() -> None:
