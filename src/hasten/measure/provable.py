@@ -90,7 +90,8 @@ def at_chance(metric: Metric, rows: NDArray[np.float64], labels: NDArray[Any]) -
     """A warning when the float network does no better than a guess on this data: often wrong preprocessing.
 
     0/1 scores are compared with guessing each class as often as it occurs (a rare-class detector may be useful and
-    still be less often right than "always no"), AUC with one half, errors with always answering the mean or median. None: it does better at 95 % confidence, or there is no such guess.
+    still be less often right than "always no"), AUC with one half, errors with always
+    answering the mean or median. None: it does better at 95 % confidence, or there is no such guess.
     """
     labels = np.asarray(labels)
     if len(rows) < LEAST_TOLD or np.isnan(rows).any():
