@@ -89,7 +89,8 @@ def needed_samples(quality: Quality, budget: Budget, power: float = 0.8) -> int 
 def at_chance(metric: Metric, rows: NDArray[np.float64], labels: NDArray[Any]) -> str | None:
     """A warning when the float network does no better than a guess on this data: often wrong preprocessing.
 
-    0/1 scores are compared with always naming the commonest label, AUC with one half, errors with always
+    0/1 scores are compared with guessing each class as often as it occurs (a rare-class detector may be useful and
+    still be less often right than "always no"), AUC with one half, errors with always
     answering the mean or median. None: it does better at 95 % confidence, or there is no such guess.
     """
     labels = np.asarray(labels)
@@ -119,7 +120,7 @@ def _against_guess(
     flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if metric.name == "top1" and flat.shape == (n,) and np.isin(rows, (0, 1)).all():
         _, counts = np.unique(flat, return_counts=True)
-        share = float(counts.max() / n)
+        share = float(((counts / n) ** 2).sum())
         return None if len(counts) < 2 else (value, share, float(stats.binom.sf(rows.sum() - 1, n, share)))
     if metric.name in ("mae", "mse") and labels.shape[0] == n:
         table = labels.reshape(n, -1).astype(np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -62,23 +63,8 @@ def assess(
         UsageError: a relative budget for a metric where it means nothing, or ``agree:`` for another metric.
         InputError: no rows, or not the same number of them; NaN in the baseline.
     """
-    if baseline_rows.shape[0] == 0 or baseline_rows.shape != candidate_rows.shape:
-        raise InputError(
-            f"{baseline_rows.shape[0]} baseline and {candidate_rows.shape[0]} candidate scores cannot be paired"
-        )
-    if budget.kind == "agree" and metric.needs_labels:
-        raise UsageError(
-            f"the budget {budget} counts equal answers, and {metric.name!r} does not", help="use agreement"
-        )
-    baseline = metric.value(baseline_rows)
-    if not np.isfinite(baseline):
-        raise InputError(f"metric {metric.name!r} is not defined for the baseline on the {split} split")
+    baseline = _checked_baseline(metric, budget, baseline_rows, candidate_rows, split)
     keep = budget.limit if budget.kind == "relative" else 1.0
-    if keep != 1 and (baseline <= 0 or (metric.kind != "corpus" and (baseline_rows < 0).any())):
-        raise UsageError(
-            f"the budget {budget} needs a positive score; {metric.name!r} of the baseline is {baseline:.6g}",
-            help="write the drop in the metric's own unit, such as 1%",
-        )
     question = Question(
         metric=metric, baseline=baseline_rows, candidate=candidate_rows, keep=keep, limit=budget.max_drop,
         alpha=budget.alpha if alpha is None else alpha, groups=_repeated(groups),
@@ -90,6 +76,27 @@ def assess(
         lower=bounds.lower, upper=bounds.upper, p_value=bounds.p_value, method=bounds.method,
         met=bool(bounds.p_value <= question.alpha and bounds.upper <= budget.max_drop + 1e-12), flips=flips,
     )  # fmt: skip
+
+
+def _checked_baseline(metric: Metric, budget: Budget, baseline_rows: Rows, candidate_rows: Rows, split: Split) -> float:
+    """The baseline's score, once the question makes sense."""
+    if baseline_rows.shape[0] == 0 or baseline_rows.shape != candidate_rows.shape:
+        raise InputError(
+            f"{baseline_rows.shape[0]} baseline and {candidate_rows.shape[0]} candidate scores cannot be paired"
+        )
+    if budget.kind == "agree" and (metric.needs_labels or metric.kind != "binary"):
+        raise UsageError(
+            f"the budget {budget} counts equal answers, and {metric.name!r} does not", help="use agreement"
+        )
+    baseline = metric.value(baseline_rows)
+    if not np.isfinite(baseline):
+        raise InputError(f"metric {metric.name!r} is not defined for the baseline on the {split} split")
+    if budget.kind == "relative" and (baseline <= 0 or (metric.kind != "corpus" and (baseline_rows < 0).any())):
+        raise UsageError(
+            f"the budget {budget} needs a positive score; {metric.name!r} of the baseline is {baseline:.6g}",
+            help="write the drop in the metric's own unit, such as 1%",
+        )
+    return baseline
 
 
 def _repeated(groups: NDArray[Any] | None) -> NDArray[Any] | None:
@@ -158,7 +165,7 @@ def _scores(q: Question, baseline: float) -> Bounds:
     units = len(d) if q.groups is None else len(np.unique(q.groups))
     if not q.relative and not d.any():
         bounds = never_worse(units, width, limit=limit, alpha=q.alpha)
-    elif units < FEW or np.ptp(d) == 0:
+    elif units < FEW or np.ptp(d) < 1e-12:
         bounds = empirical_bernstein(_means(d, q.groups), 2 * width, limit=limit, alpha=q.alpha)
     else:
         bounds = paired_t(d, limit=limit, alpha=q.alpha, groups=q.groups)
@@ -197,7 +204,7 @@ def _corpus(q: Question, baseline: float) -> Bounds:
     def signed(rows: Rows) -> float:
         return sign * q.metric.value(rows)
 
-    def signed_weighted(rows: Rows) -> Any:
+    def signed_weighted(rows: Rows) -> Callable[[Rows], Rows]:
         counted = weighted(rows)  # type: ignore[misc]
         return lambda counts: sign * counted(counts)
 

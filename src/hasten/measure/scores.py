@@ -5,7 +5,7 @@ Every function answers with one ``Bounds`` for a drop (> 0 is worse) against a `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf, log, sqrt
 from typing import Any
@@ -99,8 +99,11 @@ def never_worse(n: int, width: float, *, limit: float, alpha: float = 0.05) -> B
     return Bounds(drop=0.0, lower=-margin, upper=margin, p_value=p_value, method="no score changed")
 
 
+Counts = NDArray[np.float64]  # [resamples, n]: how often each sample was drawn
 Value = Callable[[Rows], float]
-Weighted = Callable[[Rows], Callable[[NDArray[np.intp]], float]]
+Weighted = Callable[[Rows], Callable[[Counts], NDArray[np.float64]]]
+AT_ONCE = 1 << 17  # counts held at a time: a megabyte, which stays in the cache
+LEVERAGE = 1000  # below this many samples the one with the most influence widens the bounds
 
 
 def paired_bootstrap(
@@ -119,24 +122,48 @@ def paired_bootstrap(
     """Bounds on ``keep * value(reference) - value(candidate)``, both recomputed on the same resamples.
 
     Percentile bounds, or BCa (Efron 1987) below 300 samples or groups, whichever of the two is the wider there.
-    ``weighted(rows)`` may return a faster ``counts [n] -> value``, for metrics that would sort every time. A
-    resample without a value (one class only) counts as out of bounds on both sides.
+    ``weighted(rows)`` may return a faster ``counts [resamples, n] -> values [resamples]``, for metrics that would
+    sort every time. A resample without a value (one class only) counts as out of bounds on both sides.
     """
     units, inverse = _memberships(len(reference_rows), groups)
     contrast = _contrast(value, weighted, reference_rows, candidate_rows, keep)
-    random = np.random.default_rng(seed)
-    drawn = random.multinomial(units, np.full(units, 1 / units), size=resamples)
-    drops = np.array([contrast(row[inverse]) for row in drawn])
-    estimate = contrast(np.ones(len(reference_rows), dtype=np.intp))
-    spread = 1.0 if units < 2 else sqrt(units / (units - 1))  # a resample's variance is (n - 1) / n of the truth
-    drops = estimate + spread * (drops - estimate)
+    chunks = _drawn(np.random.default_rng(seed), units, resamples)
+    drops = np.concatenate([contrast(chunk[:, inverse]) for chunk in chunks])
+    estimate = float(contrast(np.ones((1, len(reference_rows))))[0])
     if not np.isfinite(estimate):
         return Bounds(drop=inf, lower=-inf, upper=inf, p_value=1.0, method="bootstrap: the score is not defined")
+    if keep == 1 and np.array_equal(reference_rows, candidate_rows):
+        return never_worse(units, max(1.0, abs(value(reference_rows))), limit=limit, alpha=alpha)
     drops[~np.isfinite(drops)] = np.nan
-    jackknife = None
-    if units < SMALL:
-        jackknife = np.array([contrast((inverse != unit).astype(np.intp)) for unit in range(units)])
-    return _bootstrap_bounds(drops, estimate, jackknife, limit, alpha)
+    spread = 1.0 if units < 2 else sqrt(units / (units - 1))  # a resample's variance is (n - 1) / n of the truth
+    if units >= LEVERAGE or units < 2:
+        return _bootstrap_bounds(drops, estimate, spread, 0.0, None, limit, alpha)
+    parts = np.array_split(np.arange(units)[:, None], max(1, units * len(inverse) // AT_ONCE))
+    jackknife = np.concatenate([contrast((inverse != part).astype(np.float64)) for part in parts])
+    shift, wider = _imagined(jackknife)
+    return _bootstrap_bounds(drops, estimate, spread * wider, shift, jackknife if units < SMALL else None, limit, alpha)
+
+
+def _imagined(jackknife: Rows) -> tuple[float, float]:
+    """Shift and widening by one more sample with the largest influence seen, as in ``paired_t``.
+
+    Without it a set where few answers change proves too much: a macro F1 of 100 samples passes 13 % of the
+    candidates at the limit instead of 5 %.
+    """
+    n = len(jackknife)
+    influence = (n - 1) * (np.nanmean(jackknife) - jackknife)
+    far = float(np.nanmax(np.abs(influence)))
+    squares = float(np.nansum(influence**2)) / (n * (n - 1))
+    return far / n, sqrt(1 + far**2 / (n**2 * squares)) if squares > 0 else 1.0
+
+
+def _drawn(random: np.random.Generator, units: int, resamples: int) -> Iterator[Counts]:
+    """Counts of ``resamples`` draws with replacement, in chunks."""
+    size = max(1, AT_ONCE // units)
+    for start in range(0, resamples, size):
+        rows = min(size, resamples - start)
+        cells = random.integers(units, size=(rows, units)) + np.arange(rows)[:, None] * units
+        yield np.bincount(cells.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)
 
 
 def _memberships(n: int, groups: NDArray[Any] | None) -> tuple[int, NDArray[np.intp]]:
@@ -148,22 +175,26 @@ def _memberships(n: int, groups: NDArray[Any] | None) -> tuple[int, NDArray[np.i
 
 def _contrast(
     value: Value, weighted: Weighted | None, reference: Rows, candidate: Rows, keep: float
-) -> Callable[[NDArray[np.intp]], float]:
+) -> Callable[[Counts], NDArray[np.float64]]:
     """Counts of each sample to ``keep * value(reference) - value(candidate)``."""
     if weighted is not None:
         first, second = weighted(reference), weighted(candidate)
         return lambda counts: keep * first(counts) - second(counts)
     index = np.arange(len(reference))
 
-    def resampled(counts: NDArray[np.intp]) -> float:
-        rows = np.repeat(index, counts)
-        return keep * value(reference[rows]) - value(candidate[rows])
+    def resampled(counts: Counts) -> NDArray[np.float64]:
+        chosen = [np.repeat(index, row.astype(np.intp)) for row in counts]
+        return np.array([keep * value(reference[rows]) - value(candidate[rows]) for rows in chosen])
 
     return resampled
 
 
-def _bootstrap_bounds(drops: Rows, estimate: float, jackknife: Rows | None, limit: float, alpha: float) -> Bounds:
-    up, down = np.sort(np.nan_to_num(drops, nan=inf)), np.sort(np.nan_to_num(drops, nan=-inf))
+def _bootstrap_bounds(
+    drops: Rows, estimate: float, wider: float, shift: float, jackknife: Rows | None, limit: float, alpha: float
+) -> Bounds:
+    spread = wider * (drops - estimate)
+    up = np.sort(np.nan_to_num(estimate + spread + shift, nan=inf))
+    down = np.sort(np.nan_to_num(estimate + spread - shift, nan=-inf))
     count = len(drops)
     p_value = float((1 + np.count_nonzero(up >= limit)) / (count + 1))
     high, low, method = 1 - alpha, alpha, "bootstrap"

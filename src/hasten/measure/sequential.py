@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from hasten.measure.proportions import tango_upper
+from hasten.measure.proportions import tango_p
 from hasten.measure.scores import paired_t
 
 Rows = NDArray[np.float64]
@@ -30,7 +30,7 @@ def clearly_over(reference_rows: Rows, candidate_rows: Rows, limit: float, alpha
         return True
     if np.isin(reference_rows, (0, 1)).all() and np.isin(candidate_rows, (0, 1)).all():
         losses, gains = int((d > 0).sum()), int((d < 0).sum())
-        return -tango_upper(gains, losses, len(d), alpha) > limit
+        return tango_p(gains, losses, len(d), -limit) <= alpha  # candidate and reference change places
     return len(d) > 1 and paired_t(d, limit=limit, alpha=alpha).lower > limit
 
 

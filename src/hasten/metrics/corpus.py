@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy import sparse
 
 from hasten.errors import InputError
 from hasten.metrics.classes import check_labels, decide, is_binary_head
@@ -35,23 +35,31 @@ class MacroF1:
 
     def value(self, rows: Rows) -> float:
         """Macro F1 of these rows."""
-        return self.weighted(rows)(np.ones(len(rows), dtype=np.intp))
+        return float(self.weighted(rows)(np.ones((1, len(rows))))[0])
 
-    def weighted(self, rows: Rows) -> Callable[[NDArray[np.intp]], float]:
-        """Counts of each row to macro F1."""
-        pairs = rows.astype(np.int64)
-        classes = int(pairs.max()) + 1
+    def weighted(self, rows: Rows) -> Callable[[Rows], Rows]:
+        """Counts [resamples, n] of each row to macro F1 [resamples]."""
+        chosen_class, label = rows.astype(np.int64).T
+        classes = int(rows.max()) + 1
+        hit = np.where(chosen_class == label, label, classes)  # a column of misses, left out below
+        tables = [sparse.csr_array((np.ones(len(rows)), (range(len(rows)), c))) for c in (hit, chosen_class, label)]
 
-        def counted(counts: NDArray[np.intp]) -> float:
-            matrix = np.bincount(pairs[:, 0] * classes + pairs[:, 1], counts, classes**2).reshape(classes, classes)
-            sizes = matrix.sum(axis=0) + matrix.sum(axis=1)
-            return float((2 * np.diag(matrix)[sizes > 0] / sizes[sizes > 0]).mean())
+        def counted(counts: Rows) -> Rows:
+            right, named, true = (_to_width(counts @ table, classes) for table in tables)
+            sizes = named + true
+            scores = np.where(sizes > 0, 2 * right / np.maximum(sizes, 1), 0)
+            return np.asarray(scores.sum(axis=1) / np.maximum((sizes > 0).sum(axis=1), 1))
 
         return counted
 
     def reference(self, outputs: Mapping[str, Array]) -> Array:
         """The float network's classes."""
         return decide(chosen(outputs, self.output)[1], self.threshold)
+
+
+def _to_width(table: Rows, width: int) -> Rows:
+    """``table`` [r, k] cut or filled up with zeros to ``width`` columns."""
+    return np.pad(table[:, :width], ((0, 0), (0, max(0, width - table.shape[1]))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +88,23 @@ class Auc:
 
     def value(self, rows: Rows) -> float:
         """The area; NaN when only one class occurs."""
-        return self.weighted(rows)(np.ones(len(rows), dtype=np.intp))
+        return float(self.weighted(rows)(np.ones((1, len(rows))))[0])
 
-    def weighted(self, rows: Rows) -> Callable[[NDArray[np.intp]], float]:
-        """Counts of each row to the area; the scores are sorted once."""
+    def weighted(self, rows: Rows) -> Callable[[Rows], Rows]:
+        """Counts [resamples, n] of each row to the area [resamples]; the scores are sorted once."""
         order = np.argsort(rows[:, 0], kind="stable")
         score, positive = rows[order, 0], rows[order, 1] > 0.5
         starts = np.flatnonzero(np.append(True, score[1:] != score[:-1]))
 
-        def counted(counts: NDArray[np.intp]) -> float:
-            sorted_counts = counts[order]
-            positives = np.add.reduceat(np.where(positive, sorted_counts, 0), starts)
-            negatives = np.add.reduceat(np.where(positive, 0, sorted_counts), starts)
-            pairs = float(positives.sum()) * float(negatives.sum())
-            wins = float(positives @ (np.cumsum(negatives) - negatives / 2))
-            return wins / pairs if pairs else float("nan")
+        def counted(counts: Rows) -> Rows:
+            ordered = np.take(counts, order, axis=1)
+            positives, negatives = ordered * positive, ordered * ~positive
+            if len(starts) < len(score):
+                positives = np.add.reduceat(positives, starts, axis=1)
+                negatives = np.add.reduceat(negatives, starts, axis=1)
+            pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+            wins = (positives * (np.cumsum(negatives, axis=1) - negatives / 2)).sum(axis=1)
+            return np.where(pairs > 0, wins / np.maximum(pairs, 1), np.nan)
 
         return counted
 

@@ -96,14 +96,14 @@ class CtcCer:
 
     def value(self, rows: Rows) -> float:
         """Edits over characters; NaN without characters."""
-        return self.weighted(rows)(np.ones(len(rows), dtype=np.intp))
+        return float(self.weighted(rows)(np.ones((1, len(rows))))[0])
 
-    def weighted(self, rows: Rows) -> Callable[[NDArray[np.intp]], float]:
-        """Counts of each row to the rate."""
+    def weighted(self, rows: Rows) -> Callable[[Rows], Rows]:
+        """Counts [resamples, n] of each row to the rate [resamples]."""
 
-        def counted(counts: NDArray[np.intp]) -> float:
-            wrong, length = counts @ rows
-            return float(wrong / length) if length else float("nan")
+        def counted(counts: Rows) -> Rows:
+            wrong, length = (counts @ rows).T
+            return np.where(length > 0, wrong / np.maximum(length, 1), np.nan)
 
         return counted
 

@@ -1,0 +1,207 @@
+"""The verdict on a budget: which test is used, what is refused, what is said before and after."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hasten.budget import Budget, parse_budget
+from hasten.errors import InputError, UsageError
+from hasten.measure.proportions import required_n, tango_p, tango_upper
+from hasten.measure.quality import assess, at_chance, needed_samples, provable
+from hasten.metrics import AGREEMENT, AUC, COSINE, CTC_CER, F1, IOU, MAE, TOP1
+from hasten.trial import Quality
+
+POINT = parse_budget("1%")
+RNG = np.random.default_rng(0)
+
+
+def answers(n: int, losses: int, gains: int, right: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
+    x = (np.arange(n) < round(n * right)).astype(float)
+    y = x.copy()
+    y[:losses], y[n - gains :] = 0, 1
+    return x, y
+
+
+def judged(metric: object, budget: str | Budget, rows: tuple[np.ndarray, np.ndarray], **more: object) -> Quality:
+    return assess(metric, parse_budget(budget), *rows, split="confirm", **more)  # type: ignore[arg-type]
+
+
+def test_binary_is_tango() -> None:
+    q = judged(TOP1, POINT, answers(2000, 12, 8))
+    assert (q.method, q.flips, q.n, q.split, q.met) == ("Tango", 20, 2000, "confirm", True)
+    assert (q.drop, q.upper, q.p_value) == pytest.approx((0.002, tango_upper(12, 8, 2000), tango_p(12, 8, 2000, 0.01)))
+    assert (q.baseline, q.value) == pytest.approx((0.8, 0.798))
+
+
+def test_the_same_drop_on_fewer_samples_is_not_proven() -> None:
+    assert not judged(TOP1, POINT, answers(250, 1, 1)).met
+
+
+def test_alpha_may_be_stricter_than_the_budget() -> None:
+    loose, strict = (judged(TOP1, POINT, answers(2000, 12, 8), alpha=a) for a in (0.05, 0.001))
+    assert loose.met
+    assert not strict.met
+    assert strict.upper > loose.upper
+
+
+def test_groups_that_repeat_widen() -> None:
+    x, y = answers(2000, 12, 8)
+    grouped = judged(TOP1, POINT, (x, y), groups=np.arange(2000) // 10)
+    assert grouped.method == "paired t, 200 groups"
+    assert grouped.upper > judged(TOP1, POINT, (x, y)).upper
+    assert judged(TOP1, POINT, (x, y), groups=np.arange(2000)).method == "Tango"
+
+
+@pytest.mark.parametrize("budget", ["1%", "agree:99%"])
+def test_agreement_is_exact(budget: str) -> None:
+    x, y = np.ones(1000), np.append(np.zeros(3), np.ones(997))
+    q = judged(AGREEMENT, budget, (x, y))
+    assert (q.method, q.met, q.drop) == ("Clopper-Pearson", True, 0.003)
+    assert q.upper == pytest.approx(0.00773, abs=1e-4)
+
+
+def test_relative_binary_counts_the_share_kept() -> None:
+    q = judged(TOP1, "rel:98%", answers(3000, 30, 10))
+    assert (q.method, q.met) == ("Nam-Blackwelder", True)
+    assert q.drop == pytest.approx(20 / 2400)
+    assert q.lower < q.drop < q.upper <= 0.02
+
+
+def test_scores_are_t_or_bernstein_by_number() -> None:
+    base = RNG.random(400)
+    less = base - RNG.normal(0.001, 0.02, 400)
+    assert judged(IOU, POINT, (base, less)).method == "paired t"
+    assert judged(IOU, POINT, (base, less)).met
+    assert judged(IOU, POINT, (base[:99], less[:99])).method == "empirical Bernstein"
+    assert judged(IOU, POINT, (base, base - 0.005)).method == "empirical Bernstein"
+    assert judged(IOU, POINT, (base, base)).method == "no score changed"
+    assert judged(IOU, POINT, (base, base)).met
+    assert not judged(IOU, POINT, (base[:200], base[:200])).met
+
+
+def test_fractional_top1_is_a_score() -> None:
+    base = np.round(RNG.random(300), 1)
+    assert judged(TOP1, POINT, (base, np.roll(base, 1))).method == "paired t"
+
+
+def test_lower_is_better_turns_the_sign() -> None:
+    base = RNG.random(500) + 1
+    worse = base * 1.01 + RNG.normal(0, 0.01, 500)
+    q = judged(MAE, Budget(limit=0.02), (base, worse))
+    assert q.drop == pytest.approx(worse.mean() - base.mean())
+    assert q.met
+    relative = judged(MAE, "rel:98%", (base, worse))
+    assert relative.drop == pytest.approx(worse.mean() / base.mean() - 1)
+    assert relative.met
+    assert not judged(MAE, "rel:99.5%", (base, worse)).met
+
+
+def test_corpus_is_bootstrapped() -> None:
+    label = np.arange(400) % 2
+    base = np.stack([label + RNG.normal(size=400), label], 1)
+    near = base + np.stack([RNG.normal(0, 0.02, 400), np.zeros(400)], 1)
+    assert judged(AUC, POINT, (base, near)).method == "bootstrap"
+    assert judged(AUC, POINT, (base, near)).met
+    assert judged(AUC, "rel:98%", (base, near)).met
+    assert judged(AUC, POINT, (base[:200], near[:200])).method == "bootstrap BCa"
+    far = base + np.stack([RNG.normal(0, 2, 400), np.zeros(400)], 1)
+    assert not judged(AUC, POINT, (base, far)).met
+    errors = np.stack([RNG.integers(0, 3, 400), np.full(400, 9)], 1).astype(float)
+    more = errors + np.stack([RNG.random(400) < 0.3, np.zeros(400)], 1)
+    assert judged(CTC_CER, POINT, (errors, more)).drop == pytest.approx((more - errors)[:, 0].sum() / 3600)
+
+
+def test_a_nan_answer_is_never_inside() -> None:
+    x, y = answers(500, 0, 0)
+    y[3] = np.nan
+    q = judged(TOP1, POINT, (x, y))
+    assert (q.met, q.drop, q.upper, q.p_value) == (False, np.inf, np.inf, 1.0)
+    assert q.method == "NaN in 1 of 500 answers"
+    assert needed_samples(q, POINT) is None
+
+
+def test_refusals() -> None:
+    x, y = answers(100, 1, 0)
+    with pytest.raises(UsageError, match=r"needs a positive score; 'cosine' of the baseline is -0\.5"):
+        judged(COSINE, "rel:99%", (x * 0 - 0.5, y * 0 - 0.5))
+    with pytest.raises(UsageError, match="needs a positive score"):
+        judged(TOP1, "rel:99%", (x * 0, y))
+    with pytest.raises(UsageError, match="counts equal answers, and 'top1' does not"):
+        judged(TOP1, "agree:99%", (x, y))
+    with pytest.raises(InputError, match="100 baseline and 99 candidate scores cannot be paired"):
+        judged(TOP1, POINT, (x, y[1:]))
+    with pytest.raises(InputError, match="not defined for the baseline on the confirm split"):
+        judged(AUC, POINT, (np.ones((50, 2)), np.ones((50, 2))))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 30), st.integers(0, 30), st.sampled_from(["1%", "rel:99%", "3%"]))
+def test_met_means_upper_inside(losses: int, gains: int, budget: str) -> None:
+    q = judged(TOP1, budget, answers(1500, losses, gains))
+    limit = parse_budget(budget).max_drop
+    assert q.lower <= q.drop + 1e-9
+    assert q.drop <= q.upper + 1e-9
+    assert q.met == (q.upper <= limit)
+
+
+def test_needed_samples_is_what_is_missing() -> None:
+    q = judged(TOP1, POINT, answers(400, 4, 4))
+    assert needed_samples(q, POINT) == required_n(0.02, 0.01) - 400
+    assert needed_samples(judged(TOP1, POINT, answers(400, 14, 4)), POINT) is None
+    base = RNG.random(150)
+    score = judged(IOU, POINT, (base, base - RNG.normal(0.005, 0.1, 150)))
+    assert 300 < (needed_samples(score, POINT) or 0) < 20_000
+
+
+@pytest.mark.parametrize(
+    ("metric", "budget", "n", "enough", "sentence"),
+    [
+        (TOP1, "1%", 1480, True, "1,480 confirm samples can prove a drop of 0.97 points or more at 2 % flips; "
+                                 "your budget of 1 point is provable"),
+        (TOP1, "1%", 200, False, "your budget of 1 point needs about 1,397"),
+        (TOP1, "rel:95%", 800, True, "your budget of 5 % of the baseline's score is provable"),
+        (TOP1, "1%", 3, False, "too few to prove any drop; your budget of 1 point cannot be proven"),
+        (TOP1, "1%", 0, False, "there are no confirm samples"),
+        (AGREEMENT, "agree:99%", 1000, True, "can prove 99 % equal answers while no more than 4 of them change"),
+        (AGREEMENT, "agree:99%", 100, False, "cannot prove 99 % equal answers even if none changes; that needs 299"),
+        (IOU, "1%", 60, True, "depends on how much iou changes from sample to sample; below 100"),
+        (F1, "1%", 500, True, "depends on how much f1 changes"),
+    ],
+)  # fmt: skip
+def test_what_is_said_before_the_search(metric: object, budget: str, n: int, enough: bool, sentence: str) -> None:
+    said = provable(parse_budget(budget), metric, 100, 200, n)  # type: ignore[arg-type]
+    assert sentence in said.sentence
+    assert said.budget_provable == enough
+    assert (said.n_calibrate, said.n_search, said.n_confirm) == (100, 200, n)
+
+
+def test_the_agreement_promise_is_kept() -> None:
+    for changed, met in ((4, True), (5, False)):
+        y = np.append(np.zeros(changed), np.ones(1000 - changed))
+        assert judged(AGREEMENT, "agree:99%", (np.ones(1000), y)).met == met
+
+
+def test_chance_level_is_noticed() -> None:
+    labels = RNG.integers(0, 10, 500)
+    guesses = (RNG.random(500) < 0.1).astype(float)
+    warning = at_chance(TOP1, guesses, labels)
+    assert warning is not None
+    assert "preprocessing" in warning
+    assert at_chance(TOP1, (RNG.random(500) < 0.5).astype(float), labels) is None
+    assert at_chance(TOP1, guesses[:10], labels[:10]) is None
+    assert at_chance(TOP1, guesses, labels * 0) is None
+    assert at_chance(IOU, guesses, labels) is None
+    rare = (np.arange(500) < 25).astype(int)  # 5 % positives, found with as many false alarms
+    assert at_chance(TOP1, (np.arange(500) >= 35).astype(float), rare) is None
+
+
+def test_chance_of_rankings_and_errors() -> None:
+    label = np.arange(300) % 2
+    noise = np.repeat(RNG.normal(size=150), 2)  # each score once a class
+    assert at_chance(AUC, np.stack([noise, label], 1), label) is not None
+    assert at_chance(AUC, np.stack([noise + label, label], 1), label) is None
+    assert at_chance(AUC, np.stack([noise, label * 0], 1), label * 0) is None
+    wanted = RNG.normal(5, 1, 300)
+    assert at_chance(MAE, np.abs(RNG.normal(5, 1, 300) - wanted), wanted) is not None
+    assert at_chance(MAE, np.abs(RNG.normal(0, 0.1, 300)), wanted) is None
