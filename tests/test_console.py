@@ -132,9 +132,14 @@ def test_tables_hold_what_the_commands_found(monkeypatch: pytest.MonkeyPatch) ->
     assert "– openvino: pip install 'hasten[openvino]'" in text
     rows = [{"name": "a.onnx", "median_ms": 2.0, "speedup": 1.0, "low": None, "high": None, "pairs": 20}]
     assert "2.00 ms" in shown(console.bench_table(rows), monkeypatch)
-    checks = [{"name": "files", "ok": True, "text": "7 match"}, {"name": "speed", "ok": False, "text": "0.9×"}]
+    checks = [
+        {"name": "files", "ok": True, "text": "7 match"},
+        {"name": "speed", "ok": False, "text": "0.9×"},
+        {"name": "a", "ok": None, "text": "b"},
+    ]
     text = shown(console.verify_block({"ok": False, "checks": checks}), monkeypatch)
     assert "✗ speed: 0.9×" in text
+    assert "– a: b" in text
     assert "not verified: 1 check failed" in text
     text = shown(
         console.facts_block({"inputs": [{"name": "x", "shape": [1, None]}], "safe": True, "opset": 17}), monkeypatch

@@ -199,10 +199,9 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def verify_block(report: Mapping[str, Any]) -> RenderableType:
     """A line a check, then the verdict."""
-    checks = [
-        ("✓" if c["ok"] else "✗", f"{c['name']}: {c['text']}", _GOOD if c["ok"] else _BAD) for c in report["checks"]
-    ]
-    failed = sum(not c["ok"] for c in report["checks"])
+    marks = {True: ("✓", _GOOD), False: ("✗", _BAD), None: ("–", _SOFT)}  # None: it could not be made
+    checks = [(marks[c["ok"]][0], f"{c['name']}: {c['text']}", marks[c["ok"]][1]) for c in report["checks"]]
+    failed = sum(c["ok"] is False for c in report["checks"])
     verdict = "verified" if report["ok"] else f"not verified: {count(failed, 'check')} failed"
     return Group(_lines(checks), Text(verdict, style="bold"))
 

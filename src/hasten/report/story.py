@@ -37,6 +37,11 @@ class Factor:
     milliseconds: float | None
 
 
+def title(result: Result) -> str:
+    """The network's file name, without the way to it."""
+    return result.model.replace("\\", "/").rstrip("/").rpartition("/")[2] or result.model
+
+
 def quality(trial: Trial) -> Quality | None:
     """The best evidence there is: the confirm split, else the search split."""
     return trial.confirm or trial.search
