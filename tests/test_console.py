@@ -43,7 +43,7 @@ def test_the_verdict_block_says_what_a_person_needs(monkeypatch: pytest.MonkeyPa
 
 
 def test_only_a_proven_result_gets_a_check_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    for result in (results.nothing_faster(), results.undecided()):
+    for result in (results.nothing_faster(), results.undecided(), results.undecided_kept()):
         text = shown(console.result_block(result), monkeypatch)
         assert "✓" not in text
         assert result.sentence in text

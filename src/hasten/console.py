@@ -88,7 +88,7 @@ def _baseline(result: Result) -> list[tuple[str, str, str]]:
 
 
 def _headline(result: Result) -> list[tuple[str, str, str]]:
-    if result.verdict == "nothing_faster":
+    if not story.changed(result):
         return [("–", result.sentence, _BAD)]
     timing = result.winner.timing
     factors = story.factors(result)

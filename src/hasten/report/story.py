@@ -184,7 +184,7 @@ def factors(result: Result) -> list[Factor]:
 def fate(result: Result, trial: Trial) -> str:
     """One or two words on what became of a candidate."""
     if trial.candidate.key == result.winner.candidate.key:
-        return {"met": "★ chosen", "undecided": "not proven yet", "nothing_faster": "★ kept"}[result.verdict]
+        return "★ kept" if not changed(result) else "★ chosen" if result.certified else "not proven yet"
     if trial.status != "ok":
         return FATES.get(trial.status, trial.status)
     if trial.confirm is not None:
