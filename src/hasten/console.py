@@ -145,7 +145,7 @@ def facts_block(facts: Mapping[str, Any]) -> RenderableType:
 
 def _spell(value: Any) -> list[str]:
     if isinstance(value, Mapping):
-        return [", ".join(f"{k} {_one(v)}" for k, v in value.items())]
+        return [", ".join(f"{k or 'default'} {_one(v)}" for k, v in value.items())]
     if isinstance(value, list | tuple) and value and not isinstance(value[0], str | int | float):
         return [_spell(v)[0] for v in value]
     return [_one(value)]

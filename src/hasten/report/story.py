@@ -12,7 +12,7 @@ from hasten.trial import Quality, Result, Trial
 
 ORDER = ("ok", "rejected", "slower", "unsupported", "crashed", "timeout", "skipped")
 FATES = {"rejected": "over the budget", "unsupported": "not supported here", "timeout": "too slow to answer"}
-COUNTED = {"unsupported": "not supported here", "timeout": "timed out"}
+COUNTED = {"rejected": "over the budget", "unsupported": "not supported here", "timeout": "timed out"}
 HEADLINES = {"met": "Faster, inside the budget", "nothing_faster": "Nothing faster", "undecided": "Undecided"}
 
 
@@ -191,6 +191,8 @@ def fate(result: Result, trial: Trial) -> str:
         return "proven inside" if trial.confirm.met else "not proven"
     if trial.candidate.key == result.as_given.candidate.key:
         return "as given"
+    if trial.timing is not None and trial.timing.high < 1:
+        return "slower"
     return "exact" if trial.candidate.lossless else "looks inside"
 
 
