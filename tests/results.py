@@ -313,6 +313,12 @@ def undecided() -> Result:
     )
 
 
+def undecided_kept() -> Result:
+    """As ``undecided``, with the network as given in place until the proof is there."""
+    base = undecided()
+    return replace(base, winner=base.as_given, tuned=base.as_given)
+
+
 def many(n: int = 500) -> Result:
     """As ``met`` with ``n`` candidates."""
     base, rng = met(), np.random.default_rng(1)

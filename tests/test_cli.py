@@ -79,15 +79,15 @@ def test_every_option_reaches_the_api(api: Any) -> None:
 
 def test_defaults_are_plain(api: Any) -> None:
     fake = api(results.met())
-    cli.main(["optimize", "m.onnx"])
-    assert fake.arguments == ("m.onnx", None)
+    cli.main(["optimize", "m.onnx", "--data", "d.npz"])
+    assert fake.arguments == ("m.onnx", "d.npz")
     assert {fake.options[k] for k in ("seconds", "state", "engines", "metric", "seed", "threads")} == {None}
     assert fake.options["labels"] == "labels"
 
 
 def test_json_is_one_object_and_progress_stays_on_stderr(api: Any, capsys: pytest.CaptureFixture[str]) -> None:
     api(results.met())
-    assert cli.main(["optimize", "m.onnx", "--json"]) == 0
+    assert cli.main(["optimize", "m.onnx", "--data", "d.npz", "--json"]) == 0
     streams = capsys.readouterr()
     assert decode(streams.out.encode(), Result) == results.met()
     assert streams.err == "1/3 lossless · timing\n"
@@ -98,7 +98,7 @@ COMMANDS: list[tuple[list[str], Any, str]] = [
      [{"name": "a.onnx", "median_ms": 2.0, "speedup": 1.0, "low": 0.9, "high": 1.1, "pairs": 20}], "a.onnx"),
     (["inspect", "a.onnx"], {"opset": 17}, "opset  17"),
     (["doctor"], {"machine": {"cpu": "Zen 4"}, "engines": [], "noise": None}, "cpu  Zen 4"),
-    (["apply", "r.json", "b.onnx", "--out", "o"], {"out": "o"}, "out  o"),
+    (["apply", "r.json", "b.onnx", "--data", "d", "--out", "o"], {"out": "o"}, "out  o"),
     (["verify", "out"], {"ok": True, "checks": [{"name": "files", "ok": True, "text": "match"}]}, "verified"),
 ]  # fmt: skip
 
@@ -122,16 +122,22 @@ def test_a_failed_check_exits_with_1(api: Any, capsys: pytest.CaptureFixture[str
 
 WRONG = [
     ("optimise m", "error: no command is called 'optimise'\n  help: did you mean 'optimize'?"),
-    ("optimize m --max-dorp 1%", "error: no option is called '--max-dorp'\n  help: did you mean '--max-drop'?"),
-    ("optimize m --metric topp1", "error: no metric is called 'topp1'\n  help: did you mean 'top1'?"),
-    ("optimize m --engine openvin", "error: no engine is called 'openvin'\n  help: did you mean 'openvino'?"),
-    ("optimize m --max-drop 1", "error: the budget '1' could mean 1 % or 1 as a fraction\n  help: write 1%"),
-    ("optimize m --max-drop=-1", "error: cannot read the budget '-1'\n  help: write 1%"),
-    ("optimize m --confidence 2", "error: confidence 2.0 is not in [0.5, 1)\n  help: write --confidence 0.95"),
-    ("optimize m --time soon", "error: cannot read the time 'soon'\n  help: write --time 30s"),
-    ("optimize m --state h", "error: cannot read the state 'h'\n  help: write --state INPUT=OUTPUT"),
+    (
+        "optimize m --data d --max-dorp 1%",
+        "error: no option is called '--max-dorp'\n  help: did you mean '--max-drop'?",
+    ),
+    ("optimize m --data d --metric topp1", "error: no metric is called 'topp1'\n  help: did you mean 'top1'?"),
+    ("optimize m --data d --engine openvin", "error: no engine is called 'openvin'\n  help: did you mean 'openvino'?"),
+    ("optimize m --data d --max-drop 1", "error: the budget '1' could mean 1 % or 1 as a fraction\n  help: write 1%"),
+    ("optimize m --data d --max-drop=-1", "error: cannot read the budget '-1'\n  help: write 1%"),
+    ("optimize m --data d --confidence 2", "error: confidence 2.0 is not in [0.5, 1)\n  help: write --confidence 0.95"),
+    ("optimize m --data d --time soon", "error: cannot read the time 'soon'\n  help: write --time 30s"),
+    ("optimize m --data d --state h", "error: cannot read the state 'h'\n  help: write --state INPUT=OUTPUT"),
     ("optimize", "error: missing argument 'MODEL'\n  help: hasten optimize --help"),
-    ("optimize m --batch 0", "error: invalid value for '--batch': 0 is not in the range x>=1\n  help: hasten optimize"),
+    (
+        "optimize m --data d --batch 0",
+        "error: invalid value for '--batch': 0 is not in the range x>=1\n  help: hasten optimize",
+    ),
 ]
 
 
@@ -156,7 +162,7 @@ def test_each_fault_has_its_exit_code_and_no_traceback(
     api: Any, fault: BaseException, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api(fault)
-    assert cli.main(["optimize", "m.onnx", "--json"]) == code
+    assert cli.main(["optimize", "m.onnx", "--data", "d.npz", "--json"]) == code
     streams = capsys.readouterr()
     assert "Traceback" not in streams.err
     if code != 130:
@@ -178,7 +184,7 @@ def test_an_interrupt_after_a_first_result_exits_with_5(
         raise KeyboardInterrupt
 
     monkeypatch.setitem(sys.modules, "hasten.api", SimpleNamespace(optimize=optimize))
-    assert cli.main(["optimize", "m.onnx"]) == 5
+    assert cli.main(["optimize", "m.onnx", "--data", "d.npz"]) == 5
     assert "error: stopped before anything could be proven" in capsys.readouterr().err
 
 
@@ -197,5 +203,5 @@ def test_a_block_goes_to_where_the_result_was_written(
     api: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api(results.met())
-    cli.main(["optimize", "m.onnx", "--out", str(tmp_path)])
+    cli.main(["optimize", "m.onnx", "--data", "d.npz", "--out", str(tmp_path)])
     assert "report.html" in capsys.readouterr().out

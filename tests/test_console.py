@@ -43,7 +43,7 @@ def test_the_verdict_block_says_what_a_person_needs(monkeypatch: pytest.MonkeyPa
 
 
 def test_only_a_proven_result_gets_a_check_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    for result in (results.nothing_faster(), results.undecided()):
+    for result in (results.nothing_faster(), results.undecided(), results.undecided_kept()):
         text = shown(console.result_block(result), monkeypatch)
         assert "✓" not in text
         assert result.sentence in text
@@ -132,9 +132,14 @@ def test_tables_hold_what_the_commands_found(monkeypatch: pytest.MonkeyPatch) ->
     assert "– openvino: pip install 'hasten[openvino]'" in text
     rows = [{"name": "a.onnx", "median_ms": 2.0, "speedup": 1.0, "low": None, "high": None, "pairs": 20}]
     assert "2.00 ms" in shown(console.bench_table(rows), monkeypatch)
-    checks = [{"name": "files", "ok": True, "text": "7 match"}, {"name": "speed", "ok": False, "text": "0.9×"}]
+    checks = [
+        {"name": "files", "ok": True, "text": "7 match"},
+        {"name": "speed", "ok": False, "text": "0.9×"},
+        {"name": "a", "ok": None, "text": "b"},
+    ]
     text = shown(console.verify_block({"ok": False, "checks": checks}), monkeypatch)
     assert "✗ speed: 0.9×" in text
+    assert "– a: b" in text
     assert "not verified: 1 check failed" in text
     text = shown(
         console.facts_block({"inputs": [{"name": "x", "shape": [1, None]}], "safe": True, "opset": 17}), monkeypatch

@@ -18,7 +18,7 @@ from hasten.report.svg import Axis
 from hasten.trial import Quality, Result, Timing, Trial
 from tests import results
 
-ALL = (results.met, results.nothing_faster, results.undecided)
+ALL = (results.met, results.nothing_faster, results.undecided, results.undecided_kept)
 VOID = {"meta", "link", "br", "circle", "rect", "path", "line", "input", "img"}
 NAN = math.nan
 
@@ -82,6 +82,9 @@ def test_verdicts_that_are_not_met_never_claim_proof() -> None:
     assert "The original stays" in nothing
     assert "about 1,100 more samples" in undecided
     assert "looked at 3 times" in undecided
+    kept = Page(build(results.undecided_kept())).text
+    assert "the network as given stays for now" in kept
+    assert "faster, but not yet proven" not in kept
 
 
 def test_every_candidate_has_a_row_and_a_mark() -> None:

@@ -178,7 +178,7 @@ def _recorded(question: Question) -> dict[str, Any]:
 
 def inspect(model: str | Path) -> dict[str, Any]:
     """What a model file holds: inputs, outputs, opset, operators, weights, ideas."""
-    return inspect_file(Path(model))
+    return inspect_file(Path(model).resolve())
 
 
 def doctor() -> dict[str, Any]:

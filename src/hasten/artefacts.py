@@ -198,9 +198,7 @@ def _describe(folder: Path, result: Result, splits: Mapping[str, int], extra: Ma
             "hasten": version("hasten"),
             "schema_version": result.schema_version,
             "verdict": result.verdict,
-            "files": {
-                p.relative_to(folder).as_posix(): {"sha256": file_digest(p), "bytes": p.stat().st_size} for p in files
-            },
+            "files": {p.relative_to(folder).as_posix(): file_digest(p) for p in files},
             "source": {"model": result.model, "sha256": result.model_sha256, "data_sha256": result.data_sha256},
             "machine": result.machine,
             "splits": dict(splits),

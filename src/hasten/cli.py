@@ -99,7 +99,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("model")
-@click.option("--data", metavar="PATH", help=".npz, a folder of images, or a table. Without it: lossless only.")
+@click.option("--data", required=True, metavar="PATH", help=".npz, .npy, a folder of images, or a table.")
 @click.option("--max-drop", default="1%", show_default=True, metavar="BUDGET", help="1%, 0.5%, rel:99% or agree:99%.")
 @click.option(
     "--metric", metavar="NAME", callback=_known("metrics"), help="A metric's name, or package.module:function."
@@ -125,7 +125,7 @@ def cli() -> None:
 @click.option("-v", "--verbose", is_flag=True, help="A line a candidate.")
 @common
 def optimize(
-    model: str, data: str | None, max_drop: str, confidence: float, state: Mapping[str, str] | None,
+    model: str, data: str, max_drop: str, confidence: float, state: Mapping[str, str] | None,
     limit: float | None, engines: Sequence[str], out: str, quiet: bool, verbose: bool, as_json: bool, **options: Any,
 ) -> int:  # fmt: skip
     """Search, prove and write the fastest MODEL inside the budget. Exit 0: met, 1: nothing faster or undecided."""
@@ -149,11 +149,10 @@ def optimize(
 @click.option("--data", required=True, metavar="PATH", help="Samples to run.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Samples a request.")
 @click.option("--pairs", "rounds", default=20, show_default=True, type=click.IntRange(min=1), help="Pairs of runs.")
-@click.option("--threads", type=click.IntRange(min=1), help="Cores that each network may use.")
 @common
-def bench(models: Sequence[str], data: str, batch: int, rounds: int, threads: int | None, as_json: bool) -> None:
+def bench(models: Sequence[str], data: str, batch: int, rounds: int, as_json: bool) -> None:
     """Time networks or output folders in interleaved pairs against the first."""
-    rows = _api().bench(list(models), data, batch=batch, pairs=rounds, threads=threads)
+    rows = _api().bench(list(models), data, batch=batch, pairs=rounds)
     _say({"schema_version": trial.SCHEMA_VERSION, "models": rows}, lambda: console.bench_table(rows), as_json)
 
 
@@ -177,11 +176,11 @@ def doctor(as_json: bool) -> None:
 @cli.command()
 @click.argument("recipe")
 @click.argument("model")
-@click.option("--data", metavar="PATH", help="Samples to calibrate and check with.")
+@click.option("--data", required=True, metavar="PATH", help="Samples to calibrate and check with.")
 @click.option("--out", required=True, metavar="DIR", help="Where the network goes.")
 @click.option("--force", is_flag=True, help="Write into a folder that holds other files.")
 @common
-def apply(recipe: str, model: str, data: str | None, out: str, force: bool, as_json: bool) -> None:
+def apply(recipe: str, model: str, data: str, out: str, force: bool, as_json: bool) -> None:
     """Replay RECIPE on another MODEL, without a search."""
     facts = _api().apply(recipe, model, data, out=out, force=force)
     _say({"schema_version": trial.SCHEMA_VERSION, **facts}, lambda: console.facts_block(facts), as_json)
@@ -193,7 +192,8 @@ def apply(recipe: str, model: str, data: str | None, out: str, force: bool, as_j
 @common
 def verify(out: str, data: str | None, as_json: bool) -> int:
     """Check an output folder: hashes, that it runs, and with --data its answers and speed. Exit 1: a check failed."""
-    report = _api().verify(out, data)
+    with console.Progress() as progress:
+        report = _api().verify(out, data, listen=progress)
     _say({"schema_version": trial.SCHEMA_VERSION, **report}, lambda: console.verify_block(report), as_json)
     return 0 if report["ok"] else 1
 

@@ -88,7 +88,7 @@ def _baseline(result: Result) -> list[tuple[str, str, str]]:
 
 
 def _headline(result: Result) -> list[tuple[str, str, str]]:
-    if result.verdict == "nothing_faster":
+    if not story.changed(result):
         return [("–", result.sentence, _BAD)]
     timing = result.winner.timing
     factors = story.factors(result)
@@ -145,7 +145,7 @@ def facts_block(facts: Mapping[str, Any]) -> RenderableType:
 
 def _spell(value: Any) -> list[str]:
     if isinstance(value, Mapping):
-        return [", ".join(f"{k} {_one(v)}" for k, v in value.items())]
+        return [", ".join(f"{k or 'default'} {_one(v)}" for k, v in value.items())]
     if isinstance(value, list | tuple) and value and not isinstance(value[0], str | int | float):
         return [_spell(v)[0] for v in value]
     return [_one(value)]
@@ -199,10 +199,9 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def verify_block(report: Mapping[str, Any]) -> RenderableType:
     """A line a check, then the verdict."""
-    checks = [
-        ("✓" if c["ok"] else "✗", f"{c['name']}: {c['text']}", _GOOD if c["ok"] else _BAD) for c in report["checks"]
-    ]
-    failed = sum(not c["ok"] for c in report["checks"])
+    marks = {True: ("✓", _GOOD), False: ("✗", _BAD), None: ("–", _SOFT)}  # None: it could not be made
+    checks = [(marks[c["ok"]][0], f"{c['name']}: {c['text']}", marks[c["ok"]][1]) for c in report["checks"]]
+    failed = sum(c["ok"] is False for c in report["checks"])
     verdict = "verified" if report["ok"] else f"not verified: {count(failed, 'check')} failed"
     return Group(_lines(checks), Text(verdict, style="bold"))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from hasten.report.story import budget_drop, latency, name, noise, quality, scale
+from hasten.report.story import budget_drop, changed, latency, name, noise, quality, scale
 from hasten.report.svg import Axis, group, label, line, mark, svg, tag
 from hasten.report.words import count, known, millis, number, span, times
 from hasten.trial import Result, Trial
@@ -100,7 +100,7 @@ def _frame(result: Result, field: _Field) -> str:
         parts.append(label(marks.drop(tick, unit=False), x.start - 7, y(tick) + 4, anchor="end"))
     for tick in x.ticks(6 if field.width > 500 else 4):
         parts.append(line(x(tick), y.start, x(tick), field.bottom + 9, "grid"))
-        parts.append(label(millis(tick).replace(".00 ", " ").replace(".0 ", " "), x(tick), field.bottom + 26))
+        parts.append(label(_round(tick), x(tick), field.bottom + 26))
     parts.append(label("← faster", x.start, field.bottom + 42, class_="axis", anchor="start"))
     parts.append(label("median latency", (x.start + x.end) / 2, field.bottom + 42, class_="axis"))
     unit = "drop in points" if marks.points else f"drop in {result.metric}"
@@ -109,6 +109,12 @@ def _frame(result: Result, field: _Field) -> str:
         parts.append(line(x.start, y(limit), edge, y(limit), "budget"))
         parts.append(label(f"budget {marks.drop(limit)}", edge - 4, y(limit) - 6, class_="budget-name", anchor="end"))
     return "".join(parts)
+
+
+def _round(milliseconds: float) -> str:
+    """A tick's latency without idle zeros."""
+    value, unit = millis(milliseconds).split(" ")
+    return f"{value.rstrip('0').rstrip('.') if '.' in value else value} {unit}"
 
 
 def _shape(result: Result, trial: Trial) -> tuple[str, str]:
@@ -141,7 +147,9 @@ def _point(result: Result, field: _Field, trial: Trial) -> str:
         parts.append(line(x, field.y(seen.lower), x, field.y(seen.upper), "ci"))
     parts.append(mark(shape, x, y, 7.5 if class_ == "winner" else 4.5))
     if class_ in ("winner", "exact"):
-        text = "winner" if class_ == "winner" else "tuned" if _is_tuned(result, trial) else "as given"
+        text = (
+            "winner" if class_ == "winner" and changed(result) else "tuned" if _is_tuned(result, trial) else "as given"
+        )
         parts.append(label(text, x, y + (21 if text == "as given" else -13), class_="name"))
     return group("".join(parts), class_, hover(result, trial))
 
@@ -187,7 +195,7 @@ def _describe(result: Result) -> str:
 def strip(result: Result, width: int = 760) -> Markup:
     """The winner's pairs in the order they were taken, above the same network timed against itself."""
     timing = result.winner.timing
-    pairs = [math.exp(r) for r in timing.log_ratios if known(r)] if timing else []
+    pairs = [math.exp(r) for r in timing.log_ratios if known(r)] if timing and changed(result) else []
     floor = [math.exp(r) for r in result.noise.log_ratios if known(r)]
     shown = [v for v in (*pairs, *floor, 1.0) if 0 < v < 1e6]
     height, left, right = 250.0, 52.0, float(width) - 10
@@ -197,9 +205,8 @@ def strip(result: Result, width: int = 760) -> Markup:
         + label(f"{number(t, 2)}×", left - 7, y(t) + 4, anchor="end")
         for t in sorted({1.0, *y.ticks(4)})
     )
-    same = timing is not None and timing.log_ratios == result.noise.log_ratios
     body += _row(floor, result.noise.low, result.noise.high, y, (left, right), "floor", "the baseline against itself")
-    if timing is not None and not same:
+    if timing is not None and changed(result):
         body += _row(pairs, timing.low, timing.high, y, (left, right), "pairs", "the winner against the baseline")
     body += label("pairs in the order they were taken →", (left + right) / 2, height - 8, class_="axis")
     description = (

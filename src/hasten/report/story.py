@@ -12,7 +12,7 @@ from hasten.trial import Quality, Result, Trial
 
 ORDER = ("ok", "rejected", "slower", "unsupported", "crashed", "timeout", "skipped")
 FATES = {"rejected": "over the budget", "unsupported": "not supported here", "timeout": "too slow to answer"}
-COUNTED = {"unsupported": "not supported here", "timeout": "timed out"}
+COUNTED = {"rejected": "over the budget", "unsupported": "not supported here", "timeout": "timed out"}
 HEADLINES = {"met": "Faster, inside the budget", "nothing_faster": "Nothing faster", "undecided": "Undecided"}
 
 
@@ -35,6 +35,11 @@ class Factor:
     speedup: float | None
     step: float | None  # the gain over the stage before
     milliseconds: float | None
+
+
+def title(result: Result) -> str:
+    """The network's file name, without the way to it."""
+    return result.model.replace("\\", "/").rstrip("/").rpartition("/")[2] or result.model
 
 
 def quality(trial: Trial) -> Quality | None:
@@ -179,13 +184,15 @@ def factors(result: Result) -> list[Factor]:
 def fate(result: Result, trial: Trial) -> str:
     """One or two words on what became of a candidate."""
     if trial.candidate.key == result.winner.candidate.key:
-        return {"met": "★ chosen", "undecided": "not proven yet", "nothing_faster": "★ kept"}[result.verdict]
+        return "★ kept" if not changed(result) else "★ chosen" if result.certified else "not proven yet"
     if trial.status != "ok":
         return FATES.get(trial.status, trial.status)
     if trial.confirm is not None:
         return "proven inside" if trial.confirm.met else "not proven"
     if trial.candidate.key == result.as_given.candidate.key:
         return "as given"
+    if trial.timing is not None and trial.timing.high < 1:
+        return "slower"
     return "exact" if trial.candidate.lossless else "looks inside"
 
 
