@@ -151,6 +151,10 @@ def test_feeds_are_read_once_when_the_weights_are_small() -> None:
     assert reads == 5
 
 
+def test_weights_in_constant_nodes_count() -> None:
+    assert taps._weight_bytes(conv_relu()) == WEIGHT.nbytes + 4
+
+
 def test_only_needed_nodes_run_in_a_part() -> None:
     part = taps._with_outputs(conv_relu(), ["c"])
     assert [node.op_type for node in part.graph.graph] == ["Conv"]

@@ -136,9 +136,9 @@ def _split(names: Sequence[str], sizes: Mapping[str, int], memory_bytes: int) ->
 
 def _weight_bytes(model: Model) -> int:
     graph = model.graph.graph
-    constants = (node.outputs[0].const_value for node in graph if node.op_type == "Constant")
-    weights = chain((v.const_value for v in graph.initializers.values()), constants)
-    return sum(w.nbytes for w in weights if w is not None)
+    constants = (node.attributes.get("value") for node in graph if node.op_type == "Constant")
+    tensors = chain((v.const_value for v in graph.initializers.values()), (a.value for a in constants if a is not None))
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 def _with_outputs(model: Model, names: Sequence[str]) -> Model:
@@ -159,6 +159,8 @@ def _session(model: Model, folder: Path) -> Any:
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # the arena keeps its largest state, and grows with every new shape
     options.enable_mem_pattern = False
+    # short runs alternate with numpy on this thread, which the runtime's spinning threads would starve
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # a tensor is freed after its last reader; the default order may run all readers of taps at the very end
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     folder.mkdir(exist_ok=True)
