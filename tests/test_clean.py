@@ -12,7 +12,7 @@ from hasten.graph import evaluate, walk
 from hasten.model import Model
 from hasten.passes import clean
 from hasten.passes.clean import Clean, same_outputs
-from hasten.protocols import NotApplicable, Pass
+from hasten.protocols import Feeds, NotApplicable, Pass
 from tests import tiny
 
 
@@ -34,7 +34,7 @@ def test_outputs_and_interface_stay(network: object) -> None:
     ir.passes.common.CheckerPass(full_check=True)(cleaned.graph)
 
 
-def _clean(model: Model, samples: list[tiny.Feeds]) -> Model:
+def _clean(model: Model, samples: list[Feeds]) -> Model:
     try:
         return Clean()(model, tiny.context(samples))
     except NotApplicable:
@@ -106,7 +106,7 @@ def test_shared_weights_stay_right_when_one_reader_folds() -> None:
 
 def test_constants_fold_and_dropout_goes() -> None:
     net = tiny.Net()
-    two = net.add("Add", net.const(np.float32([1])), net.const(np.float32([1])))
+    two = net.add("Add", net.const(np.array([1], np.float32)), net.const(np.array([1], np.float32)))
     net.add("Add", net.add("Dropout", "x"), net.add("Sqrt", two), out="y")
     model = net.model({"x": [3]}, {"y": [3]})
     cleaned = Clean()(model, tiny.context(tiny.feeds(model, 1)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,14 @@ from hasten.graph import evaluate, walk
 from hasten.model import Model
 from hasten.passes.clean import Clean
 from hasten.passes.quantize import Quantize, variants
-from hasten.protocols import NotApplicable, Pass
+from hasten.protocols import Feeds, NotApplicable, Pass
 from hasten.quant import grid
 from tests import tiny
 
 NETWORKS = (tiny.residual_cnn, tiny.mlp, tiny.transformer, tiny.mobile)
 
 
-def prepared(network: Callable[[], Model]) -> tuple[Model, list[tiny.Feeds]]:
+def prepared(network: Callable[[], Model]) -> tuple[Model, list[Feeds]]:
     model = network()
     samples = tiny.feeds(model, 16)
     try:
@@ -34,7 +34,7 @@ def prepared(network: Callable[[], Model]) -> tuple[Model, list[tiny.Feeds]]:
         return model, samples
 
 
-def decibels(model: Model, other: Model, samples: list[tiny.Feeds]) -> float:
+def decibels(model: Model, other: Model, samples: Sequence[Feeds]) -> float:
     pairs = zip(evaluate.run(model.graph, samples), evaluate.run(other.graph, samples), strict=True)
     x, y = zip(*((a["y"], b["y"]) for a, b in pairs), strict=True)
     return grid.sqnr(np.stack(x), np.stack(y))
@@ -166,7 +166,7 @@ def test_a_dead_channel_with_a_bias_does_not_overflow() -> None:
     net = tiny.Net()
     w = np.zeros((2, 4), np.float32)
     w[0] = 1e-12
-    net.add("Gemm", "x", net.const(w), net.const(np.float32([50, -50])), out="y", transB=1)
+    net.add("Gemm", "x", net.const(w), net.const(np.array([50, -50], np.float32)), out="y", transB=1)
     model = net.model({"x": [1, 4]}, {"y": [1, 2]})
     samples = tiny.feeds(model, 4)
     assert decibels(model, Quantize()(model, tiny.context(samples)), samples) > 60
@@ -193,7 +193,10 @@ def test_choosing_operators(options: dict[str, object], left: set[str]) -> None:
 
 def test_depthwise_and_ends_can_stay_in_float() -> None:
     model, samples = prepared(tiny.residual_cnn)
-    count = lambda m: sum(walk.weight(n) is not None for n in m.graph.graph)  # noqa: E731
+
+    def count(quantized: Model) -> int:
+        return sum(walk.weight(n) is not None for n in quantized.graph.graph)
+
     assert count(Quantize(depthwise="float")(model, tiny.context(samples))) == 1
     assert count(Quantize(ends="float")(model, tiny.context(samples))) == 2
     assert count(Quantize(operators="linear")(model, tiny.context(samples))) == 0
@@ -202,7 +205,7 @@ def test_depthwise_and_ends_can_stay_in_float() -> None:
 def test_answers_when_there_is_nothing_to_do() -> None:
     model, samples = prepared(tiny.mlp)
     quantized = Quantize()(model, tiny.context(samples))
-    with pytest.raises(NotApplicable, match="quantized already: .*Linear 'x/u8'|quantized already"):
+    with pytest.raises(NotApplicable, match=r"quantized already: \w*uantizeLinear"):
         Quantize()(quantized, tiny.context(samples))
     net = tiny.Net()
     net.add("Relu", "x", out="y")

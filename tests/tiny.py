@@ -33,7 +33,7 @@ class Net:
         size = 1 / np.sqrt(fan_in) if scale is None else scale
         return self.const((self.random.standard_normal(shape) * size + shift).astype(np.float32))
 
-    def const(self, array: Array) -> str:
+    def const(self, array: Array | np.float32) -> str:
         name = f"w{len(self.weights) + len(self.nodes)}"
         tensor = numpy_helper.from_array(np.asarray(array), name)
         if self.constants:
@@ -142,8 +142,10 @@ def mobile() -> Model:
         inner = net.add("Clip", net.add("Add", x, half[0]), half[1], half[2])
         return net.add("Div", net.add("Mul", x, inner), half[2])
 
-    x = swish(net.add("Mul", net.conv("a", 3, 16), net.const(np.float32([1.5]))))
-    x = net.add("Add", net.add("Mul", x, net.const(np.float32([0.7]))), net.const(np.float32([0.2])))
+    x = swish(net.add("Mul", net.conv("a", 3, 16), net.const(np.array([1.5], np.float32))))
+    x = net.add(
+        "Add", net.add("Mul", x, net.const(np.array([0.7], np.float32))), net.const(np.array([0.2], np.float32))
+    )
     x = swish(net.conv(x, 16, 16, group=16))
     gate = net.add("Relu", net.conv(net.add("GlobalAveragePool", x), 16, 4, 1))
     gate = net.add("HardSigmoid", net.conv(gate, 4, 16, 1), alpha=0.2, beta=0.5)
