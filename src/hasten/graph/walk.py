@@ -130,6 +130,13 @@ def infer(model: ir.Model) -> None:
         value.shape, value.type = shape, kind
 
 
+def prune(model: ir.Model) -> None:
+    """Drop nodes and weights that nobody reads."""
+    from onnx_ir.passes import common
+
+    common.RemoveUnusedNodesPass()(model)
+
+
 def names(model: ir.Model) -> set[str]:
     """Every value name in the model, bodies included."""
     found: set[str] = set()

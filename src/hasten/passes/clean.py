@@ -126,7 +126,6 @@ def _tidy(graph: ir.Model) -> ir.Model | None:
         common.TopologicalSortPass(),
     ):
         changed += bool(step(copy).modified)
-    walk.infer(copy)
     after = sum(1 for g in copy.graphs() for _ in g)
     return copy if changed or after != before else None
 
@@ -149,10 +148,10 @@ def _remove_dropout(graph: ir.Model) -> int:
 def _stage(edit: Callable[[ir.Model], int]) -> Callable[[ir.Model], ir.Model | None]:
     def stage(graph: ir.Model) -> ir.Model | None:
         copy = graph.clone()
+        walk.infer(copy)
         if not edit(copy):
             return None
-        common.RemoveUnusedNodesPass()(copy)
-        walk.infer(copy)
+        walk.prune(copy)
         return copy
 
     return stage

@@ -66,6 +66,7 @@ class QuantizeDynamic:
                 _lstm(node, self.per_channel, taken)
             else:
                 _product(node, self.per_channel, shared, taken)
+        walk.prune(graph)  # the float weights
         return model.with_graph(graph, repr(self))
 
     def _takes(self, node: ir.Node) -> bool:

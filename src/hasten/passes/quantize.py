@@ -70,6 +70,7 @@ class Quantize:
         values = {v.name: v for v in plan.reads if v.name}
         stats = context.stats(model, sorted(values))
         write(graph, plan, self.ranges, stats, bias32=self.scheme == "onnxruntime")
+        walk.prune(graph)  # the float weights
         return model.with_graph(graph, repr(self))
 
     def _choice(self, graph: ir.Model) -> Wanted:

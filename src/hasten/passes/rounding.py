@@ -22,6 +22,8 @@ def write(graph: ir.Model, plan: Placement, method: str, stats: Mapping[str, Ten
     scales: dict[ir.Value, float] = {}
     gated = {node.inputs[0] for node in plan.hardswish}
     for group in plan.groups():
+        if any(v.name not in stats for v in group):  # never computed on the samples: stays float
+            continue
         chosen = [ranges.choose_range(stats[v.name or ""], method) for v in group]
         low, high = min(low for low, _ in chosen), max(high for _, high in chosen)
         scale, zero = _hardswish_grid(high) if group[0] in gated else _grid(low, high)
