@@ -72,10 +72,13 @@ def build(bundle: Bundle, folder: Path) -> Arena:
     shutil.rmtree(scratch)
     with np.load(bundle.data, allow_pickle=False) as stored:
         columns = {name: stored[name] for name in stored.files if name != bundle.meta.groups}
+        groups = stored[bundle.meta.groups] if bundle.meta.groups else None
     state = bundle.meta.state
     shapes = {s.name: [d if isinstance(d, int) else 1 for d in s.shape] for s in inputs if s.name in state}
     for name in SPLITS:
         fed.write(folder / name, columns, ids[name], state, shapes)
+        if groups is not None:
+            np.save(folder / name / "groups.npy", groups[ids[name]])
     meta, budget = bundle.meta, parse_budget(bundle.meta.budget)
     job = {
         "model": str(bundle.model), "outputs": outputs, "keep": [meta.output] if meta.output else [],

@@ -46,7 +46,9 @@ class Split:
         return {name: np.zeros(shape, np.float32) for name, shape in self.state_shapes.items()}
 
 
-def write(folder: Path, columns: Mapping[str, Array], ids: Array, state: dict[str, str], shapes: dict[str, Any]) -> None:
+def write(
+    folder: Path, columns: Mapping[str, Array], ids: Array, state: dict[str, str], shapes: dict[str, Any]
+) -> None:
     """Write samples ``ids`` of ``columns`` (with ``labels``) as a split."""
     folder.mkdir(parents=True, exist_ok=True)
     shared = [name for name, array in columns.items() if array.ndim == 0]

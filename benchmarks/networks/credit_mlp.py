@@ -37,7 +37,9 @@ def prepare(packages: Path, folder: Path, *, seed: int = 0) -> Bundle:
     scaled = ((features - mean) / deviation).astype(np.float32)
     torch.manual_seed(seed)
     sizes = (scaled.shape[1], *WIDTHS)
-    hidden = [part for pair in zip(sizes, WIDTHS, strict=False) for part in (nn.Linear(*pair), nn.ReLU(), nn.Dropout(0.3))]
+    hidden = [
+        part for pair in zip(sizes, WIDTHS, strict=False) for part in (nn.Linear(*pair), nn.ReLU(), nn.Dropout(0.3))
+    ]
     network = nn.Sequential(*hidden, nn.Linear(WIDTHS[-1], 1), nn.Sigmoid(), nn.Flatten(0))
     inputs, targets = torch.from_numpy(scaled[~held]), torch.from_numpy(labels[~held].astype(np.float32))
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY)

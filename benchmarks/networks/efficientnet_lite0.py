@@ -9,7 +9,6 @@ import numpy as np
 from benchmarks.networks import bundle, photographs
 from benchmarks.networks.bundle import Array, Bundle, Meta
 
-
 SMALLEST = 96  # pixels on the shorter side
 MOST = 2000  # images; the whole folder would give twice as many
 
