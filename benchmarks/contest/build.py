@@ -95,11 +95,8 @@ def nncf_inputs(job: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     run = runtimes.onnxruntime(Path(job["model"]), {}, [])
     items = list(fed.single_feeds(split, CALIBRATION, run))
     options: dict[str, Any] = {"model_type": nncf.ModelType.TRANSFORMER} if job["transformer"] else {}
-    return (
-        ov.Core().read_model(job["model"]),
-        nncf.Dataset(items),
-        {**options, "subset_size": min(CALIBRATION, len(items))},
-    )
+    options["subset_size"] = len(items)
+    return ov.Core().read_model(job["model"]), nncf.Dataset(items), options
 
 
 def nncf_int8(job: dict[str, Any]) -> Path:

@@ -49,7 +49,7 @@ def contestant(peer: Peer, python: str, path: str) -> Contestant:
 def command(bundle: Bundle, out: Path) -> list[str]:
     """The line that a person would type for this network."""
     meta = bundle.meta
-    line = [sys.executable, "-m", "hasten.cli", "optimize", str(bundle.model), "--data", str(bundle.data)]
+    line = [str(Path(sys.executable).with_name("hasten")), "optimize", str(bundle.model), "--data", str(bundle.data)]
     line += ["--metric", meta.metric, "--max-drop", meta.budget, "--out", str(out), "--json"]
     line += ["--output", meta.output] if meta.output else []
     line += ["--groups", meta.groups] if meta.groups else []

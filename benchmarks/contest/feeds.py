@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Outputs = dict[str, Array]
+Shapes = dict[str, list[int]]
 Run = Callable[[dict[str, Array]], Outputs]
 
 
@@ -27,7 +28,7 @@ class Split:
     shared: dict[str, Array]
     labels: Array | None
     state: dict[str, str]
-    state_shapes: dict[str, list[int]]
+    state_shapes: Shapes
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -46,9 +47,7 @@ class Split:
         return {name: np.zeros(shape, np.float32) for name, shape in self.state_shapes.items()}
 
 
-def write(
-    folder: Path, columns: Mapping[str, Array], ids: Array, state: dict[str, str], shapes: dict[str, Any]
-) -> None:
+def write(folder: Path, columns: Mapping[str, Array], ids: Array, state: dict[str, str], shapes: Shapes) -> None:
     """Write samples ``ids`` of ``columns`` (with ``labels``) as a split."""
     folder.mkdir(parents=True, exist_ok=True)
     shared = [name for name, array in columns.items() if array.ndim == 0]

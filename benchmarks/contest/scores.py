@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,9 +52,7 @@ class Row:
         return replace(self, speedup=speedup, low=low, high=high, pairs=len(own), times_ns=tuple(own))
 
 
-def ratio(
-    slower: list[float] | tuple[float, ...], faster: list[float] | tuple[float, ...]
-) -> tuple[float, float, float]:
+def ratio(slower: Sequence[float], faster: Sequence[float]) -> tuple[float, float, float]:
     """(median ratio, low, high) of paired times, with the exact sign-test interval."""
     from hasten.measure.speed import block_average, sign_interval, speedup_of
 
@@ -84,23 +83,31 @@ def number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
+HEAD = ("", "speed-up", "pairs", "n", "drop", "bound", "inside", "build s", "MB")
+WIDTHS = (31, 20, 5, 5, 8, 8, 10, 7, 6)
+
+
+def spaced(cells: Sequence[str]) -> str:
+    """One line: the first cell to the left, the others to the right."""
+    first, *others = [cell.rjust(width) for cell, width in zip(cells, WIDTHS, strict=True)]
+    return "  " + " ".join([first.strip().ljust(WIDTHS[0]), *others])
+
+
+def line(row: Row, limit: float) -> str:
+    """A contestant's cells, or why it has none."""
+    if row.reason:
+        return f"  {row.name:{WIDTHS[0]}} {row.reason}"
+    speed = f"{row.speedup:.2f} [{row.low:.2f}, {row.high:.2f}]" if row.speedup is not None else "-"
+    inside = "proven" if row.met else "unproven" if row.drop is not None and row.drop <= limit else "no"
+    cells = [row.name, speed, str(row.pairs), number(row.n, "d"), number(row.drop, "+.4f"), number(row.upper, "+.4f")]
+    return spaced([*cells, inside, number(row.build_seconds, ".0f"), number(row.peak_mb, ".0f")])
+
+
 def table(rows: list[Row], found: dict[str, Any], limit: float) -> str:
     """The rows, fastest first, and the verdicts."""
-    lines = [
-        f"  {'':31} {'speed-up':>20} {'pairs':>5} {'n':>5} {'drop':>8} {'bound':>8} {'inside':>11} {'build s':>8} {'MB':>6}"
-    ]
-    for row in sorted(rows, key=lambda r: -(r.speedup or 0)):
-        speed = f"{row.speedup:.2f} [{row.low:.2f}, {row.high:.2f}]" if row.speedup is not None else "-"
-        inside = "proven" if row.met else "not proven" if row.drop is not None and row.drop <= limit else "no"
-        cells = (
-            f"{speed:>20} {row.pairs:>5} {number(row.n, 'd'):>5} {number(row.drop, '+.4f'):>8} "
-            f"{number(row.upper, '+.4f'):>8} {inside:>11} {number(row.build_seconds, '.0f'):>8} {number(row.peak_mb, '.0f'):>6}"
-        )
-        lines.append(f"  {row.name:31} {cells}" if not row.reason else f"  {row.name:31} {row.reason}")
+    lines = [spaced(HEAD), *(line(row, limit) for row in sorted(rows, key=lambda r: -(r.speedup or 0)))]
     for rule, entry in found.items():
         if entry:
-            lines.append(
-                f"  hasten vs the best peer, {rule} ({entry['best']}): "
-                f"{entry['ratio']:.2f} [{entry['low']:.2f}, {entry['high']:.2f}]"
-            )
+            value = f"{entry['ratio']:.2f} [{entry['low']:.2f}, {entry['high']:.2f}]"
+            lines.append(f"  hasten vs the best peer, {rule} ({entry['best']}): {value}")
     return "\n".join(lines)

@@ -85,7 +85,7 @@ class Worker:
     def block(self, first: int, count: int) -> float:
         """Median nanoseconds of ``count`` calls, after a pause and one untimed call."""
         time.sleep(PAUSE)
-        return statistics.median(self.ask({"do": "time", "first": first, "count": count}, 120)["ns"])
+        return float(statistics.median(self.ask({"do": "time", "first": first, "count": count}, 120)["ns"]))
 
     def close(self) -> None:
         watch.end(self.process.pid)

@@ -65,7 +65,8 @@ def batches(count: int) -> Iterator[slice]:
 def embeddings(embed: Embed, ids: Array, mask: Array) -> Array:
     """Unit embeddings of all rows."""
     rows = np.concatenate([embed(ids[part], mask[part]) for part in batches(len(ids))])
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Array = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
 
 
 def samples(packages: Path, embed: Embed, *, count: int = 3000, seed: int = 1) -> dict[str, Array]:
