@@ -19,7 +19,8 @@ class Meta:
     """What a benchmark must know of a network beside its files.
 
     ``output`` is the output that the metric reads (empty: the only one), ``batch`` the batch that is timed,
-    ``state`` maps each state input to the output that feeds it, ``budget`` is as on the command line.
+    ``state`` maps each state input to the output that feeds it, ``budget`` is as on the command line, ``groups`` names
+    the array of ``samples.npz`` that tells which samples belong together (empty: none).
     """
 
     name: str
@@ -29,6 +30,8 @@ class Meta:
     output: str = ""
     batch: int = 1
     budget: str = "1%"
+    groups: str = ""
+    transformer: bool = False
     state: dict[str, str] = field(default_factory=dict)
 
 

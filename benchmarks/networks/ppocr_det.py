@@ -1,7 +1,8 @@
 """Where is text on a page? The network marks the core of every line; labels are those cores, exactly known.
 
 It was trained on text boxes shrunk by ``area * (1 - r^2) / perimeter`` (Liao et al., "Real-time scene
-text detection with differentiable binarization", AAAI 2020, section 3.3, eq. 5); the labels are shrunk by the same rule.
+text detection with differentiable binarization", AAAI 2020, section 3.3, eq. 5); the labels are shrunk by the
+same rule.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from benchmarks.networks.bundle import Array, Bundle, Meta
 
 SIDE = 480
 SHRINK = 0.6  # 0.4 in training; what the network marks is wider, and 0.6 fits it best
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 Box = tuple[float, float, float, float]
 
 
@@ -63,7 +64,7 @@ def prepare(packages: Path, folder: Path, *, count: int = 320, seed: int = 13) -
     for index in range(count):
         image, masks[index] = page(rng, vocabulary)
         pixels = np.asarray(image, np.float32)[..., ::-1] / 255
-        images[index] = ((pixels - np.float32(MEAN)) / np.float32(DEVIATION)).transpose(2, 0, 1)
+        images[index] = ((pixels - MEAN) / DEVIATION).transpose(2, 0, 1)
     samples: dict[str, Array] = {"x": images, "labels": masks}
     notes = f"{count} rendered pages, {SIDE} x {SIDE}, masks of the line cores"
     meta = Meta(name="ppocr_det", metric="iou", licence="Apache-2.0", notes=notes)

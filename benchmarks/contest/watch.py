@@ -1,0 +1,65 @@
+"""A command under limits: how long it ran, and the most memory that it and its children held."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+POLL = 0.1  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """``reason`` is empty when the command ended well."""
+
+    seconds: float
+    peak_mb: float
+    returncode: int
+    reason: str
+    output: str
+
+
+def resident(pid: int) -> float:
+    """MB of resident memory of a process and all its descendants; 0 when it is gone."""
+    try:
+        root = psutil.Process(pid)
+        return float(sum(p.memory_info().rss for p in [root, *root.children(recursive=True)]) / 2**20)
+    except psutil.Error:
+        return 0.0
+
+
+def end(pid: int) -> None:
+    """Kill a process that we started, with its descendants."""
+    try:
+        root = psutil.Process(pid)
+        for process in [*root.children(recursive=True), root]:
+            process.kill()
+    except psutil.Error:
+        return
+
+
+def watched(command: list[str], log: Path, *, env: dict[str, str], seconds: float, mb: float) -> Spent:
+    """Run ``command`` with its error stream in ``log``; killed beyond ``seconds`` or ``mb``."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began, peak, reason = time.perf_counter(), 0.0, ""
+    with log.open("w") as errors, log.with_suffix(".out").open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=errors, env=env)
+        while process.poll() is None:
+            peak = max(peak, resident(process.pid))
+            spent = time.perf_counter() - began
+            if spent > seconds or peak > mb:
+                reason = f"over {seconds:g} s" if spent > seconds else f"over {mb:g} MB"
+                end(process.pid)
+                break
+            time.sleep(POLL)
+        code = process.wait()
+    if code and not reason:
+        last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        reason = last[-1][:300] if last else f"ended with {code}"
+    output = log.with_suffix(".out").read_text(errors="replace")
+    elapsed = time.perf_counter() - began
+    return Spent(seconds=elapsed, peak_mb=peak, returncode=code, reason=reason, output=output)
