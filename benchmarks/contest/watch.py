@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 POLL = 0.1  # seconds
+PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,23 +25,30 @@ class Spent:
     output: str
 
 
+def family(pid: int) -> list[int]:
+    """A process and all its descendants, as Linux lists them."""
+    found = [pid]
+    for parent in found:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            with suppress(OSError):
+                found += [int(child) for child in task.read_text().split()]
+    return found
+
+
 def resident(pid: int) -> float:
     """MB of resident memory of a process and all its descendants; 0 when it is gone."""
-    try:
-        root = psutil.Process(pid)
-        return float(sum(p.memory_info().rss for p in [root, *root.children(recursive=True)]) / 2**20)
-    except psutil.Error:
-        return 0.0
+    pages = 0
+    for member in family(pid):
+        with suppress(OSError):
+            pages += int(Path(f"/proc/{member}/statm").read_text().split()[1])
+    return pages * PAGE / 2**20
 
 
 def end(pid: int) -> None:
     """Kill a process that we started, with its descendants."""
-    try:
-        root = psutil.Process(pid)
-        for process in [*root.children(recursive=True), root]:
-            process.kill()
-    except psutil.Error:
-        return
+    for member in reversed(family(pid)):
+        with suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
 
 
 def watched(command: list[str], log: Path, *, env: dict[str, str], seconds: float, mb: float) -> Spent:

@@ -8,7 +8,7 @@ the definition.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +58,14 @@ def tokens(packages: Path, texts: list[str]) -> tuple[Array, Array]:
     return np.array([e.ids for e in encoded], np.int64), np.array([e.attention_mask for e in encoded], np.int64)
 
 
-def batches(count: int) -> Iterator[slice]:
-    return (slice(start, start + BATCH) for start in range(0, count, BATCH))
-
-
 def embeddings(embed: Embed, ids: Array, mask: Array) -> Array:
-    """Unit embeddings of all rows."""
-    rows = np.concatenate([embed(ids[part], mask[part]) for part in batches(len(ids))])
+    """Unit embeddings [n, 384] of all rows; rows of like length go together, without the padding that none needs."""
+    order = np.argsort(mask.sum(1), kind="stable")
+    rows = np.empty((len(ids), WIDTH), np.float32)
+    for start in range(0, len(ids), BATCH):
+        part = order[start : start + BATCH]
+        longest = int(mask[part].sum(1).max())
+        rows[part] = embed(ids[part, :longest], mask[part, :longest])
     unit: Array = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return unit
 

