@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -18,6 +20,7 @@ from hasten.budget import Budget, parse_budget
 from hasten.errors import Stopped
 from hasten.machine import cores, machine
 from hasten.protocols import Event, Listener
+from hasten.samples.sequence import unroll
 from hasten.search import run as search
 from hasten.search import space
 from hasten.search.field import Run
@@ -159,12 +162,21 @@ def _write(out: Path, run: Run, question: Question, result: Result, force: bool)
         },
         extra={
             "outputs": run.names,
+            "shapes": _fed_shapes(run),
+            "command": shlex.join(["hasten", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "hasten" else None,
             "batch": run.evaluator.batch,
             "state": dict(run.evaluator.store.state),
             "question": _recorded(question),
         },
         force=force,
     )
+
+
+def _fed_shapes(run: Run) -> dict[str, list[int]]:
+    """The shapes that one inference was fed, so that the example runs on the same."""
+    store = run.evaluator.store
+    feeds = unroll(store, next(store.batches(run.work.ids, run.work.batch))[1])[0]
+    return {name: list(array.shape) for name, array in feeds.items()}
 
 
 def _recorded(question: Question) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Spool:
     ) -> None:
         self.directory, self.state, self.stream = directory, dict(state), stream
         self.inputs = tuple(s for s in inputs if s.name not in state)
+        self.initial = {s.name: _first_state(s) for s in inputs if s.name in state}
         self.once = frozenset(self._once_name(k) for k in stream.once)
         self.fit = Fit(self.inputs, stepped=bool(state))
         self.files = {
@@ -150,6 +151,7 @@ class Spool:
             "n": n,
             "inputs": [vars(self._stored(spec)) for spec in self.inputs],
             "state": self.state,
+            "initial": self.initial,
             "batchable": not self.unbatched,
             "digest": self.digest.hexdigest(),
             "classes": list(self.stream.classes),
@@ -171,6 +173,12 @@ class Spool:
         for file in self.files.values():
             file.abandon()
         self.labels.abandon()
+
+
+def _first_state(spec: TensorSpec) -> dict[str, Any]:
+    """A state starts at zero; its free dimensions are the batch, which is one."""
+    shape = [d if isinstance(d, int) else 1 for d in spec.shape]
+    return {"dtype": numpy_dtype(spec.dtype).name, "shape": shape}
 
 
 @contextlib.contextmanager

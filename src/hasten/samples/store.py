@@ -63,6 +63,9 @@ class SampleStore:
         self.directory = directory
         self.inputs = tuple(StoredInput(**entry) for entry in meta["inputs"])
         self.state: dict[str, str] = meta["state"]
+        self.initial: dict[str, Array] = {
+            name: np.zeros(first["shape"], numpy_dtype(first["dtype"])) for name, first in meta["initial"].items()
+        }
         self.digest: str = meta["digest"]
         self.warnings: tuple[str, ...] = tuple(meta["warnings"])
         self.classes: tuple[str, ...] = tuple(meta["classes"])

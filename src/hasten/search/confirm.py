@@ -92,7 +92,7 @@ def enough(run: Run, order: list[str]) -> list[int]:
             return ids
         flips = (quality.flips + 2) / (quality.n + 2)
         drop = max(0.0, quality.drop)
-        limit = run.budget.max_drop * (quality.baseline if run.budget.kind == "relative" else 1.0)
+        limit = run.budget.max_drop
         needed = max(needed, ceil(1.5 * required_n(flips, limit, min(drop, limit / 2), run.budget.alpha, 0.95)))
     return ids[:needed]
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hasten.budget import Budget
 from hasten.measure.evaluate import Evaluator, NewNaN
 from hasten.measure.quality import assess
 from hasten.measure.sequential import FUTILE
+from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import Series, Workload, interleave, timing
 from hasten.model import TensorSpec
 from hasten.protocols import Event, Listener
@@ -216,6 +218,10 @@ def screen(run: Run, candidate: Candidate, *, most: int = LOOKS[-1]) -> Quality 
         run.update(candidate.key, status="rejected", reason=str(fault))
         return None
     assert quality is not None
+    if not isfinite(quality.drop + quality.value):
+        run.retire([candidate.key])
+        run.update(candidate.key, status="rejected", reason=f"its score is not a number ({quality.method})")
+        return None
     took = run.trials[candidate.key].seconds + time.perf_counter() - start
     run.update(candidate.key, search=quality, seconds=took)
     if hopeless:
@@ -237,6 +243,6 @@ def race(run: Run, keys: Sequence[str], baseline: str, rounds: int) -> Series:
         lost(run, run.trials[key].candidate, fault)
     base = series.blocks[baseline]
     for key, blocks in series.blocks.items():
-        if key not in series.lost and blocks and base:
+        if key not in series.lost and min(len(blocks), len(base)) >= LEAST_PAIRS:
             run.update(key, timing=timing(base, blocks))
     return series

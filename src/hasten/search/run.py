@@ -10,6 +10,7 @@ import numpy as np
 
 from hasten.errors import InputError
 from hasten.machine import cores
+from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import interleave, timing
 from hasten.search import space
 from hasten.search.build import artefact_bytes
@@ -211,13 +212,15 @@ def final_timing(run: Run, winner: str, tuned: str, restarts: int, rounds: int) 
         try:
             sides = {k: fresh_worker(run, run.trials[k].candidate) for k in keys}
             series = interleave(sides, run.work, rounds=rounds, seed=run.seed + 1 + restart)
+            if series.lost:
+                raise next(iter(series.lost.values()))
             peaks = {k: int(w.call("memory")["peak_bytes"]) for k, w in sides.items()}
         except (WorkerDied, CallFailed) as fault:
             run.say("warning", f"a restart of the final timing was lost: {first_line(fault)}")
             continue
         for k in keys:
             blocks[k] += series.blocks[k]
-    if not peaks:
+    if len(blocks[GIVEN]) < LEAST_PAIRS:
         return None
     for k in keys:
         run.update(k, timing=timing(blocks[GIVEN], blocks[k]), peak_bytes=peaks[k])

@@ -18,12 +18,13 @@ def decide(run: Run, winner: str, looks: list[Quality]) -> tuple[Verdict, str, i
     quality = near.confirm or near.search
     assert quality is not None
     assert near.timing is not None
-    if quality.drop > allowed(run, quality):
+    if quality.drop > run.budget.max_drop:
         text = f"{near.candidate.label} is {near.timing.speedup:.2f}x but loses {quality.drop * 100:.2f} points"
         return "nothing_faster", f"nothing faster inside {run.budget}: {text}", None
     more = needed_samples(quality, run.budget)
+    told = f"about {more:,} more samples" if more else "more samples"
     text = f"{near.candidate.label} is {near.timing.speedup:.2f}x with a drop of {quality.drop * 100:.2f} points"
-    return "undecided", f"{text}; proving that it is inside {run.budget} takes about {more} more samples", more
+    return "undecided", f"{text}; proving that it is inside {run.budget} takes {told}", more
 
 
 def won(trial: Trial, run: Run) -> str:
@@ -45,15 +46,8 @@ def nearest(run: Run) -> Trial | None:
         for t in run.trials.values()
         if t.timing and t.timing.low > 1 and (t.confirm or t.search) and t.candidate.steps and not t.candidate.lossless
     ]
-    inside = [t for t in near if _drop(t) <= allowed(run, t.confirm or t.search)]
+    inside = [t for t in near if _drop(t) <= run.budget.max_drop]
     return max(inside or near, key=lambda t: t.timing.speedup if t.timing else 0.0, default=None)
-
-
-def allowed(run: Run, quality: Quality | None) -> float:
-    """The budget as an absolute drop of this metric."""
-    if run.budget.kind != "relative" or quality is None:
-        return run.budget.max_drop
-    return abs(quality.baseline) * run.budget.max_drop
 
 
 def _drop(trial: Trial) -> float:
