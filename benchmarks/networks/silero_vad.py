@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.networks import bundle
 from benchmarks.networks.bundle import Array, Bundle, Meta
@@ -16,18 +15,7 @@ RATE, FRAME, CONTEXT, FRAMES = 16_000, 512, 64, 64
 SHORTEST, LONGEST, LARGEST_GAP = 16_000, 160_000, 32_000  # samples of a prompt, and of the silence before it
 LOUD = 1e-3  # of a prompt's largest power over 50 ms
 NOISE_DB = (20.0, 10.0, 5.0)
-UNSURE = -1
-
-
-def frame_accuracy(outputs: Mapping[str, Array], labels: Array) -> NDArray[np.float64]:
-    """Share of a sequence's frames on the right side of 0.5; frames labelled -1 (half speech) do not count.
-
-    ``outputs["output"]`` holds probabilities [n, frames, ...], ``labels`` is [n, frames].
-    """
-    known = labels != UNSURE
-    right = ((outputs["output"].reshape(labels.shape) > 0.5) == (labels == 1)) & known
-    share: NDArray[np.float64] = right.sum(1) / np.maximum(known.sum(1), 1)
-    return share
+UNSURE = -100  # half speech: does not count
 
 
 def decode(path: Path) -> Array:
@@ -81,7 +69,7 @@ def prepare(packages: Path, folder: Path, *, seed: int = 0) -> Bundle:
     }
     meta = Meta(
         name="silero_vad",
-        metric="benchmarks.networks.silero_vad:frame_accuracy",
+        metric="top1",
         output="output",
         state={"state": "stateN"},
         licence="MIT (network), CC-BY-SA-3.0 (speech)",

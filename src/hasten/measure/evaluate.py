@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from hasten.metrics.classes import IGNORED
 from hasten.protocols import Array, Metric
 from hasten.samples import SampleStore
 from hasten.worker import Worker
@@ -65,12 +66,12 @@ class Evaluator:
     def measure_baseline(self, worker: Worker, ids: Sequence[int]) -> None:
         """Fill the baseline's rows for ``ids``; those already known are not run again."""
         for i, outputs in self.answers(worker, [i for i in ids if i not in self.baseline_rows]):
-            named = dict(zip((self.outputs[k] for k in self.keep), outputs, strict=True))
+            named, truth = self._frames(i, outputs)
             if not all(_finite(a) for a in outputs):
                 self.broken.add(i)
             if not self.metric.needs_labels:
-                self.reference[i] = self.metric.reference(named)
-            self.baseline_rows[i] = self.metric.rows(named, self._truth(i))
+                truth = self.reference[i] = self.metric.reference(named)
+            self.baseline_rows[i] = self.metric.rows(named, truth)
 
     def rows(self, worker: Worker, ids: Sequence[int]) -> Rows:
         """The candidate's rows for ``ids``.
@@ -82,8 +83,8 @@ class Evaluator:
         for i, outputs in self.answers(worker, ids):
             if i not in self.broken and not all(_finite(a) for a in outputs):
                 raise NewNaN(f"answers NaN or infinity on sample {i}, the baseline does not")
-            named = dict(zip((self.outputs[k] for k in self.keep), outputs, strict=True))
-            found.append(self.metric.rows(named, self._truth(i)))
+            named, truth = self._frames(i, outputs)
+            found.append(self.metric.rows(named, truth))
         return np.concatenate(found)
 
     def known(self, ids: Sequence[int]) -> Rows:
@@ -99,12 +100,17 @@ class Evaluator:
             [np.full(len(self.baseline_rows[int(i)]), int(i) if given is None else int(given[int(i)])) for i in ids]
         )
 
-    def _truth(self, i: int) -> Array:
+    def _frames(self, i: int, outputs: list[Array]) -> tuple[dict[str, Array], Array]:
+        """What the metric sees of sample ``i``: a row for it, or a row for each step of a sequence that has a label."""
+        named = dict(zip((self.outputs[k] for k in self.keep), outputs, strict=True))
         if not self.metric.needs_labels:
-            return self.reference[i]
+            return named, self.reference.get(i, np.empty(0))
         assert self.store.labels is not None
         label = np.asarray(self.store.labels[i])
-        return label if self.store.state else label[None]
+        if not self.store.sequential:
+            return named, label[None]
+        known = label != IGNORED
+        return {n: a[known] if len(a) == len(known) else a for n, a in named.items()}, label[known]
 
 
 def _cut(array: Array, k: int, size: int) -> Array:

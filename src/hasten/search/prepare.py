@@ -16,6 +16,7 @@ from hasten.measure.evaluate import Evaluator
 from hasten.measure.quality import at_chance, provable
 from hasten.measure.timing import ROTATING_SAMPLES, Workload
 from hasten.metrics import auto_metric, resolve
+from hasten.metrics.classes import IGNORED
 from hasten.model import TensorSpec
 from hasten.protocols import Array, Listener, Metric
 from hasten.safety.stage import stage
@@ -190,7 +191,8 @@ def _joined(store: SampleStore, ids: Sequence[int]) -> Array:
     assert store.labels is not None
     parts = [np.asarray(store.labels[i]) for i in ids]
     if store.sequential:
-        return np.concatenate(parts)
+        joined = np.concatenate(parts)
+        return joined[joined != IGNORED]
     longest = max((len(p) for p in parts if p.ndim), default=0)
     padded = [np.pad(p, (0, longest - len(p)), constant_values=-1) if p.ndim == 1 else p for p in parts]
     return np.stack(padded)
