@@ -243,3 +243,10 @@ def test_options() -> None:
     for scheme in ("onnxruntime", "openvino"):
         assert all(v.scheme == scheme for v in variants(scheme))
         assert len(set(variants(scheme))) == len(variants(scheme))
+
+
+def test_onnxruntime_leaves_excluded_convolutions_in_float() -> None:
+    model, samples = prepared(tiny.residual_cnn)
+    found = ort_kinds(Quantize(depthwise="float")(model, tiny.context(samples)))
+    assert found["Conv"] + found["FusedConv"] == 1
+    assert found["QLinearConv"] == 3

@@ -114,7 +114,6 @@ def _modernise(graph: ir.Model) -> ir.Model | None:
 
 def _tidy(graph: ir.Model) -> ir.Model | None:
     copy = graph.clone()
-    before = sum(1 for g in copy.graphs() for _ in g)
     changed = _remove_dropout(copy)
     for step in (
         common.RemoveInitializersFromInputsPass(),
@@ -125,9 +124,15 @@ def _tidy(graph: ir.Model) -> ir.Model | None:
         common.RemoveUnusedNodesPass(),
         common.TopologicalSortPass(),
     ):
-        changed += bool(step(copy).modified)
-    after = sum(1 for g in copy.graphs() for _ in g)
-    return copy if changed or after != before else None
+        trial = copy.clone()
+        try:
+            modified = step(trial).modified
+        except Exception as error:  # some cannot cope with If bodies that hand outer values on; the others still help
+            log.info("%s does not fit this network: %s", type(step).__name__, error)
+            continue
+        if modified:
+            copy, changed = trial, changed + 1
+    return copy if changed else None
 
 
 def _remove_dropout(graph: ir.Model) -> int:

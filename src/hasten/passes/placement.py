@@ -81,7 +81,8 @@ def _clamped(value: ir.Value) -> ir.Value:
 
 def _onnxruntime(model: ir.Model, linear: list[ir.Node], gates: patterns.Gates, chain: bool) -> Placement:
     anchors, plan = set(linear), Placement(linear=linear)
-    possible = {v for n in linear for v in (n.inputs[0], _clamped(n.outputs[0])) if v is not None} | gates.outputs
+    possible = {n.inputs[0] for n in linear if n.inputs[0] is not None} | gates.outputs
+    possible |= {_clamped(n.outputs[0]) for n in linear if n.op_type == "Conv"}  # a product's output may stay in float
     candidates: list[ir.Node] = []
     for node in model.graph if chain else ():
         if node not in anchors and _has_kernel(node, possible):

@@ -5,7 +5,7 @@ x -> Conv(W, b) -> Relu -> y      =>      x -> Q -> DQ -> Conv(DQ(W8), DQ(b32)) 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import onnx_ir as ir
@@ -15,7 +15,7 @@ from hasten.graph import walk
 from hasten.model import Model
 from hasten.passes import patterns
 from hasten.passes.placement import place
-from hasten.passes.rounding import write
+from hasten.passes.rounding import keep_float, write
 from hasten.protocols import Context, NotApplicable
 from hasten.quant import ranges
 
@@ -70,6 +70,8 @@ class Quantize:
         values = {v.name: v for v in plan.reads if v.name}
         stats = context.stats(model, sorted(values))
         write(graph, plan, self.ranges, stats, bias32=self.scheme == "onnxruntime")
+        if self.scheme == "onnxruntime":
+            keep_float(graph)
         walk.prune(graph)  # the float weights
         return model.with_graph(graph, repr(self))
 
@@ -119,5 +121,13 @@ def _why_nothing(graph: ir.Model) -> str:
 
 
 def variants(scheme: str) -> tuple[Quantize, ...]:
-    """What a search should try for an engine, in this order."""
-    return (Quantize(scheme=scheme),)
+    """What a search should try for an engine: the fastest first, then other ranges, then more left in float."""
+    best = Quantize(scheme=scheme)
+    more: list[dict[str, str]] = [
+        {"ranges": "p99.999"},
+        {"ranges": "mse"},
+        {"ranges": "mean_minmax"},
+        {"ends": "float"},
+    ]
+    more += [{"operators": "conv"}, {"operators": "matmul"}, {"depthwise": "float"}]
+    return (best, *(replace(best, **options) for options in more))  # type: ignore[arg-type]

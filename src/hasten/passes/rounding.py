@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.graph import walk
+from hasten.passes import patterns
 from hasten.passes.placement import Placement
 from hasten.quant import grid, ranges
 
@@ -191,3 +192,23 @@ def _stored(
         walk.fresh(taken, f"{base}/rounded"),
         {} if axis is None else {"axis": axis},
     )
+
+
+def keep_float(model: ir.Model) -> None:
+    """Stop ONNX Runtime from quantizing what was left in float on purpose.
+
+    It rounds the float weights of a Conv or Gemm between a DQ and a Q by itself, with one scale for the whole tensor,
+    which ruins depthwise convolutions. A Sum of one operand in between hides the DQ at the price of a copy.
+    """
+    taken = walk.names(model)
+    for node in list(model.graph):
+        value = node.inputs[0] if walk.weight(node) else None
+        before = value.producer() if value is not None else None
+        if value is None or before is None or before.op_type != "DequantizeLinear":
+            continue
+        readers = [reader for reader, _ in walk.consumers(node.outputs[0])]
+        readers += [n for r in readers if r.op_type in patterns.CLAMPS for n, _ in walk.consumers(r.outputs[0])]
+        if any(reader.op_type == "QuantizeLinear" for reader in readers):
+            copy = walk.add_node(node, "Sum", [value], walk.fresh(taken, f"{value.name}/copy"))
+            copy.shape, copy.type = value.shape, value.type
+            node.replace_input_with(0, copy)
