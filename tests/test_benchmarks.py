@@ -137,7 +137,8 @@ def test_equal_embeddings_whatever_the_batch() -> None:
     mask = (np.arange(10) < rng.integers(1, 11, (120, 1))).astype(np.int64)
 
     def embed(ids: feeds.Array, mask: feeds.Array) -> feeds.Array:
-        return (ids * mask).sum(1)[:, None] + np.arange(glosses.WIDTH) * mask.sum(1)[:, None]
+        rows: feeds.Array = (ids * mask).sum(1)[:, None] + np.arange(glosses.WIDTH) * mask.sum(1)[:, None]
+        return rows
 
     alone = np.concatenate([glosses.embeddings(embed, ids[i : i + 1], mask[i : i + 1]) for i in range(120)])
     np.testing.assert_allclose(glosses.embeddings(embed, ids, mask), alone, rtol=1e-6)
