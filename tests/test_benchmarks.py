@@ -31,7 +31,7 @@ def test_equal_embeddings_do_not_count_as_found() -> None:
 
 
 def test_frames_that_are_half_speech_do_not_count() -> None:
-    labels = np.array([[1, 0, -1, 1], [-1, -1, 0, 0]])
+    labels = np.array([[1, 0, -100, 1], [-100, -100, 0, 0]])
     outputs = np.array([[0.9, 0.9, 0.1, 0.6], [0.9, 0.9, 0.1, 0.9]])[..., None]
     assert silero_vad.frame_accuracy({"output": outputs}, labels).tolist() == [2 / 3, 0.5]
 

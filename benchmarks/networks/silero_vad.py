@@ -16,11 +16,11 @@ RATE, FRAME, CONTEXT, FRAMES = 16_000, 512, 64, 64
 SHORTEST, LONGEST, LARGEST_GAP = 16_000, 160_000, 32_000  # samples of a prompt, and of the silence before it
 LOUD = 1e-3  # of a prompt's largest power over 50 ms
 NOISE_DB = (20.0, 10.0, 5.0)
-UNSURE = -1
+UNSURE = -100  # the label that the metrics of hasten leave out, too
 
 
 def frame_accuracy(outputs: Mapping[str, Array], labels: Array) -> NDArray[np.float64]:
-    """Share of a sequence's frames on the right side of 0.5; frames labelled -1 (half speech) do not count.
+    """Share of a sequence's frames on the right side of 0.5; frames labelled -100 (half speech) do not count.
 
     ``outputs["output"]`` holds probabilities [n, frames, ...], ``labels`` is [n, frames].
     """
