@@ -31,7 +31,7 @@ def test_equal_embeddings_do_not_count_as_found() -> None:
 
 
 def test_frames_that_are_half_speech_do_not_count() -> None:
-    labels = np.array([[1, 0, -1, 1], [-1, -1, 0, 0]])
+    labels = np.array([[1, 0, -100, 1], [-100, -100, 0, 0]])
     outputs = np.array([[0.9, 0.9, 0.1, 0.6], [0.9, 0.9, 0.1, 0.9]])[..., None]
     assert silero_vad.frame_accuracy({"output": outputs}, labels).tolist() == [2 / 3, 0.5]
 
@@ -137,7 +137,8 @@ def test_equal_embeddings_whatever_the_batch() -> None:
     mask = (np.arange(10) < rng.integers(1, 11, (120, 1))).astype(np.int64)
 
     def embed(ids: feeds.Array, mask: feeds.Array) -> feeds.Array:
-        return (ids * mask).sum(1)[:, None] + np.arange(glosses.WIDTH) * mask.sum(1)[:, None]
+        rows: feeds.Array = (ids * mask).sum(1)[:, None] + np.arange(glosses.WIDTH) * mask.sum(1)[:, None]
+        return rows
 
     alone = np.concatenate([glosses.embeddings(embed, ids[i : i + 1], mask[i : i + 1]) for i in range(120)])
     np.testing.assert_allclose(glosses.embeddings(embed, ids, mask), alone, rtol=1e-6)

@@ -48,14 +48,14 @@ def openvino_compiled(compiled: Any, names: list[str]) -> Run:
     return run
 
 
-def hasten_engine(engine: str, path: Path, settings: Settings) -> Run:
+def hasten_engine(engine: str, path: Path, settings: Settings, names: list[str]) -> Run:
     """One of hasten's engines, exactly as its own measurements load it."""
     from hasten.registry import find
 
     runner = find("engines", engine).load(path, settings)
 
     def run(feeds: dict[str, Array]) -> Outputs:
-        return dict(zip(runner.outputs, runner.run(feeds), strict=True))
+        return dict(zip(names, runner.run(feeds), strict=True))
 
     return run
 
@@ -63,5 +63,5 @@ def hasten_engine(engine: str, path: Path, settings: Settings) -> Run:
 def load(engine: str, path: Path, settings: Settings, names: list[str]) -> Run:
     """``engine`` is "onnxruntime", "openvino", or "hasten:" and the name of an engine."""
     if engine.startswith("hasten:"):
-        return hasten_engine(engine.removeprefix("hasten:"), path, settings)
+        return hasten_engine(engine.removeprefix("hasten:"), path, settings, names)
     return {"onnxruntime": onnxruntime, "openvino": openvino}[engine](path, settings, names)

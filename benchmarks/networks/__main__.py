@@ -1,4 +1,8 @@
-"""``python -m benchmarks.networks PACKAGES DEST [NAME ...]`` prepares networks in ``DEST/NAME``."""
+"""``python -m benchmarks.networks PACKAGES DEST [NAME ...]`` prepares networks in ``DEST/NAME``.
+
+Needs ``requirements.txt`` beside this file. Fixed seeds: the same packages give the same samples, except that magika
+(``/usr``) and the text networks (fonts) take what the machine holds.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ RATE, FRAME, CONTEXT, FRAMES = 16_000, 512, 64, 64
 SHORTEST, LONGEST, LARGEST_GAP = 16_000, 160_000, 32_000  # samples of a prompt, and of the silence before it
 LOUD = 1e-3  # of a prompt's largest power over 50 ms
 NOISE_DB = (20.0, 10.0, 5.0)
-UNSURE = -100  # half speech: does not count
+UNSURE = -100  # the label that the metrics of hasten leave out, too
 
 
 def decode(path: Path) -> Array:

@@ -16,7 +16,7 @@ from hasten import registry
 from hasten.frontends.onnx import describe, load
 from hasten.graph.taps import collect
 from hasten.machine import instruction_sets
-from hasten.model import Model
+from hasten.model import Model, file_digest
 from hasten.protocols import Array, Context, Feeds, NotApplicable
 from hasten.quant import histogram
 from hasten.quant.histogram import TensorStats
@@ -103,6 +103,7 @@ def build(
     return {
         "artefact": str(artefact),
         "bytes": artefact_bytes(artefact),
+        "digest": file_digest(onnx),
         "seconds": time.perf_counter() - start,
         "history": list(model.history),
     }

@@ -47,6 +47,7 @@ class Run:
     stopping: Callable[[], bool] = lambda: False
     trials: dict[str, Trial] = field(default_factory=dict)
     artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    digests: dict[tuple[str, str], str] = field(default_factory=dict)
     loaded: dict[str, Worker] = field(default_factory=dict)
     best: float = 1.0
     stage: str = ""
@@ -99,8 +100,19 @@ def build_all(run: Run, candidates: Sequence[Candidate], workers: int = 2) -> No
             run.artefacts[key] = made
     for candidate in candidates:
         made = run.artefacts[recipe_key(candidate)]
+        if "artefact" in made:
+            made = run.artefacts[recipe_key(candidate)] = unless_twin(run, candidate, made)
         if "artefact" not in made:
             run.record(Trial(candidate=candidate, stage=run.stage, **made))
+
+
+def unless_twin(run: Run, candidate: Candidate, made: dict[str, Any]) -> dict[str, Any]:
+    """Two recipes may come to the same network; the second is not worth its time."""
+    twin = run.digests.setdefault((made["digest"], candidate.engine), recipe_key(candidate))
+    if twin == recipe_key(candidate):
+        return made
+    known = next(t.candidate.label for t in run.trials.values() if recipe_key(t.candidate) == twin)
+    return {"status": "skipped", "reason": f"comes to the same network as {known}"}
 
 
 def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:

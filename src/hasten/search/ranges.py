@@ -23,7 +23,7 @@ def choose(
 ) -> dict[str, Any]:
     """Build the first variant for ``engine`` with every method and compare the answers on the samples ``judge``.
 
-    Returns ``{"ranges": name, "text": "method error, ..."}``. One float run serves all methods. Runs in a worker.
+    Returns ``{"ranges": names best first, "text": "method error, ..."}``. One float run serves all methods. Runs in a worker.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def choose(
         try:
             replace(variants(engine)[0], ranges=method)(model, context).save(path)
         except NotApplicable as reason:
-            return {"ranges": METHODS[0], "text": str(reason)}
+            return {"ranges": list(METHODS[:2]), "text": str(reason)}
         paths[method] = path
     errors = divergences(source, [str(p) for p in paths.values()], "onnxruntime", store, judge, output)
     ranked = sorted(zip(errors, paths, strict=True))
@@ -46,4 +46,4 @@ def choose(
     for path in paths.values():
         path.unlink(missing_ok=True)
         path.with_suffix(".data").unlink(missing_ok=True)
-    return {"ranges": ranked[0][1], "text": text}
+    return {"ranges": [name for _, name in ranked], "text": text}

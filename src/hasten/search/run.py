@@ -11,7 +11,7 @@ import numpy as np
 from hasten.errors import InputError
 from hasten.machine import cores
 from hasten.measure.speed import LEAST_PAIRS
-from hasten.measure.timing import interleave, timing
+from hasten.measure.timing import REST_SECONDS, interleave, milliseconds, timing
 from hasten.search import space
 from hasten.search.build import artefact_bytes
 from hasten.search.confirm import finalists, front, prove
@@ -111,8 +111,8 @@ def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:
     return {engine: settings for engine, (_, settings) in best.items()}
 
 
-def choose_ranges(run: Run, engine_name: str) -> str:
-    """The calibration method whose network answers most like the float one, on samples of the calibrate split."""
+def choose_ranges(run: Run, engine_name: str) -> list[str]:
+    """Calibration methods, best first: whose network answers most like the float one on samples of the calibrate split."""
     calibrate = [int(i) for i in run.splits.calibrate]
     try:
         reply = once(
@@ -130,13 +130,13 @@ def choose_ranges(run: Run, engine_name: str) -> str:
         )
     except (WorkerDied, CallFailed) as fault:
         run.say("note", f"calibration methods could not be compared ({first_line(fault)}); using mse")
-        return "mse"
-    run.say("note", f"calibration: {reply['ranges']} ({reply['text']})")
-    return str(reply["ranges"])
+        return ["mse", "minmax"]
+    run.say("note", f"calibration: {reply['ranges'][0]} ({reply['text']})")
+    return [str(r) for r in reply["ranges"]]
 
 
 def narrow_stage(run: Run, engines: dict[str, Any], tuned: str) -> None:
-    """Narrow floats and dynamic int8 at once, then static int8 an engine at a time; each wave is screened and raced."""
+    """Narrow floats and dynamic int8 at once, then static int8, then what its outcome suggests; wave by wave."""
     if not len(run.splits.calibrate) or not len(run.splits.confirm):
         return  # too little data to prove anything: only what leaves the answers alone was tried
     base = engine_settings(run)
@@ -145,8 +145,19 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str) -> None:
     if run.over() or not able:
         return
     ranges = choose_ranges(run, next(iter(able)))
+    first = {n: space.static(n, e, space.first_variant(n, ranges), base.get(n, {})) for n, e in able.items()}
+    try_all(run, [c for several in first.values() for c in several], tuned)
+    more: list[Candidate] = []
     for name, engine in able.items():
-        try_all(run, space.static(name, engine, ranges, base.get(name, {})), tuned)
+        inside = any(looks_inside(run, c.key) for c in first[name])
+        more += space.static(name, engine, space.more_variants(name, ranges, inside=inside), base.get(name, {}))
+    try_all(run, more, tuned)
+
+
+def looks_inside(run: Run, key: str) -> bool:
+    """True when the search split speaks for the candidate rather than against it."""
+    trial = run.trials.get(key)
+    return trial is not None and trial.search is not None and trial.search.p_value < 0.5
 
 
 def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
@@ -161,10 +172,30 @@ def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
         run.say("trial", candidate.label, done, len(candidates))
         if "artefact" not in run.artefacts[recipe_key(candidate)] or load(run, candidate) is None:
             continue
-        if screen(run, candidate) is not None:
+        if not hopelessly_slow(run, candidate, tuned) and screen(run, candidate) is not None:
             wave.append(candidate.key)
     race(run, wave, GIVEN, SCREEN_ROUNDS)
     drop_losers(run, tuned)
+
+
+def hopelessly_slow(run: Run, candidate: Candidate, tuned: str) -> bool:
+    """A quick look at the clock before the long look at the answers: half again the best lossless time is out."""
+    best = run.trials[tuned].timing
+    if best is None:
+        return False
+    try:
+        milliseconds(run.loaded[candidate.key], run.work, 2)
+        time.sleep(REST_SECONDS)
+        taken = min(milliseconds(run.loaded[candidate.key], run.work, 5))
+    except (WorkerDied, CallFailed) as fault:
+        lost(run, candidate, fault)
+        return True
+    if taken <= 1.5 * best.median_ms:
+        return False
+    run.retire([candidate.key])
+    text = f"{taken:.3g} ms in a quick look, the best lossless setting takes {best.median_ms:.3g} ms"
+    run.update(candidate.key, status="slower", reason=text)
+    return True
 
 
 def drop_losers(run: Run, tuned: str) -> None:

@@ -79,26 +79,35 @@ def dynamic(engines: dict[str, Any], base: dict[str, dict[str, Scalar]]) -> list
     ]
 
 
-def static(engine_name: str, engine: Any, ranges: str, base: dict[str, Scalar]) -> list[Candidate]:
-    """Static int8 with this engine's placement rules, best bet first; narrow floats for what stays wide, if it has them."""
-    if "int8" not in engine.formats():
-        return []
+def static(name: str, engine: Any, chosen: Sequence[Any], base: dict[str, Scalar]) -> list[Candidate]:
+    """Static int8 by the passes ``chosen``; each also with narrow floats for what stays wide, if the engine has them."""
+    found = []
+    for variant in chosen:
+        steps = (CLEAN, as_step("quantize", variant))
+        label = f"{name} int8 ({told(variant)})"
+        found.append(Candidate(steps=steps, engine=name, settings=base, label=label))
+        for narrow in engine.lossy_settings(0):
+            more = {"settings": {**base, **narrow}, "label": f"{label} + {narrow['precision']}"}
+            found.append(Candidate(steps=steps, engine=name, **more))
+    return found
+
+
+def first_variant(name: str, ranges: Sequence[str]) -> list[Any]:
+    """Everything that this engine runs well in int8, with the best calibration method."""
     from hasten.passes.quantize import variants
 
-    found = []
-    for variant in variants(engine_name):
-        chosen = replace(variant, ranges=ranges)
-        step = as_step("quantize", chosen)
-        label = f"{engine_name} int8 ({told(chosen)})"
-        found.append(Candidate(steps=(CLEAN, step), engine=engine_name, settings=base, label=label))
-        for narrow in engine.lossy_settings(0):
-            settings = {**base, **narrow}
-            found.append(
-                Candidate(
-                    steps=(CLEAN, step), engine=engine_name, settings=settings, label=f"{label} + {narrow['precision']}"
-                )
-            )
-    return found
+    return [replace(variants(name)[0], ranges=ranges[0])]
+
+
+def more_variants(name: str, ranges: Sequence[str], *, inside: bool) -> list[Any]:
+    """What to try next: when int8 was inside the budget, only what may be faster; else more left in float."""
+    from hasten.passes.quantize import Quantize
+
+    full = Quantize(scheme=name, ranges=ranges[0])
+    if inside:
+        return [replace(full, depthwise="float")]
+    others = [{"ends": "float"}, {"depthwise": "float"}, {"operators": "linear"}, {"operators": "matmul"}, {"operators": "conv"}]
+    return [replace(full, ranges=ranges[min(1, len(ranges) - 1)]), *(replace(full, **o) for o in others)]
 
 
 def as_step(name: str, variant: Any) -> Step:
