@@ -30,8 +30,9 @@ from hasten.search.verdict import decide
 from hasten.trial import Provable, Result, Timing
 from hasten.worker import peak_together
 
-RESTARTS = 5
-FINAL_ROUNDS = 6
+RESTARTS = 4
+FINAL_ROUNDS = 10
+SEARCH_SECONDS = 75.0
 
 
 def optimize(
@@ -47,7 +48,7 @@ def optimize(
     preprocess: str | None = None,
     batch: int = 1,
     confidence: float = 0.95,
-    seconds: float | None = None,
+    seconds: float = SEARCH_SECONDS,
     engines: Sequence[str] | None = None,
     threads: int | None = None,
     seed: int | None = None,
@@ -93,7 +94,7 @@ def optimize(
     with _workspace(out) as folder, _gentle_interrupt() as stopping:
         run, able, found = prepare(question, folder, listen or _silent)
         run.stopping = stopping.is_set
-        run.deadline = start + seconds if seconds else float("inf")
+        run.deadline = start + seconds
         try:
             result = _search(run, question, usable, able, [*found["warnings"], *absent], start)
             if out is not None:
@@ -112,7 +113,7 @@ def _search(
     noise = search.noise_floor(run)
     run.stage = "1/3 lossless"
     run.say("stage", "float32 on every engine")
-    tuned = search.lossless_stage(run, usable, question.threads)
+    tuned = search.lossless_stage(run, usable, question.threads, noise.median_ms)
     run.stage = "2/3 narrow"
     run.say("stage", "narrower arithmetic")
     search.narrow_stage(run, usable, tuned)

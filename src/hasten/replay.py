@@ -115,9 +115,7 @@ def bench(places: Sequence[Path], data: object, folder: Path, *, batch: int, pai
 def load_served(worker: Worker, network: Served, names: list[str]) -> None:
     """Load a network into a worker; a refusal is the user's to see."""
     try:
-        worker.call(
-            "load", engine=network.engine, path=str(network.path), settings=dict(network.settings), names=names
-        )
+        worker.call("load", engine=network.engine, path=str(network.path), settings=dict(network.settings), names=names)
     except (WorkerDied, CallFailed) as fault:
         raise InputError(f"{network.name} cannot be loaded by {network.engine}", cause=str(fault)) from fault
 
@@ -151,7 +149,13 @@ def apply(recipe_path: Path, model: Path, data: object, folder: Path, out: Path)
     before = Served(model.name, "onnxruntime", source, {})
     error = _difference(before, built, str(store.directory), ids[:32], names)
     _publish(built.path, recipe_path, out)
-    return {"out": str(out), "bytes": made["bytes"], "history": made["history"], "difference": error, "certified": False}
+    return {
+        "out": str(out),
+        "bytes": made["bytes"],
+        "history": made["history"],
+        "difference": error,
+        "certified": False,
+    }
 
 
 def _difference(before: Served, after: Served, store: str, ids: list[int], names: list[str]) -> float:

@@ -22,6 +22,7 @@ from hasten.trial import Timing
 from hasten.worker import CallFailed, Worker, WorkerDied
 
 REST_SECONDS = 0.055
+SETTLE_SECONDS = 0.005
 BLOCK_MS = 20.0
 WARM_SECONDS = 3.0
 ROTATING_SAMPLES = 8
@@ -77,6 +78,7 @@ def interleave(
     series = Series({name: [] for name in sides})
     shuffler = random.Random(seed)  # noqa: S311
     inner: dict[str, int] = {}
+    spun = True
     for name, worker in sides.items():
         time.sleep(REST_SECONDS)
         try:
@@ -87,7 +89,8 @@ def interleave(
         order = [name for name in sides if name not in series.lost]
         shuffler.shuffle(order)
         for name in order:
-            time.sleep(REST_SECONDS)
+            time.sleep(REST_SECONDS if spun else SETTLE_SECONDS)
+            spun = sides[name].spins
             try:
                 series.blocks[name].append(median(milliseconds(sides[name], work, inner[name])))
             except (WorkerDied, CallFailed) as fault:

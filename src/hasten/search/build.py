@@ -124,7 +124,7 @@ def artefact_bytes(artefact: Path) -> int:
 def divergences(
     reference: str, artefacts: Sequence[str], engine: str, store: str, ids: Sequence[int], output: int
 ) -> list[float]:
-    """Mean normalised squared error of one output against the float network, an artefact at a time; inf on failure.
+    """How far each artefact's answers lie from the float network's on one output; inf on failure.
 
     This is how a calibration method is chosen: by what the network answers, not by how well a tensor is covered.
     """
@@ -142,12 +142,18 @@ def divergences(
         return found
 
     wanted = answers(reference)
-    scale = float(np.mean([np.mean(np.square(w - w.mean())) for w in wanted])) or 1.0
     found = []
     for path in artefacts:
         try:
-            errors = [np.mean(np.square(a - w)) for a, w in zip(answers(path), wanted, strict=True)]
-            found.append(float(np.mean(errors)) / scale)
+            found.append(float(np.mean([divergence(w, a) for w, a in zip(wanted, answers(path), strict=True)])))
         except Exception:  # an artefact that does not run is not chosen; its trial will say why
             found.append(float("inf"))
     return [f if np.isfinite(f) else float("inf") for f in found]
+
+
+def divergence(wanted: Array, got: Array) -> float:
+    """Kullback-Leibler divergence in nats where the last axis holds probabilities, else squared error over variance."""
+    if wanted.ndim > 1 and wanted.shape[-1] > 1 and wanted.min() >= 0 and np.allclose(wanted.sum(-1), 1, atol=1e-3):
+        safe = np.clip(got, 1e-9, None)
+        return float(np.mean(np.sum(np.where(wanted > 0, wanted * np.log(np.clip(wanted, 1e-9, None) / safe), 0), -1)))
+    return float(np.mean(np.square(got - wanted)) / (np.var(wanted) or 1.0))

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from hasten import registry
 from hasten.budget import Budget
 from hasten.measure.evaluate import Evaluator, NewNaN
 from hasten.measure.quality import assess
@@ -26,7 +27,7 @@ from hasten.trial import Candidate, Quality, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
 BUILD_SECONDS = 600.0
-LOOKS = (64, 128, 256, 512)
+LOOKS = (64, 128, 256)
 
 
 @dataclass
@@ -166,6 +167,7 @@ def load(run: Run, candidate: Candidate) -> Worker | None:
         worker.close()
         lost(run, candidate, fault)
         return None
+    worker.spins = registry.find("engines", candidate.engine).spins
     run.loaded[candidate.key] = worker
     run.record(
         Trial(
@@ -187,6 +189,7 @@ def fresh_worker(run: Run, candidate: Candidate) -> Worker:
     worker.call(
         "load", seconds=BUILD_SECONDS, engine=candidate.engine, path=path, settings=candidate.settings, names=run.names
     )
+    worker.spins = registry.find("engines", candidate.engine).spins
     run.loaded[candidate.key] = worker
     return worker
 

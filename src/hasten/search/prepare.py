@@ -28,6 +28,7 @@ from hasten.trial import Provable
 from hasten.worker import CallFailed, WorkerDied, once
 
 PROBE = 16
+CALIBRATE = 128
 CHANCE_SAMPLES = 200
 
 
@@ -81,10 +82,10 @@ def prepare(question: Question, folder: Path, listen: Listener) -> tuple[Run, Pr
         preprocess=question.preprocess,
     )
     store = samples.spool(folder / "samples", inputs)
-    splits = shuffled(split(store, seed=question.seed), store.digest)
+    splits = shuffled(split(store, seed=question.seed, calibrate=CALIBRATE), store.digest)
     warnings = [*store.warnings, *splits.warnings]
-    rotating = tuple(int(i) for i in splits.search[:: max(1, len(splits.search) // ROTATING_SAMPLES)])
-    work = Workload(str(store.directory), rotating[: ROTATING_SAMPLES * question.batch], question.batch)
+    rotating = [int(i) for i in splits.search[: ROTATING_SAMPLES * question.batch]]
+    work = Workload(str(store.directory), tuple(rotating), question.batch)
     evaluator = Evaluator(store, _no_metric(), tuple(o.name for o in outputs), (), question.batch)
     run = Run(
         folder=folder,
@@ -128,7 +129,9 @@ def choose_metric(run: Run, question: Question) -> None:
         seen = list(evaluator.answers(run.loaded[GIVEN], probe))
     except (WorkerDied, CallFailed) as fault:
         raise InputError("the network does not run on this data", cause=str(fault).splitlines()[0]) from fault
-    outputs = {n: np.concatenate([np.atleast_1d(a[k]) for _, a in seen]) for k, n in enumerate(names) if _joins(seen, k)}
+    outputs = {
+        n: np.concatenate([np.atleast_1d(a[k]) for _, a in seen]) for k, n in enumerate(names) if _joins(seen, k)
+    }
     truth = None if evaluator.store.labels is None else _joined(evaluator.store, probe)
     if question.metric is None:
         looked_at = {question.output: outputs[question.output]} if question.output else outputs

@@ -14,14 +14,14 @@ from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import REST_SECONDS, interleave, milliseconds, timing
 from hasten.search import space
 from hasten.search.build import artefact_bytes
-from hasten.search.confirm import finalists, front, prove
+from hasten.search.confirm import WORTH, finalists, front, prove
 from hasten.search.field import Run, build_all, first_line, fresh_worker, load, lost, race, recipe_key, screen
 from hasten.trial import Candidate, Quality, Scalar, Timing, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
-SCREEN_ROUNDS = 8
+SCREEN_ROUNDS = 12
 FIELD_SIZE = 8  # workers alive at once in a race
-RANGE_SAMPLES = 32
+RANGE_SAMPLES = 24
 TOLERANCE = 1e-3  # of an output's scale: what reordered float32 sums may differ by
 GIVEN = space.AS_GIVEN.key
 
@@ -53,20 +53,21 @@ def noise_floor(run: Run) -> Timing:
     return timing(series.blocks["a"], series.blocks["b"])
 
 
-def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None) -> str:
+def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, baseline_ms: float) -> str:
     """Every engine in float32. Returns the key of the fastest whose answers are the baseline's; it may be the baseline."""
     candidates = space.lossless(engines, cores(), threads)
     build_all(run, candidates)
     for done, candidate in enumerate(candidates):
         run.say("trial", candidate.label, done, len(candidates))
-        if "artefact" in run.artefacts[recipe_key(candidate)] and load(run, candidate) is not None:
-            same_answers(run, candidate)
+        ready = "artefact" in run.artefacts[recipe_key(candidate)] and load(run, candidate) is not None
+        if ready and same_answers(run, candidate):
+            hopelessly_slow(run, candidate, baseline_ms)
     racing = [c.key for c in candidates if c.key in run.loaded]
     race(run, racing, GIVEN, SCREEN_ROUNDS)
     alive = [k for k in racing if k in run.loaded]
-    fastest = max(alive, key=lambda k: run.trials[k].timing.low, default=GIVEN)  # type: ignore[union-attr]
+    fastest = max(alive, key=lambda k: run.trials[k].timing.speedup, default=GIVEN)  # type: ignore[union-attr]
     found = run.trials[fastest].timing
-    tuned = fastest if found is not None and found.low > 1 else GIVEN
+    tuned = fastest if found is not None and found.speedup > WORTH else GIVEN
     run.retire(k for k in alive if k != tuned)
     if tuned != GIVEN and found is not None:
         run.best = found.speedup
@@ -150,7 +151,9 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str) -> None:
     more: list[Candidate] = []
     for name, engine in able.items():
         inside = any(looks_inside(run, c.key) for c in first[name])
-        more += space.static(name, engine, space.more_variants(name, ranges, inside=inside), base.get(name, {}))
+        slow = all(run.trials[c.key].status in ("slower", "skipped", "unsupported") for c in first[name])
+        chosen = space.more_variants(name, ranges, inside=inside, slow=slow)
+        more += space.static(name, engine, chosen, base.get(name, {}))
     try_all(run, more, tuned)
 
 
@@ -166,23 +169,22 @@ def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
         return
     build_all(run, candidates)
     wave = []
+    reigning = run.trials[tuned].timing
+    to_beat = reigning.median_ms if reigning else float("inf")
     for done, candidate in enumerate(candidates):
         if run.over():
             break
         run.say("trial", candidate.label, done, len(candidates))
         if "artefact" not in run.artefacts[recipe_key(candidate)] or load(run, candidate) is None:
             continue
-        if not hopelessly_slow(run, candidate, tuned) and screen(run, candidate) is not None:
+        if not hopelessly_slow(run, candidate, to_beat) and screen(run, candidate) is not None:
             wave.append(candidate.key)
     race(run, wave, GIVEN, SCREEN_ROUNDS)
     drop_losers(run, tuned)
 
 
-def hopelessly_slow(run: Run, candidate: Candidate, tuned: str) -> bool:
-    """A quick look at the clock before the long look at the answers: half again the best lossless time is out."""
-    best = run.trials[tuned].timing
-    if best is None:
-        return False
+def hopelessly_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
+    """A quick look at the clock before the long look at the answers: half again the time to beat is out."""
     try:
         milliseconds(run.loaded[candidate.key], run.work, 2)
         time.sleep(REST_SECONDS)
@@ -190,10 +192,10 @@ def hopelessly_slow(run: Run, candidate: Candidate, tuned: str) -> bool:
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
         return True
-    if taken <= 1.5 * best.median_ms:
+    if taken <= 1.5 * best_ms:
         return False
     run.retire([candidate.key])
-    text = f"{taken:.3g} ms in a quick look, the best lossless setting takes {best.median_ms:.3g} ms"
+    text = f"{taken:.3g} ms in a quick look, {best_ms:.3g} ms are to be beaten"
     run.update(candidate.key, status="slower", reason=text)
     return True
 
@@ -274,10 +276,12 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
 
     Narrow arithmetic must also beat the best lossless setting: accuracy is not spent for nothing.
     """
-    tried: set[str] = set()
-    while winner != GIVEN and winner not in tried:
-        tried.add(winner)
-        over_tuned = final_timing(run, winner, tuned, restarts, rounds)
+    timed: set[str] = set()
+    while winner != GIVEN and run.trials[winner].status == "ok":
+        over_tuned = None
+        if winner not in timed:
+            over_tuned = final_timing(run, winner, tuned, restarts, rounds)
+            timed |= {winner, tuned}
         found = run.trials[winner].timing
         if found is not None and found.low > 1 and (over_tuned is None or over_tuned.low > 1):
             return winner

@@ -87,8 +87,8 @@ def static(name: str, engine: Any, chosen: Sequence[Any], base: dict[str, Scalar
         label = f"{name} int8 ({told(variant)})"
         found.append(Candidate(steps=steps, engine=name, settings=base, label=label))
         for narrow in engine.lossy_settings(0):
-            more = {"settings": {**base, **narrow}, "label": f"{label} + {narrow['precision']}"}
-            found.append(Candidate(steps=steps, engine=name, **more))
+            both = f"{label} + {narrow['precision']}"
+            found.append(Candidate(steps=steps, engine=name, settings={**base, **narrow}, label=both))
     return found
 
 
@@ -99,15 +99,17 @@ def first_variant(name: str, ranges: Sequence[str]) -> list[Any]:
     return [replace(variants(name)[0], ranges=ranges[0])]
 
 
-def more_variants(name: str, ranges: Sequence[str], *, inside: bool) -> list[Any]:
-    """What to try next: when int8 was inside the budget, only what may be faster; else more left in float."""
+def more_variants(name: str, ranges: Sequence[str], *, inside: bool, slow: bool) -> list[Any]:
+    """What to try next: after success only what may be faster still, after a loss of accuracy more left in float."""
     from hasten.passes.quantize import Quantize
 
     full = Quantize(scheme=name, ranges=ranges[0])
-    if inside:
-        return [replace(full, depthwise="float")]
-    others = [{"ends": "float"}, {"depthwise": "float"}, {"operators": "linear"}, {"operators": "matmul"}, {"operators": "conv"}]
-    return [replace(full, ranges=ranges[min(1, len(ranges) - 1)]), *(replace(full, **o) for o in others)]
+    wide_depthwise = replace(full, depthwise="float")
+    if inside or slow:
+        return [wide_depthwise] if name == "openvino" else []
+    linear, matmul, conv = (replace(full, operators=kind) for kind in ("linear", "matmul", "conv"))
+    second = replace(full, ranges=ranges[min(1, len(ranges) - 1)])
+    return [wide_depthwise, linear, matmul, second, conv, replace(full, ends="float")]
 
 
 def as_step(name: str, variant: Any) -> Step:
