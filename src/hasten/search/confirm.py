@@ -27,14 +27,14 @@ LEAST_CONFIRM = 600
 def front(run: Run) -> list[str]:
     """Candidates that no other beats on both speed and evidence, fastest first."""
     known = [
-        (t.timing.speedup, t.search.p_value, key)
+        (t.timing.speedup, t.search.upper, key)
         for key, t in run.trials.items()
         if t.status == "ok" and not t.candidate.lossless and t.timing is not None and t.search is not None
     ]
     kept: list[tuple[float, float, str]] = []
-    for speedup, p_value, key in sorted(known, key=lambda k: (-k[0], k[1])):
-        if not kept or p_value < kept[-1][1]:
-            kept.append((speedup, p_value, key))
+    for speedup, upper, key in sorted(known, key=lambda k: (-k[0], k[1])):
+        if not kept or upper < kept[-1][1]:
+            kept.append((speedup, upper, key))
     return [key for _, _, key in kept]
 
 
@@ -44,15 +44,27 @@ def finalists(run: Run) -> list[str]:
     Each costs a pass over the confirm split, so only candidates within a quarter of the fastest count, three at most;
     when even the safest of them is doubtful on the search split, the safest of all goes first.
     """
-    trials = run.trials
-    able = [k for k in front(run) if trials[k].search.p_value < 0.5 and trials[k].timing.speedup > WORTH]  # type: ignore[union-attr]
+    able = [k for k in front(run) if looks_inside(run, k) and speed(run, k) > WORTH]
     if not able:
         return []
-    near = [k for k in able if trials[k].timing.speedup >= NEAR * trials[able[0]].timing.speedup]  # type: ignore[union-attr]
+    near = [k for k in able if speed(run, k) >= NEAR * speed(run, able[0])]
     chosen = [*near[: MOST_FINALISTS - 1], near[-1]]
-    if trials[near[-1]].search.p_value > run.budget.alpha:  # type: ignore[union-attr]
+    doubtful = run.trials[near[-1]].search
+    if doubtful is not None and doubtful.p_value > run.budget.alpha:
         chosen.append(able[-1])
-    return sorted(set(chosen), key=lambda k: trials[k].search.p_value)  # type: ignore[union-attr]
+    return sorted(set(chosen), key=lambda k: run.trials[k].search.upper)  # type: ignore[union-attr]
+
+
+def looks_inside(run: Run, key: str) -> bool:
+    """True when the candidate's drop on the search split is inside the budget; proof is another matter."""
+    trial = run.trials.get(key)
+    return trial is not None and trial.search is not None and trial.search.drop <= run.budget.max_drop
+
+
+def speed(run: Run, key: str) -> float:
+    """The candidate's speed-up so far; 0 when it was not timed."""
+    timing = run.trials[key].timing
+    return timing.speedup if timing else 0.0
 
 
 def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
@@ -80,7 +92,7 @@ def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
     for key in order[len(looks) :]:
         if run.trials[key].status == "ok" and run.trials[key].confirm is None:
             run.update(key, reason="not tested: a safer candidate had already failed the proof", status="rejected")
-    fastest = max(passed, key=lambda k: run.trials[k].timing.speedup, default=AS_GIVEN.key)  # type: ignore[union-attr]
+    fastest = max(passed, key=lambda k: speed(run, k), default=AS_GIVEN.key)
     return fastest, looks
 
 

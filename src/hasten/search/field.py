@@ -101,7 +101,7 @@ def build_all(run: Run, candidates: Sequence[Candidate], workers: int = 2) -> No
             run.artefacts[key] = made
     for candidate in candidates:
         made = run.artefacts[recipe_key(candidate)]
-        if "artefact" in made:
+        if "artefact" in made and recipe_key(candidate) in todo:
             made = run.artefacts[recipe_key(candidate)] = unless_twin(run, candidate, made)
         if "artefact" not in made:
             run.record(Trial(candidate=candidate, stage=run.stage, **made))

@@ -28,7 +28,7 @@ from hasten.trial import Provable
 from hasten.worker import CallFailed, WorkerDied, once
 
 PROBE = 16
-CALIBRATE = 128
+CALIBRATE, LEAST_CALIBRATE = 128, 24
 CHANCE_SAMPLES = 200
 
 
@@ -82,7 +82,9 @@ def prepare(question: Question, folder: Path, listen: Listener) -> tuple[Run, Pr
         preprocess=question.preprocess,
     )
     store = samples.spool(folder / "samples", inputs)
-    splits = shuffled(split(store, seed=question.seed, calibrate=CALIBRATE), store.digest)
+    splits = shuffled(
+        split(store, seed=question.seed, calibrate=max(LEAST_CALIBRATE, min(CALIBRATE, len(store) // 8))), store.digest
+    )
     warnings = [*store.warnings, *splits.warnings]
     rotating = [int(i) for i in splits.search[: ROTATING_SAMPLES * question.batch]]
     work = Workload(str(store.directory), tuple(rotating), question.batch)
@@ -195,7 +197,7 @@ def _joined(store: SampleStore, ids: Sequence[int]) -> Array:
     parts = [np.asarray(store.labels[i]) for i in ids]
     if store.sequential:
         joined = np.concatenate(parts)
-        return joined[joined != IGNORED]
+        return np.asarray(joined[joined != IGNORED])
     longest = max((len(p) for p in parts if p.ndim), default=0)
     padded = [np.pad(p, (0, longest - len(p)), constant_values=-1) if p.ndim == 1 else p for p in parts]
     return np.stack(padded)

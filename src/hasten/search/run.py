@@ -14,7 +14,7 @@ from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import REST_SECONDS, interleave, milliseconds, timing
 from hasten.search import space
 from hasten.search.build import artefact_bytes
-from hasten.search.confirm import WORTH, finalists, front, prove
+from hasten.search.confirm import WORTH, finalists, front, looks_inside, prove, speed
 from hasten.search.field import Run, build_all, first_line, fresh_worker, load, lost, race, recipe_key, screen
 from hasten.trial import Candidate, Quality, Scalar, Timing, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied, once
@@ -22,6 +22,7 @@ from hasten.worker import CallFailed, Worker, WorkerDied, once
 SCREEN_ROUNDS = 12
 FIELD_SIZE = 8  # workers alive at once in a race
 RANGE_SAMPLES = 24
+BUILT_AHEAD = 4  # candidates whose artefacts are made together
 TOLERANCE = 1e-3  # of an output's scale: what reordered float32 sums may differ by
 GIVEN = space.AS_GIVEN.key
 
@@ -65,7 +66,7 @@ def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, basel
     racing = [c.key for c in candidates if c.key in run.loaded]
     race(run, racing, GIVEN, SCREEN_ROUNDS)
     alive = [k for k in racing if k in run.loaded]
-    fastest = max(alive, key=lambda k: run.trials[k].timing.speedup, default=GIVEN)  # type: ignore[union-attr]
+    fastest = max(alive, key=lambda k: speed(run, k), default=GIVEN)
     found = run.trials[fastest].timing
     tuned = fastest if found is not None and found.speedup > WORTH else GIVEN
     run.retire(k for k in alive if k != tuned)
@@ -142,7 +143,7 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str) -> None:
         return  # too little data to prove anything: only what leaves the answers alone was tried
     base = engine_settings(run)
     try_all(run, [*space.narrow_floats(engines, cores(), base), *space.dynamic(engines, base)], tuned)
-    able = {name: engine for name, engine in engines.items() if "int8" in engine.formats()}
+    able = {name: engines[name] for name in fastest_first(run, engines) if "int8" in engines[name].formats()}
     if run.over() or not able:
         return
     ranges = choose_ranges(run, next(iter(able)))
@@ -157,24 +158,28 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str) -> None:
     try_all(run, more, tuned)
 
 
-def looks_inside(run: Run, key: str) -> bool:
-    """True when the search split speaks for the candidate rather than against it."""
-    trial = run.trials.get(key)
-    return trial is not None and trial.search is not None and trial.search.p_value < 0.5
+def fastest_first(run: Run, engines: dict[str, Any]) -> list[str]:
+    """Engines by their best speed so far on this network, so that time runs out on the less promising ones."""
+    best = {name: 0.0 for name in engines}
+    for trial in run.trials.values():
+        if trial.timing and trial.candidate.engine in best and trial.candidate.steps:
+            best[trial.candidate.engine] = max(best[trial.candidate.engine], trial.timing.speedup)
+    return sorted(best, key=lambda name: -best[name])
 
 
 def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
     """Build, load, screen and race one wave of candidates; keep the few that can still win."""
     if run.over() or not candidates:
         return
-    build_all(run, candidates)
-    wave = []
+    wave: list[str] = []
     reigning = run.trials[tuned].timing
     to_beat = reigning.median_ms if reigning else float("inf")
     for done, candidate in enumerate(candidates):
         if run.over():
             break
         run.say("trial", candidate.label, done, len(candidates))
+        if recipe_key(candidate) not in run.artefacts:
+            build_all(run, candidates[done : done + BUILT_AHEAD])
         if "artefact" not in run.artefacts[recipe_key(candidate)] or load(run, candidate) is None:
             continue
         if not hopelessly_slow(run, candidate, to_beat) and screen(run, candidate) is not None:
@@ -296,4 +301,4 @@ def next_best(run: Run, tuned: str) -> str:
     if tuned != GIVEN and run.trials[tuned].confirm is None and run.trials[tuned].status == "ok":
         prove(run, [tuned])
     passed = [k for k, t in run.trials.items() if t.status == "ok" and t.confirm and t.confirm.met and k != GIVEN]
-    return max(passed, key=lambda k: run.trials[k].timing.speedup, default=GIVEN)  # type: ignore[union-attr]
+    return max(passed, key=lambda k: speed(run, k), default=GIVEN)
