@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from math import prod
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -149,6 +151,8 @@ def _looking_at(metric: Metric, output: str | None) -> Metric:
 
 def _imported(path: str) -> Function:
     module, _, attribute = path.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # a command has its own folder there, not the user's
     try:
         return cast(Function, getattr(import_module(module), attribute))
     except (ImportError, AttributeError, ValueError) as error:

@@ -20,22 +20,22 @@ from hasten.worker import CallFailed, WorkerDied
 
 MOST_FINALISTS = 3
 WORTH = 1.03  # a speed-up that is worth a pass over the confirm split; the final timing decides
+CLEARLY = 1.1  # in a screening race, speeds closer than this may be equal
 NEAR = 0.75  # of the fastest's speed-up
 LEAST_CONFIRM = 600
 
 
 def front(run: Run) -> list[str]:
-    """Candidates that no other beats on both speed and evidence, fastest first."""
+    """Candidates that no other beats clearly on speed without being riskier, fastest first."""
     known = [
         (t.timing.speedup, t.search.upper, key)
         for key, t in run.trials.items()
         if t.status == "ok" and not t.candidate.lossless and t.timing is not None and t.search is not None
     ]
-    kept: list[tuple[float, float, str]] = []
-    for speedup, upper, key in sorted(known, key=lambda k: (-k[0], k[1])):
-        if not kept or upper < kept[-1][1]:
-            kept.append((speedup, upper, key))
-    return [key for _, _, key in kept]
+    ranked = sorted(known, key=lambda k: (-k[0], k[1]))
+    return [
+        key for speedup, upper, key in ranked if not any(s > CLEARLY * speedup and u <= upper for s, u, _ in ranked)
+    ]
 
 
 def finalists(run: Run) -> list[str]:

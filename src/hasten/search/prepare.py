@@ -148,16 +148,15 @@ def choose_metric(run: Run, question: Question) -> None:
             help="name them with --labels, or leave out --metric to compare with the network's own answers",
         )
     evaluator.metric = metric
-    evaluator.keep = kept_outputs(metric, run.outputs)
+    evaluator.keep = kept_outputs(metric, run.outputs, question.output)
 
 
-def kept_outputs(metric: Metric, outputs: Sequence[TensorSpec]) -> tuple[int, ...]:
-    """Positions of the outputs that the metric reads: its own, the first floating one, or all for a user's function."""
-    if getattr(metric, "all_outputs", False):
+def kept_outputs(metric: Metric, outputs: Sequence[TensorSpec], named: str | None) -> tuple[int, ...]:
+    """Positions of the outputs that the metric reads: the one named, all for a user's function, else the first float."""
+    if named is None and not hasattr(metric, "output"):
         return tuple(range(len(outputs)))
-    name = getattr(metric, "output", None)
     for position, spec in enumerate(outputs):
-        if spec.name == name or (name is None and "float" in spec.dtype):
+        if spec.name == named or (named is None and "float" in spec.dtype):
             return (position,)
     return (0,)
 

@@ -14,7 +14,7 @@ from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import REST_SECONDS, interleave, milliseconds, timing
 from hasten.search import space
 from hasten.search.build import artefact_bytes
-from hasten.search.confirm import WORTH, finalists, front, looks_inside, prove, speed
+from hasten.search.confirm import CLEARLY, WORTH, finalists, front, looks_inside, prove, speed
 from hasten.search.field import Run, build_all, first_line, fresh_worker, load, lost, race, recipe_key, screen
 from hasten.trial import Candidate, Quality, Scalar, Timing, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied, once
@@ -236,12 +236,8 @@ def confirm_stage(run: Run, tuned: str) -> tuple[str, list[Quality]]:
     return winner, looks
 
 
-def final_timing(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> Timing | None:
-    """Time the winner and the best lossless setting afresh, in new processes each time; only this run is reported.
-
-    Returns the winner's timing against the best lossless setting; None when that is the winner itself.
-    """
-    keys = list(dict.fromkeys([GIVEN, tuned, winner]))
+def final_timing(run: Run, keys: Sequence[str], restarts: int, rounds: int) -> dict[str, list[float]]:
+    """Time ``keys`` afresh, in new processes each time; only this run is reported. Returns the blocks in ms."""
     blocks: dict[str, list[float]] = {k: [] for k in keys}
     peaks: dict[str, int] = {}
     for restart in range(restarts):
@@ -258,11 +254,10 @@ def final_timing(run: Run, winner: str, tuned: str, restarts: int, rounds: int) 
             continue
         for k in keys:
             blocks[k] += series.blocks[k]
-    if len(blocks[GIVEN]) < LEAST_PAIRS:
-        return None
-    for k in keys:
-        run.update(k, timing=timing(blocks[GIVEN], blocks[k]), peak_bytes=peaks[k])
-    return timing(blocks[tuned], blocks[winner]) if winner != tuned else None
+    if len(blocks[GIVEN]) >= LEAST_PAIRS:
+        for k in keys:
+            run.update(k, timing=timing(blocks[GIVEN], blocks[k]), peak_bytes=peaks[k])
+    return blocks
 
 
 def what_ran(run: Run, keys: Sequence[str]) -> None:
@@ -277,28 +272,37 @@ def what_ran(run: Run, keys: Sequence[str]) -> None:
 
 
 def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str:
-    """The final timing, and the promise kept: what is not faster there is not returned.
+    """The final timing of the two fastest that passed, and the promise kept: what is not faster is not returned.
 
     Narrow arithmetic must also beat the best lossless setting: accuracy is not spent for nothing.
     """
-    timed: set[str] = set()
-    while winner != GIVEN and run.trials[winner].status == "ok":
-        over_tuned = None
-        if winner not in timed:
-            over_tuned = final_timing(run, winner, tuned, restarts, rounds)
-            timed |= {winner, tuned}
-        found = run.trials[winner].timing
-        if found is not None and found.low > 1 and (over_tuned is None or over_tuned.low > 1):
-            return winner
-        rival = "the network as given" if found is None or found.low <= 1 else "the best lossless setting"
-        run.update(winner, status="slower", reason=f"not faster than {rival} in the final timing")
-        winner = next_best(run, tuned)
-    return GIVEN
+    if winner == GIVEN:
+        return GIVEN
+    ranked = sorted(passed(run), key=lambda k: -speed(run, k))
+    rivals = [k for k in ranked if k != tuned and speed(run, k) * CLEARLY > speed(run, winner)][:2]
+    blocks = final_timing(run, list(dict.fromkeys([GIVEN, tuned, *rivals])), restarts, rounds)
+    for key in sorted(rivals, key=lambda k: -speed(run, k)):
+        over_given = run.trials[key].timing
+        if over_given is None or over_given.low <= 1 or len(blocks[GIVEN]) < LEAST_PAIRS:
+            run.update(key, status="slower", reason="not faster than the network as given in the final timing")
+        elif tuned != GIVEN and timing(blocks[tuned], blocks[key]).low <= 1:
+            run.update(key, status="slower", reason="not faster than the best lossless setting in the final timing")
+        else:
+            return key
+    return settle_lossless(run, tuned)
 
 
-def next_best(run: Run, tuned: str) -> str:
-    """The fastest other candidate that was proven, or the best lossless setting once it is."""
-    if tuned != GIVEN and run.trials[tuned].confirm is None and run.trials[tuned].status == "ok":
+def settle_lossless(run: Run, tuned: str) -> str:
+    """The best lossless setting if it is faster in the final timing and its answers are the same, else the baseline."""
+    if tuned == GIVEN:
+        return GIVEN
+    if run.trials[tuned].confirm is None:
         prove(run, [tuned])
-    passed = [k for k, t in run.trials.items() if t.status == "ok" and t.confirm and t.confirm.met and k != GIVEN]
-    return max(passed, key=lambda k: speed(run, k), default=GIVEN)
+    trial = run.trials[tuned]
+    faster = trial.timing is not None and trial.timing.low > 1
+    return tuned if faster and trial.confirm is not None and trial.confirm.met else GIVEN
+
+
+def passed(run: Run) -> list[str]:
+    """Candidates proven inside the budget."""
+    return [k for k, t in run.trials.items() if t.status == "ok" and t.confirm and t.confirm.met and k != GIVEN]
