@@ -89,17 +89,11 @@ def contend(arena: Arena, ready: dict[str, Contestant], limits: Limits, rows: di
                 rows[name] = rows[name].failed(str(error))
         assert metric is not None
         for name in workers:
-            quality = arenas.judged(arena, metric, answers[BASELINE], answers[name], confirm_groups(arena))
+            quality = arenas.judged(arena, metric, answers[BASELINE], answers[name], arenas.confirm_groups(arena))
             rows[name] = rows[name].with_quality(quality)
         times = rounds(workers, limits.pairs, BASELINE, arena.bundle.meta.batch)
     for name, own in times.items():
         rows[name] = rows[name].with_times(own, times[BASELINE])
-
-
-def confirm_groups(arena: Arena) -> Array | None:
-    """The groups of the confirm split, or None."""
-    path = arena.confirm / "groups.npy"
-    return np.load(path) if path.exists() else None
 
 
 def contest(name: str, nets: Path, work: Path, python: str, limits: Limits) -> dict[str, Any]:

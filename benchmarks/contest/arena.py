@@ -15,6 +15,7 @@ from benchmarks.contest.feeds import Array, Outputs
 from benchmarks.contest.workers import Worker
 from benchmarks.networks.bundle import Bundle
 from hasten.budget import Budget, parse_budget
+from hasten.metrics.classes import IGNORED
 from hasten.model import TensorSpec
 from hasten.protocols import Metric
 from hasten.trial import Quality
@@ -56,12 +57,12 @@ def specs(model: Path) -> tuple[tuple[TensorSpec, ...], list[str]]:
 def split_ids(bundle: Bundle, inputs: tuple[TensorSpec, ...], scratch: Path) -> dict[str, Array]:
     """The same cut that ``hasten optimize`` makes: same data, same code, same default seed."""
     from hasten.samples import load_samples
-    from hasten.splits import split
+    from hasten.search.prepare import cut
 
     meta = bundle.meta
     store = load_samples(bundle.data, groups=meta.groups or None, state=meta.state).spool(scratch, inputs)
-    cut = split(store)
-    return {name: getattr(cut, name) for name in SPLITS}
+    splits = cut(store)
+    return {name: getattr(splits, name) for name in SPLITS}
 
 
 def build(bundle: Bundle, folder: Path) -> Arena:
@@ -119,14 +120,32 @@ def resolved(arena: Arena, piece: Outputs, labels: Array | None) -> Metric:
     return resolve(meta.metric, output=meta.output or None, sample=(piece, labels))
 
 
+def frames(arena: Arena, piece: Outputs, labels: Array) -> tuple[Outputs, Array]:
+    """Of a network with state, each labelled step is a row; of others, each sample."""
+    if not arena.bundle.meta.state:
+        return piece, labels
+    known = labels != IGNORED
+    return {name: a[known] for name, a in piece.items() if a.shape[:2] == labels.shape}, labels[known]
+
+
+def confirm_groups(arena: Arena) -> Array | None:
+    """The groups of the confirm split's rows: those given, or the sequence that a step belongs to."""
+    if arena.bundle.meta.state:
+        known = np.asarray(fed.read(arena.confirm).labels) != IGNORED
+        return np.repeat(np.arange(len(known)), known.sum(1))
+    path = arena.confirm / "groups.npy"
+    return np.load(path) if path.exists() else None
+
+
 def rows(arena: Arena, worker: Worker) -> tuple[Metric, Array]:
     """The metric, and a contestant's rows of it on the confirm split."""
     labels = fed.read(arena.confirm).labels
     assert labels is not None
     metric, found = None, []
     for part, piece in outputs(worker, arena.confirm, arena.folder / "answers.npz"):
-        metric = metric or resolved(arena, piece, np.asarray(labels[part]))
-        found.append(metric.rows(piece, np.asarray(labels[part])))
+        seen, truth = frames(arena, piece, np.asarray(labels[part]))
+        metric = metric or resolved(arena, seen, truth)
+        found.append(metric.rows(seen, truth))
     assert metric is not None
     return metric, np.concatenate(found)
 

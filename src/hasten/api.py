@@ -48,7 +48,7 @@ def optimize(
     preprocess: str | None = None,
     batch: int = 1,
     confidence: float = 0.95,
-    seconds: float = SEARCH_SECONDS,
+    seconds: float | None = None,
     engines: Sequence[str] | None = None,
     threads: int | None = None,
     seed: int | None = None,
@@ -65,7 +65,7 @@ def optimize(
         metric: a name (``top1``, ``auc``, ...), ``"package.module:function"`` or a function; chosen when None.
         state: for networks with state, which input is fed from which output: ``{"state": "stateN"}``.
         batch: samples that the network is served with at a time.
-        seconds: time for the search; the proof and the final timing come on top.
+        seconds: time for the search, 75 by default; the proof and the final timing come on top.
         out: where to write the result; nothing is written when None.
 
     Raises:
@@ -94,7 +94,7 @@ def optimize(
     with _workspace(out) as folder, _gentle_interrupt() as stopping:
         run, able, found = prepare(question, folder, listen or _silent)
         run.stopping = stopping.is_set
-        run.deadline = start + seconds
+        run.deadline = start + (SEARCH_SECONDS if seconds is None else seconds)
         try:
             result = _search(run, question, usable, able, [*found["warnings"], *absent], start)
             if out is not None:

@@ -82,9 +82,7 @@ def prepare(question: Question, folder: Path, listen: Listener) -> tuple[Run, Pr
         preprocess=question.preprocess,
     )
     store = samples.spool(folder / "samples", inputs)
-    splits = shuffled(
-        split(store, seed=question.seed, calibrate=max(LEAST_CALIBRATE, min(CALIBRATE, len(store) // 8))), store.digest
-    )
+    splits = cut(store, question.seed)
     warnings = [*store.warnings, *splits.warnings]
     rotating = [int(i) for i in splits.search[: ROTATING_SAMPLES * question.batch]]
     work = Workload(str(store.directory), tuple(rotating), question.batch)
@@ -112,9 +110,10 @@ def prepare(question: Question, folder: Path, listen: Listener) -> tuple[Run, Pr
     return run, able, {**found, "warnings": warnings}
 
 
-def shuffled(splits: Splits, digest: str) -> Splits:
-    """Each part in an order drawn at random from the data itself, so that a prefix of it is a fair sample."""
-    random = np.random.default_rng(int(digest[:16], 16))
+def cut(store: SampleStore, seed: int | None = None) -> Splits:
+    """The three splits, each in an order drawn at random from the data itself, so that a prefix is a fair sample."""
+    splits = split(store, seed=seed, calibrate=max(LEAST_CALIBRATE, min(CALIBRATE, len(store) // 8)))
+    random = np.random.default_rng(int(store.digest[:16], 16))
     calibrate, search, confirm = (random.permutation(p) for p in (splits.calibrate, splits.search, splits.confirm))
     return replace(splits, calibrate=calibrate, search=search, confirm=confirm)
 
