@@ -31,7 +31,7 @@ from hasten.trial import Provable, Result, Timing
 from hasten.worker import peak_together
 
 RESTARTS = 4
-FINAL_ROUNDS = 10
+FINAL_ROUNDS = 8
 SEARCH_SECONDS = 75.0
 
 
@@ -111,6 +111,7 @@ def _search(
 ) -> Result:
     """All stages, then the record of them."""
     noise = search.noise_floor(run)
+    search.score_baseline(run)
     run.stage = "1/3 lossless"
     run.say("stage", "float32 on every engine")
     tuned = search.lossless_stage(run, usable, question.threads, noise.median_ms)

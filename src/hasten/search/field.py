@@ -244,7 +244,7 @@ def screen(run: Run, candidate: Candidate, *, most: int = LOOKS[-1]) -> Quality 
         run.update(
             candidate.key,
             status="rejected",
-            reason=f"drop {quality.drop * 100:.2f} points on {quality.n} samples, clearly over the budget of {run.budget}",
+            reason=f"drop {quality.drop * 100:.2f} points on {quality.n} samples, clearly over {run.budget}",
         )
         return None
     return quality

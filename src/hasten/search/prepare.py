@@ -151,7 +151,7 @@ def choose_metric(run: Run, question: Question) -> None:
 
 
 def kept_outputs(metric: Metric, outputs: Sequence[TensorSpec], named: str | None) -> tuple[int, ...]:
-    """Positions of the outputs that the metric reads: the one named, all for a user's function, else the first float."""
+    """Positions of the outputs that the metric reads: the one named, all for a function, else the first float."""
     if named is None and not hasattr(metric, "output"):
         return tuple(range(len(outputs)))
     for position, spec in enumerate(outputs):

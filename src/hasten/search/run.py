@@ -10,13 +10,14 @@ import numpy as np
 
 from hasten.errors import InputError
 from hasten.machine import cores
+from hasten.measure.quality import assess
 from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import REST_SECONDS, interleave, milliseconds, timing
 from hasten.search import space
 from hasten.search.build import artefact_bytes
 from hasten.search.confirm import CLEARLY, WORTH, finalists, front, looks_inside, prove, speed
 from hasten.search.field import Run, build_all, first_line, fresh_worker, load, lost, race, recipe_key, screen
-from hasten.trial import Candidate, Quality, Scalar, Timing, Trial
+from hasten.trial import Candidate, Quality, Scalar, Timing
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
 SCREEN_ROUNDS = 12
@@ -45,6 +46,14 @@ def start_baseline(run: Run) -> Worker:
     return worker
 
 
+def score_baseline(run: Run) -> None:
+    """The baseline's own score on what the search has seen, and its memory, for the report."""
+    ids = [int(i) for i in run.splits.search if int(i) in run.evaluator.baseline_rows]
+    known, groups = run.evaluator.known(ids), run.evaluator.groups(ids)
+    quality = assess(run.evaluator.metric, run.budget, known, known, split="search", groups=groups)
+    run.update(GIVEN, search=quality, peak_bytes=int(run.loaded[GIVEN].call("memory")["peak_bytes"]))
+
+
 def noise_floor(run: Run) -> Timing:
     """The baseline against itself in a second process: what this machine cannot tell apart."""
     made = run.artefacts[recipe_key(space.AS_GIVEN)]
@@ -55,7 +64,7 @@ def noise_floor(run: Run) -> Timing:
 
 
 def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, baseline_ms: float) -> str:
-    """Every engine in float32. Returns the key of the fastest whose answers are the baseline's; it may be the baseline."""
+    """Every engine in float32. Returns the key of the fastest whose answers are the baseline's, if need be its own."""
     candidates = space.lossless(engines, cores(), threads)
     build_all(run, candidates)
     for done, candidate in enumerate(candidates):
@@ -114,7 +123,7 @@ def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:
 
 
 def choose_ranges(run: Run, engine_name: str) -> list[str]:
-    """Calibration methods, best first: whose network answers most like the float one on samples of the calibrate split."""
+    """Calibration methods, best first: by whose network answers most like the float one on calibrate samples."""
     calibrate = [int(i) for i in run.splits.calibrate]
     try:
         reply = once(
@@ -160,7 +169,7 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str) -> None:
 
 def fastest_first(run: Run, engines: dict[str, Any]) -> list[str]:
     """Engines by their best speed so far on this network, so that time runs out on the less promising ones."""
-    best = {name: 0.0 for name in engines}
+    best = dict.fromkeys(engines, 0.0)
     for trial in run.trials.values():
         if trial.timing and trial.candidate.engine in best and trial.candidate.steps:
             best[trial.candidate.engine] = max(best[trial.candidate.engine], trial.timing.speedup)

@@ -80,7 +80,7 @@ def dynamic(engines: dict[str, Any], base: dict[str, dict[str, Scalar]]) -> list
 
 
 def static(name: str, engine: Any, chosen: Sequence[Any], base: dict[str, Scalar]) -> list[Candidate]:
-    """Static int8 by the passes ``chosen``; each also with narrow floats for what stays wide, if the engine has them."""
+    """Static int8 by the passes ``chosen``; each also with narrow floats for the rest, if the engine has them."""
     found = []
     for variant in chosen:
         steps = (CLEAN, as_step("quantize", variant))

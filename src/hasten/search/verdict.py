@@ -40,7 +40,7 @@ def won(trial: Trial, run: Run) -> str:
 
 
 def nearest(run: Run) -> Trial | None:
-    """The fastest candidate that was faster than the network as given and failed only for want of evidence or points."""
+    """The fastest candidate that beat the network as given and failed only for want of evidence or points."""
     near = [
         t
         for t in run.trials.values()
