@@ -29,22 +29,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     return path, {"x": x, "labels": labels}
 
 
-@pytest.fixture
-def slow_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network as given is served by the waiting engine in full precision."""
-    from dataclasses import replace
-
-    from hasten.search import run, space
-
-    given = replace(space.AS_GIVEN, engine="tests.engines.quick")
-    monkeypatch.setattr(space, "AS_GIVEN", given)
-    monkeypatch.setattr(run, "GIVEN", given.key)
-    for module in ("hasten.api", "hasten.search.prepare", "hasten.search.verdict"):
-        monkeypatch.setattr(f"{module}.GIVEN", given.key)
-
-
 def test_the_fastest_inside_the_budget_wins_and_the_others_say_why(
-    network: tuple[Path, dict[str, Any]], slow_baseline: None, tmp_path: Path
+    network: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     path, data = network
     heard: list[Event] = []
@@ -53,6 +39,7 @@ def test_the_fastest_inside_the_budget_wins_and_the_others_say_why(
         data,
         max_drop="2%",
         engines=["tests.engines.quick", "tests.engines.crashing"],
+        served_by="tests.engines.quick",
         out=tmp_path / "out",
         listen=heard.append,
     )
@@ -74,9 +61,9 @@ def test_the_fastest_inside_the_budget_wins_and_the_others_say_why(
     assert {p.name for p in tmp_path.iterdir()} == {"out"}, "the working folder is gone"
 
 
-def test_nothing_faster_is_an_answer(network: tuple[Path, dict[str, Any]], slow_baseline: None) -> None:
+def test_nothing_faster_is_an_answer(network: tuple[Path, dict[str, Any]]) -> None:
     path, data = network
-    result = hasten.optimize(path, data, engines=["tests.engines.crashing"])
+    result = hasten.optimize(path, data, engines=["tests.engines.crashing"], served_by="tests.engines.quick")
     assert result.verdict == "nothing_faster"
     assert result.winner.candidate.steps == ()
     assert not result.certified

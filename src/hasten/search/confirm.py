@@ -72,10 +72,8 @@ def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
 
     Returns the fastest candidate that passed, else the baseline's key, and every quality measured on the way.
     """
-    from hasten.search.space import AS_GIVEN
-
     ids = enough(run, order)
-    baseline = run.loaded[AS_GIVEN.key]
+    baseline = run.loaded[run.given]
     run.evaluator.measure_baseline(baseline, ids)
     passed, looks = [], []
     for done, key in enumerate(order):
@@ -92,7 +90,7 @@ def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
     for key in order[len(looks) :]:
         if run.trials[key].status == "ok" and run.trials[key].confirm is None:
             run.update(key, reason="not tested: a safer candidate had already failed the proof", status="rejected")
-    fastest = max(passed, key=lambda k: speed(run, k), default=AS_GIVEN.key)
+    fastest = max(passed, key=lambda k: speed(run, k), default=run.given)
     return fastest, looks
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from hasten.measure.quality import needed_samples
 from hasten.search.field import Run
-from hasten.search.run import GIVEN
 from hasten.trial import Quality, Trial, Verdict
 
 
 def decide(run: Run, winner: str, looks: list[Quality]) -> tuple[Verdict, str, int | None]:
     """Verdict, sentence, and for ``undecided`` about how many more samples would settle it."""
-    if winner != GIVEN:
+    if winner != run.given:
         return "met", won(run.trials[winner], run), None
     near = nearest(run)
     if near is None:
