@@ -99,7 +99,7 @@ def test_a_doubtful_field_gets_the_safest_of_all_to_fall_back_on(tmp_path: Path)
 
 def test_the_proof_takes_as_many_samples_as_the_flips_ask_for(tmp_path: Path) -> None:
     calm = trial("calm", 2.0, quality(0.0, 0.004, flips=0))
-    wild = trial("wild", 2.0, quality(0.0, 0.02, flips=12))
+    wild = trial("wild", 2.0, quality(0.0, 0.02, flips=6))
     run = a_run(tmp_path, calm, wild)
     few, many = (len(confirm.enough(run, [t.candidate.key])) for t in (calm, wild))
     assert confirm.LEAST_CONFIRM <= few < many < 5000
