@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ class FakeWorker:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    monkeypatch.setattr("hasten.measure.timing.time.sleep", lambda _: None)
 
 
 def raced(sides: dict[str, Any], rounds: int = 20) -> module.Series:
@@ -69,7 +69,7 @@ def test_a_side_that_dies_in_its_warm_up_never_starts() -> None:
 
 
 def test_it_stops_when_told() -> None:
-    series = interleave({"a": FakeWorker(1.0)}, WORK, rounds=50, stop=lambda s: len(s.blocks["a"]) >= 7)
+    series = interleave({"a": cast(Any, FakeWorker(1.0))}, WORK, rounds=50, stop=lambda s: len(s.blocks["a"]) >= 7)
     assert len(series.blocks["a"]) == 7
 
 

@@ -74,7 +74,7 @@ PLAIN = st.sampled_from([np.float32, np.int64, np.bool_, np.uint8])
 
 
 @given(st.lists(hnp.arrays(PLAIN, hnp.array_shapes(min_dims=0)), max_size=3))
-def test_arrays_survive_the_wire(arrays: list[np.ndarray]) -> None:  # type: ignore[type-arg]
+def test_arrays_survive_the_wire(arrays: list[np.ndarray]) -> None:
     import msgspec
 
     data = pack({"value": 1}, arrays)
