@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +122,26 @@ def test_a_recipe_that_is_none(tmp_path: Path, network: tuple[Path, dict[str, An
 def test_bench_of_what_is_not_there(tmp_path: Path, network: tuple[Path, dict[str, Any]]) -> None:
     with pytest.raises(UsageError, match="there is no"):
         hasten.bench([tmp_path / "nowhere.onnx"], network[1])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+def test_an_interrupt_keeps_the_best_so_far(network: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    path, data = network
+    np.savez(tmp_path / "data.npz", **data)
+    script = (
+        "import os, signal, sys, hasten\n"
+        "def listen(event):\n"
+        "    if event.kind == 'stage' and event.stage.startswith('3/3'):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "model, samples, out = sys.argv[1:]\n"
+        "engine = 'tests.engines.quick'\n"
+        "result = hasten.optimize(model, samples, max_drop='2%', engines=[engine], served_by=engine, out=out, "
+        "listen=listen)\n"
+        "print(result.verdict)\n"
+    )
+    command = [sys.executable, "-c", script, str(path), str(tmp_path / "data.npz"), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parent.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "met"
+    assert (tmp_path / "out" / "manifest.json").exists()
+    assert not list(tmp_path.glob(".hasten-run-*"))

@@ -62,7 +62,8 @@ class Worker:
         commands, self._commands = os.pipe()
         self._replies, replies = os.pipe()
         home = Path(hasten.__file__).resolve().parent.parent
-        boot = f"import sys; sys.path[:0] = {[str(home), *_extra_paths()]!r}; from hasten.serve import main; main()"
+        boot = f"import sys; sys.path.insert(0, {str(home)!r}); sys.path += {_extra_paths()!r}"
+        boot += "; from hasten.serve import main; main()"
         environment = {k: os.environ[k] for k in KEPT_VARIABLES if k in os.environ} | {"HF_HUB_OFFLINE": "1"}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -216,5 +217,8 @@ def once(function: str, arguments: Mapping[str, Any], *, seconds: float = 600.0)
 
 
 def _extra_paths() -> list[str]:
-    """Import paths of this process that a bare interpreter would not find (editable installs, PYTHONPATH)."""
-    return [p for p in sys.path if p and Path(p).is_dir()]
+    """Import paths of this process that a bare interpreter would not find (editable installs, PYTHONPATH).
+
+    They come last, so that nothing in them hides a module of the standard library.
+    """
+    return [str(Path(p).resolve()) for p in sys.path if Path(p).is_dir()]

@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from hasten.engines import onnxruntime as stock
 from hasten.protocols import Array, Feeds, Runner
 from hasten.trial import Scalar
+from tests.engines.quick import export as export
+from tests.engines.quick import formats as formats
+from tests.engines.quick import lossy_settings as lossy_settings
+from tests.engines.quick import missing as missing
+from tests.engines.quick import settings as settings
+from tests.engines.quick import version as version
 
 name = "tests.engines.crashing"
 spins = False
-
-
-def missing() -> str | None:
-    return None
-
-
-def version() -> str:
-    return "1"
-
-
-def formats() -> frozenset[str]:
-    return frozenset({"f32"})
-
-
-def settings(cores: int) -> Sequence[dict[str, Scalar]]:
-    return [{}]
-
-
-def lossy_settings(cores: int) -> Sequence[dict[str, Scalar]]:
-    return [{"precision": "half"}]
-
-
-def export(onnx: Path, directory: Path) -> Path:
-    return stock.export(onnx, directory)
 
 
 class _Dies:
@@ -52,4 +33,5 @@ class _Dies:
 
 
 def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
+    """Loading succeeds; the first inference does not."""
     return _Dies()
