@@ -263,6 +263,6 @@ def _claims(
         {
             "name": "speed",
             "ok": bool(speed.low > 1 or result.verdict != "met"),
-            "text": f"{speed.speedup:.2f}x [{speed.low:.2f}, {speed.high:.2f}], claimed {result.speedup:.2f}x",
+            "text": f"{speed.speedup:.2f}× [{speed.low:.2f}, {speed.high:.2f}], claimed {result.speedup:.2f}×",
         },
     ]

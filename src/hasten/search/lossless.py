@@ -34,7 +34,7 @@ def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, basel
     run.retire(k for k in alive if k != tuned)
     if tuned != run.given and found is not None:
         run.best = found.speedup
-        run.say("best", f"{run.trials[tuned].candidate.label}: {found.speedup:.2f}x, answers unchanged")
+        run.say("best", f"{run.trials[tuned].candidate.label}: {found.speedup:.2f}×, answers unchanged")
     return tuned
 
 

@@ -111,7 +111,7 @@ def drop_losers(run: Run, tuned: str) -> None:
         trial = run.trials[key]
         if trial.timing is not None and trial.timing.high < floor:
             run.retire([key])
-            text = f"{trial.timing.speedup:.2f}x, slower than the best lossless setting"
+            text = f"{trial.timing.speedup:.2f}×, slower than the best lossless setting"
             run.update(key, status="slower", reason=text)
     kept = set(front(run)[:FIELD_SIZE])
     for key in [k for k in run.loaded if k not in (run.given, tuned) and k not in kept]:
@@ -121,4 +121,4 @@ def drop_losers(run: Run, tuned: str) -> None:
     if best > run.best:
         run.best = best
         label = next(t.candidate.label for t in promising if t.timing and t.timing.speedup == best)
-        run.say("best", f"{label}: {best:.2f}x, looks inside the budget")
+        run.say("best", f"{label}: {best:.2f}×, looks inside the budget")
