@@ -24,7 +24,7 @@ import msgspec
 
 import hasten
 from hasten import errors
-from hasten.machine import memory_bytes, resident_bytes
+from hasten.machine import memory_bytes, private_bytes
 from hasten.wire import HEADER, MAX_HEADER, pack, unpack_arrays
 
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "TMPDIR", "OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA")
@@ -129,7 +129,7 @@ class Worker:
     def _watch(self, deadline: float, operation: str) -> None:
         """Stop a child that is over its time, its memory or its output."""
         note_memory()
-        used = resident_bytes(self._process.pid)
+        used = private_bytes(self._process.pid)
         if self._memory_limit and used > self._memory_limit:
             raise self._died(
                 f"in {operation}: used {used >> 20} MiB, over its {self._memory_limit >> 20} MiB", kill=True
@@ -198,14 +198,14 @@ class Worker:
 
 
 def note_memory() -> None:
-    """Remember the highest resident memory of this process and its living children together."""
+    """Remember the highest memory of this process and its living children together; mapped samples do not count."""
     global _peak_bytes
-    total = resident_bytes(os.getpid()) + sum(resident_bytes(w.pid) for w in _live)
+    total = private_bytes(os.getpid()) + sum(private_bytes(w.pid) for w in _live)
     _peak_bytes = max(_peak_bytes, total)
 
 
 def peak_together() -> int:
-    """The highest resident memory seen so far, this process and all children, in bytes."""
+    """The highest memory seen so far, this process and all children, in bytes; mapped files do not count."""
     note_memory()
     return _peak_bytes
 
