@@ -11,7 +11,7 @@ import pytest
 
 from hasten.budget import Budget
 from hasten.search import confirm, verdict
-from hasten.search.field import Run
+from hasten.search.field import Run, unless_twin
 from hasten.splits import Splits
 from hasten.trial import Candidate, Quality, Status, Step, Timing, Trial
 
@@ -113,6 +113,15 @@ def test_every_trial_reaches_the_journal_at_once(tmp_path: Path) -> None:
     run.update(next(iter(run.trials)), status="slower", reason="late")
     lines = (tmp_path / "journal.jsonl").read_text().splitlines()
     assert ["late" in line for line in lines] == [False, True]
+
+
+def test_two_recipes_for_the_same_network_are_tried_once(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    first, second = (trial(name, 2.0, None).candidate for name in ("all", "linear"))
+    made = {"artefact": "a", "digest": "d"}
+    assert unless_twin(run, first, made) == made
+    assert unless_twin(run, second, made) == {"status": "skipped", "reason": "comes to the same network as all"}
+    assert unless_twin(run, first, made) == made
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ class Run:
     stopping: Callable[[], bool] = lambda: False
     trials: dict[str, Trial] = field(default_factory=dict)
     artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    digests: dict[tuple[str, str], str] = field(default_factory=dict)
+    digests: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     loaded: dict[str, Worker] = field(default_factory=dict)
     given: str = ""  # the key of the network as it is served today
     best: float = 1.0
@@ -111,11 +111,10 @@ def build_all(run: Run, candidates: Sequence[Candidate], workers: int = 2) -> No
 
 def unless_twin(run: Run, candidate: Candidate, made: dict[str, Any]) -> dict[str, Any]:
     """Two recipes may come to the same network; the second is not worth its time."""
-    twin = run.digests.setdefault((made["digest"], candidate.engine), recipe_key(candidate))
-    if twin == recipe_key(candidate):
+    key, label = run.digests.setdefault((made["digest"], candidate.engine), (recipe_key(candidate), candidate.label))
+    if key == recipe_key(candidate):
         return made
-    known = next(t.candidate.label for t in run.trials.values() if recipe_key(t.candidate) == twin)
-    return {"status": "skipped", "reason": f"comes to the same network as {known}"}
+    return {"status": "skipped", "reason": f"comes to the same network as {label}"}
 
 
 def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
