@@ -21,7 +21,7 @@ $(DEMO)/stamp: pyproject.toml
 	touch $@
 
 demo: $(DEMO)/stamp  ## optimise a real network within 1 % and show the verdict
-	$(DEMO)/bin/python examples/demo.py
+	$(DEMO)/bin/python -m examples.demo
 
 test: check docs  ## linters, types, documentation and every test that needs no download
 	$(BIN)/python -m pytest -m "not network"
@@ -29,13 +29,14 @@ test: check docs  ## linters, types, documentation and every test that needs no 
 check: $(VENV)/stamp  ## linters and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy src tests
+	$(BIN)/mypy
 
 docs: $(VENV)/stamp  ## run every example in the documentation
 	$(BIN)/python -m pytest --doctest-modules --doctest-glob='*.md' src README.md docs
 
 bench: $(VENV)/stamp  ## compare with the stock tools, each in an environment of its own
-	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python -m benchmarks.networks .bench/packages .bench/nets
+	$(BIN)/python -m benchmarks.peers --nets .bench/nets --envs .venvs
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

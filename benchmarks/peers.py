@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.contest import arena as arenas
 from benchmarks.contest import entrants, environment, scores, watch
 from benchmarks.contest.arena import Arena

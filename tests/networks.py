@@ -12,7 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 F32 = NDArray[np.float32]
 
 
-def save(path: Path, nodes: list[onnx.NodeProto], weights: dict[str, NDArray[np.generic]], shape: list[int | str]) -> Path:
+def save(
+    path: Path, nodes: list[onnx.NodeProto], weights: dict[str, NDArray[np.generic]], shape: list[int | str]
+) -> Path:
     """A network from input ``x`` to output ``y``, opset 17."""
     graph = helper.make_graph(
         nodes,

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.contest import feeds, scores, watch
 from benchmarks.contest.entrants import HASTEN, hasten_answer
 from benchmarks.contest.scores import Row
-from benchmarks.networks import NETWORKS, glosses, magika, silero_vad
+from benchmarks.networks import NETWORKS, glosses, magika
 from examples import demo_data
 
 
@@ -28,12 +28,6 @@ def test_reciprocal_rank_counts_the_words_that_are_nearer() -> None:
 def test_equal_embeddings_do_not_count_as_found() -> None:
     found = glosses.reciprocal_rank({"pooled": np.zeros((1, glosses.WIDTH))}, np.ones((1, 32, glosses.WIDTH)))
     assert found == 1 / 32
-
-
-def test_frames_that_are_half_speech_do_not_count() -> None:
-    labels = np.array([[1, 0, -100, 1], [-100, -100, 0, 0]])
-    outputs = np.array([[0.9, 0.9, 0.1, 0.6], [0.9, 0.9, 0.1, 0.9]])[..., None]
-    assert silero_vad.frame_accuracy({"output": outputs}, labels).tolist() == [2 / 3, 0.5]
 
 
 @pytest.mark.parametrize("content", [b"  \n" + bytes(range(256)) * 40 + b"\n\n", b"short \n", b"x" * 3000])

@@ -48,7 +48,7 @@ def specs(model: Path) -> tuple[tuple[TensorSpec, ...], list[str]]:
     for value in graph.input:
         if value.name not in constants:
             kind = value.type.tensor_type
-            shape = tuple(d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim)
+            shape = tuple(d.dim_value if d.dim_value > 0 else (d.dim_param or None) for d in kind.shape.dim)
             dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name
             inputs.append(TensorSpec(value.name, shape, dtype))
     return tuple(inputs), [value.name for value in graph.output]

@@ -33,7 +33,7 @@ __all__ = [
     "verify",
 ]
 
-_LATER = {name: "hasten.api" for name in ("apply", "bench", "doctor", "inspect", "optimize", "verify")}
+_LATER = dict.fromkeys(("apply", "bench", "doctor", "inspect", "optimize", "verify"), "hasten.api")
 _LATER["Result"] = "hasten.trial"
 
 

@@ -21,18 +21,17 @@ from hasten.errors import Stopped
 from hasten.machine import cores, machine
 from hasten.protocols import Event, Listener
 from hasten.samples.sequence import unroll
-from hasten.search import run as search
-from hasten.search import space
+from hasten.search import baseline, final, lossless, narrow, space
 from hasten.search.field import Run
 from hasten.search.prepare import Question, inspect_file, prepare
-from hasten.search.run import GIVEN
 from hasten.search.verdict import decide
 from hasten.trial import Provable, Result, Timing
 from hasten.worker import peak_together
 
 RESTARTS = 4
-FINAL_ROUNDS = 10
+FINAL_ROUNDS = 8
 SEARCH_SECONDS = 75.0
+RECORDED = ("output", "labels", "groups", "preprocess", "batch", "threads", "seed", "served_by")
 
 
 def optimize(
@@ -51,6 +50,7 @@ def optimize(
     seconds: float | None = None,
     engines: Sequence[str] | None = None,
     threads: int | None = None,
+    served_by: str = "onnxruntime",
     seed: int | None = None,
     out: str | Path | None = None,
     force: bool = False,
@@ -66,6 +66,7 @@ def optimize(
         state: for networks with state, which input is fed from which output: ``{"state": "stateN"}``.
         batch: samples that the network is served with at a time.
         seconds: time for the search, 75 by default; the proof and the final timing come on top.
+        served_by: the engine that serves the network today; what it takes there is the baseline.
         out: where to write the result; nothing is written when None.
 
     Raises:
@@ -87,6 +88,7 @@ def optimize(
         threads=threads,
         engines=engines,
         seed=seed,
+        served_by=served_by,
     )
     if out is not None:
         artefacts.check_out(Path(out), [question.model, *_paths(data)], force)
@@ -110,18 +112,19 @@ def _search(
     run: Run, question: Question, usable: dict[str, Any], able: Provable, warnings: list[str], start: float
 ) -> Result:
     """All stages, then the record of them."""
-    noise = search.noise_floor(run)
+    noise = baseline.noise_floor(run)
+    baseline.score_baseline(run)
     run.stage = "1/3 lossless"
     run.say("stage", "float32 on every engine")
-    tuned = search.lossless_stage(run, usable, question.threads, noise.median_ms)
+    tuned = lossless.lossless_stage(run, usable, question.threads, noise.median_ms)
     run.stage = "2/3 narrow"
     run.say("stage", "narrower arithmetic")
-    search.narrow_stage(run, usable, tuned)
-    search.what_ran(run, list(run.loaded))
+    narrow.narrow_stage(run, usable, tuned)
+    final.what_ran(run, list(run.loaded))
     run.stage = "3/3 confirm"
     run.say("stage", "proof on unseen samples, then the final timing")
-    winner, looks = search.confirm_stage(run, tuned)
-    winner = search.settle(run, winner, tuned, RESTARTS, FINAL_ROUNDS)
+    winner, looks = final.confirm_stage(run, tuned)
+    winner = final.settle(run, winner, tuned, RESTARTS, FINAL_ROUNDS)
     verdict, sentence, needed = decide(run, winner, looks)
     return Result(
         model=str(question.model),
@@ -133,7 +136,7 @@ def _search(
         confidence=run.budget.confidence,
         verdict=verdict,
         sentence=sentence,
-        as_given=run.trials[GIVEN],
+        as_given=run.trials[run.given],
         tuned=run.trials[tuned],
         winner=run.trials[winner],
         trials=tuple(run.trials.values()),
@@ -154,7 +157,7 @@ def _write(out: Path, run: Run, question: Question, result: Result, force: bool)
     artefacts.write(
         out,
         result=result,
-        artefact=run.folder / winner.artefact if winner.candidate.key != GIVEN else run.source,
+        artefact=run.folder / winner.artefact if winner.candidate.key != run.given else run.source,
         inputs=run.inputs,
         splits={
             "calibrate": len(run.splits.calibrate),
@@ -182,7 +185,7 @@ def _fed_shapes(run: Run) -> dict[str, list[int]]:
 
 def _recorded(question: Question) -> dict[str, Any]:
     """The question as JSON, so that ``verify`` can ask it again; what only Python can hold is left out."""
-    named = {k: getattr(question, k) for k in ("output", "labels", "groups", "preprocess", "batch", "threads", "seed")}
+    named = {name: getattr(question, name) for name in RECORDED}
     data = str(Path(question.data).resolve()) if isinstance(question.data, str | Path) else None
     metric = question.metric if isinstance(question.metric, str) else None
     state = dict(question.state) if question.state else None

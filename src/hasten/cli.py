@@ -51,7 +51,7 @@ def _known(group: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
 
     def check(_: click.Context, __: click.Parameter, value: Any) -> Any:
         for name in value if isinstance(value, tuple) else [value]:
-            if name and ":" not in name and name not in registry.names(group):
+            if name and not set(":.") & set(name) and name not in registry.names(group):
                 known = registry.names(group)
                 raise UsageError(f"no {group[:-1]} is called {name!r}", help=did_you_mean(name, known))
         return value
@@ -116,6 +116,14 @@ def cli() -> None:
 )
 @click.option(
     "--engine", "engines", multiple=True, metavar="NAME", callback=_known("engines"), help="Only this; repeatable."
+)
+@click.option(
+    "--served-by",
+    default="onnxruntime",
+    show_default=True,
+    metavar="NAME",
+    callback=_known("engines"),
+    help="What serves it today.",
 )
 @click.option("--seed", type=int, help="Of the splits and shuffles.")
 @click.option("--threads", type=click.IntRange(min=1), help="Cores that the network may use.")

@@ -97,6 +97,15 @@ def resident_bytes(pid: int) -> int:
         return 0
 
 
+def private_bytes(pid: int) -> int:
+    """Resident memory that is a process's own, without files it has mapped; 0 where it cannot be read."""
+    try:
+        _, resident, shared = (int(v) for v in Path(f"/proc/{pid}/statm").read_text().split()[:3])
+    except (OSError, ValueError):
+        return 0
+    return max(0, resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
 def peak_bytes(pid: int | str = "self") -> int:
     """Peak resident memory (VmHWM) of a process in bytes; 0 where it cannot be read."""
     try:

@@ -50,14 +50,19 @@ def names(group: str) -> dict[str, str]:
 
 @cache
 def find(group: str, name: str) -> Any:
-    """The object behind a name.
+    """The object behind a name, or behind a dotted path such as ``mypackage.myengine`` or ``mypackage.passes:Mine``.
 
     Raises:
         UsageError: nothing has that name; the nearest one is suggested.
     """
     table = names(group)
+    if name not in table and "." in name:
+        table = {**table, name: name}
     if name not in table:
         raise UsageError(f"no {group[:-1]} is called {name!r}", help=did_you_mean(name, table))
     module, _, attribute = table[name].partition(":")
-    found = import_module(module)
+    try:
+        found = import_module(module)
+    except ModuleNotFoundError as fault:
+        raise UsageError(f"{group[:-1]} {name!r} cannot be imported", cause=str(fault)) from fault
     return getattr(found, attribute) if attribute else found

@@ -22,7 +22,6 @@ from hasten.protocols import Listener
 from hasten.safety.stage import stage
 from hasten.samples import load_samples
 from hasten.search.prepare import Question, inspect_file, prepare
-from hasten.search.run import GIVEN
 from hasten.trial import Result, Scalar, Step, decode
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
@@ -240,12 +239,12 @@ def _claims(
         if run.evaluator.store.digest != result.data_sha256:
             return [{"name": "data", "ok": False, "text": "these are not the samples of this result"}]
         ids = [int(i) for i in run.splits.confirm]
-        run.evaluator.measure_baseline(run.loaded[GIVEN], ids)
+        run.evaluator.measure_baseline(run.loaded[run.given], ids)
         network = served(out)
         with Worker(name=network.name) as worker:
             load_served(worker, network, run.names)
             rows = run.evaluator.rows(worker, ids)
-            sides = {"baseline": run.loaded[GIVEN], "result": worker}
+            sides = {"baseline": run.loaded[run.given], "result": worker}
             series = interleave(sides, run.work, rounds=VERIFY_ROUNDS, seed=run.seed)
         known, groups = run.evaluator.known(ids), run.evaluator.groups(ids)
         quality = assess(run.evaluator.metric, budget, known, rows, split="confirm", groups=groups)
@@ -264,6 +263,6 @@ def _claims(
         {
             "name": "speed",
             "ok": bool(speed.low > 1 or result.verdict != "met"),
-            "text": f"{speed.speedup:.2f}x [{speed.low:.2f}, {speed.high:.2f}], claimed {result.speedup:.2f}x",
+            "text": f"{speed.speedup:.2f}× [{speed.low:.2f}, {speed.high:.2f}], claimed {result.speedup:.2f}×",
         },
     ]

@@ -26,7 +26,6 @@ from hasten.samples import SampleStore
 from hasten.samples.sequence import unroll
 from hasten.wire import HEADER, pack
 
-
 MOST_READY = 64  # feeds held in memory for timing
 
 

@@ -24,7 +24,7 @@ import msgspec
 
 import hasten
 from hasten import errors
-from hasten.machine import memory_bytes, resident_bytes
+from hasten.machine import memory_bytes, private_bytes
 from hasten.wire import HEADER, MAX_HEADER, pack, unpack_arrays
 
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "TMPDIR", "OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA")
@@ -62,7 +62,8 @@ class Worker:
         commands, self._commands = os.pipe()
         self._replies, replies = os.pipe()
         home = Path(hasten.__file__).resolve().parent.parent
-        boot = f"import sys; sys.path[:0] = {[str(home), *_extra_paths()]!r}; from hasten.serve import main; main()"
+        boot = f"import sys; sys.path.insert(0, {str(home)!r}); sys.path += {_extra_paths()!r}"
+        boot += "; from hasten.serve import main; main()"
         environment = {k: os.environ[k] for k in KEPT_VARIABLES if k in os.environ} | {"HF_HUB_OFFLINE": "1"}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -128,7 +129,7 @@ class Worker:
     def _watch(self, deadline: float, operation: str) -> None:
         """Stop a child that is over its time, its memory or its output."""
         note_memory()
-        used = resident_bytes(self._process.pid)
+        used = private_bytes(self._process.pid)
         if self._memory_limit and used > self._memory_limit:
             raise self._died(
                 f"in {operation}: used {used >> 20} MiB, over its {self._memory_limit >> 20} MiB", kill=True
@@ -197,14 +198,14 @@ class Worker:
 
 
 def note_memory() -> None:
-    """Remember the highest resident memory of this process and its living children together."""
+    """Remember the highest memory of this process and its living children together; mapped samples do not count."""
     global _peak_bytes
-    total = resident_bytes(os.getpid()) + sum(resident_bytes(w.pid) for w in _live)
+    total = private_bytes(os.getpid()) + sum(private_bytes(w.pid) for w in _live)
     _peak_bytes = max(_peak_bytes, total)
 
 
 def peak_together() -> int:
-    """The highest resident memory seen so far, this process and all children, in bytes."""
+    """The highest memory seen so far, this process and all children, in bytes; mapped files do not count."""
     note_memory()
     return _peak_bytes
 
@@ -216,5 +217,8 @@ def once(function: str, arguments: Mapping[str, Any], *, seconds: float = 600.0)
 
 
 def _extra_paths() -> list[str]:
-    """Import paths of this process that a bare interpreter would not find (editable installs, PYTHONPATH)."""
-    return [p for p in sys.path if p and Path(p).is_dir()]
+    """Import paths of this process that a bare interpreter would not find (editable installs, PYTHONPATH).
+
+    They come last, so that nothing in them hides a module of the standard library.
+    """
+    return [str(Path(p).resolve()) for p in sys.path if Path(p).is_dir()]

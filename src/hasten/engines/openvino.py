@@ -65,7 +65,7 @@ def lossy_settings(cores: int) -> Sequence[dict[str, Scalar]]:
 
 
 def export(onnx: Path, directory: Path) -> Path:
-    """Convert to the runtime's own format, weights unchanged (``compress_to_fp16`` is on by default and would narrow)."""
+    """Convert to the runtime's own format; its default would narrow the weights to fp16."""
     import openvino as ov
 
     path = directory / f"{onnx.stem}.xml"

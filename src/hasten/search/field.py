@@ -19,7 +19,7 @@ from hasten.measure.evaluate import Evaluator, NewNaN
 from hasten.measure.quality import assess
 from hasten.measure.sequential import FUTILE
 from hasten.measure.speed import LEAST_PAIRS
-from hasten.measure.timing import Series, Workload, interleave, timing
+from hasten.measure.timing import REST_SECONDS, Series, Workload, interleave, milliseconds, timing
 from hasten.model import TensorSpec
 from hasten.protocols import Event, Listener
 from hasten.splits import Splits
@@ -28,6 +28,7 @@ from hasten.worker import CallFailed, Worker, WorkerDied, once
 
 BUILD_SECONDS = 600.0
 LOOKS = (64, 128, 256)
+SCREEN_ROUNDS = 12
 
 
 @dataclass
@@ -48,8 +49,9 @@ class Run:
     stopping: Callable[[], bool] = lambda: False
     trials: dict[str, Trial] = field(default_factory=dict)
     artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    digests: dict[tuple[str, str], str] = field(default_factory=dict)
+    digests: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     loaded: dict[str, Worker] = field(default_factory=dict)
+    given: str = ""  # the key of the network as it is served today
     best: float = 1.0
     stage: str = ""
 
@@ -109,11 +111,10 @@ def build_all(run: Run, candidates: Sequence[Candidate], workers: int = 2) -> No
 
 def unless_twin(run: Run, candidate: Candidate, made: dict[str, Any]) -> dict[str, Any]:
     """Two recipes may come to the same network; the second is not worth its time."""
-    twin = run.digests.setdefault((made["digest"], candidate.engine), recipe_key(candidate))
-    if twin == recipe_key(candidate):
+    key, label = run.digests.setdefault((made["digest"], candidate.engine), (recipe_key(candidate), candidate.label))
+    if key == recipe_key(candidate):
         return made
-    known = next(t.candidate.label for t in run.trials.values() if recipe_key(t.candidate) == twin)
-    return {"status": "skipped", "reason": f"comes to the same network as {known}"}
+    return {"status": "skipped", "reason": f"comes to the same network as {label}"}
 
 
 def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
@@ -182,15 +183,16 @@ def load(run: Run, candidate: Candidate) -> Worker | None:
     return worker
 
 
-def fresh_worker(run: Run, candidate: Candidate) -> Worker:
-    """A new process with the candidate loaded. Raises what the worker raises."""
+def fresh_worker(run: Run, candidate: Candidate, *, keep: bool = True) -> Worker:
+    """A new process with the candidate loaded; ``keep`` makes it the one in ``run.loaded``. Raises what it raises."""
     worker = Worker(name=candidate.label)
     path = run.artefacts[recipe_key(candidate)]["artefact"]
     worker.call(
         "load", seconds=BUILD_SECONDS, engine=candidate.engine, path=path, settings=candidate.settings, names=run.names
     )
     worker.spins = registry.find("engines", candidate.engine).spins
-    run.loaded[candidate.key] = worker
+    if keep:
+        run.loaded[candidate.key] = worker
     return worker
 
 
@@ -244,20 +246,37 @@ def screen(run: Run, candidate: Candidate, *, most: int = LOOKS[-1]) -> Quality 
         run.update(
             candidate.key,
             status="rejected",
-            reason=f"drop {quality.drop * 100:.2f} points on {quality.n} samples, clearly over the budget of {run.budget}",
+            reason=f"drop {quality.drop * 100:.2f} points on {quality.n} samples, clearly over {run.budget}",
         )
         return None
     return quality
 
 
-def race(run: Run, keys: Sequence[str], baseline: str, rounds: int) -> Series:
+def race(run: Run, keys: Sequence[str], rounds: int) -> Series:
     """Time the loaded candidates ``keys`` in one interleaved field with the baseline; record each one's timing."""
-    sides = {baseline: run.loaded[baseline], **{k: run.loaded[k] for k in keys if k in run.loaded}}
+    sides = {run.given: run.loaded[run.given], **{k: run.loaded[k] for k in keys if k in run.loaded}}
     series = interleave(sides, run.work, rounds=rounds, seed=run.seed, stop=lambda _: run.stopping())
     for key, fault in series.lost.items():
         lost(run, run.trials[key].candidate, fault)
-    base = series.blocks[baseline]
+    base = series.blocks[run.given]
     for key, blocks in series.blocks.items():
         if key not in series.lost and min(len(blocks), len(base)) >= LEAST_PAIRS:
             run.update(key, timing=timing(base, blocks))
     return series
+
+
+def hopelessly_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
+    """A quick look at the clock before the long look at the answers: half again the time to beat is out."""
+    try:
+        milliseconds(run.loaded[candidate.key], run.work, 2)
+        time.sleep(REST_SECONDS)
+        taken = min(milliseconds(run.loaded[candidate.key], run.work, 5))
+    except (WorkerDied, CallFailed) as fault:
+        lost(run, candidate, fault)
+        return True
+    if taken <= 1.5 * best_ms:
+        return False
+    run.retire([candidate.key])
+    text = f"{taken:.3g} ms in a quick look, {best_ms:.3g} ms are to be beaten"
+    run.update(candidate.key, status="slower", reason=text)
+    return True

@@ -21,8 +21,8 @@ from hasten.model import TensorSpec
 from hasten.protocols import Array, Listener, Metric
 from hasten.safety.stage import stage
 from hasten.samples import SampleStore, load_samples
+from hasten.search.baseline import start_baseline
 from hasten.search.field import LOOKS, Run
-from hasten.search.run import GIVEN, start_baseline
 from hasten.splits import Splits, split
 from hasten.trial import Provable
 from hasten.worker import CallFailed, WorkerDied, once
@@ -49,6 +49,7 @@ class Question:
     threads: int | None = None
     engines: Sequence[str] | None = None
     seed: int | None = None
+    served_by: str = "onnxruntime"
 
 
 def inspect_file(path: Path) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def prepare(question: Question, folder: Path, listen: Listener) -> tuple[Run, Pr
     for text in warnings:
         run.say("warning", text)
     run.stage = "0/3 baseline"
-    start_baseline(run)
+    start_baseline(run, question.served_by)
     choose_metric(run, question)
     check_baseline(run)
     able = provable(question.budget, evaluator.metric, len(splits.calibrate), len(splits.search), len(splits.confirm))
@@ -127,7 +128,7 @@ def choose_metric(run: Run, question: Question) -> None:
     evaluator.keep = tuple(range(len(names)))
     probe = [int(i) for i in run.splits.search[:PROBE]]
     try:
-        seen = list(evaluator.answers(run.loaded[GIVEN], probe))
+        seen = list(evaluator.answers(run.loaded[run.given], probe))
     except (WorkerDied, CallFailed) as fault:
         raise InputError("the network does not run on this data", cause=str(fault).splitlines()[0]) from fault
     outputs = {
@@ -151,7 +152,7 @@ def choose_metric(run: Run, question: Question) -> None:
 
 
 def kept_outputs(metric: Metric, outputs: Sequence[TensorSpec], named: str | None) -> tuple[int, ...]:
-    """Positions of the outputs that the metric reads: the one named, all for a user's function, else the first float."""
+    """Positions of the outputs that the metric reads: the one named, all for a function, else the first float."""
     if named is None and not hasattr(metric, "output"):
         return tuple(range(len(outputs)))
     for position, spec in enumerate(outputs):
@@ -168,7 +169,7 @@ def check_baseline(run: Run) -> None:
     """
     ids = [int(i) for i in run.splits.search[: LOOKS[-1]]]
     try:
-        run.evaluator.measure_baseline(run.loaded[GIVEN], ids)
+        run.evaluator.measure_baseline(run.loaded[run.given], ids)
     except (WorkerDied, CallFailed) as fault:
         raise InputError("the network does not run on this data", cause=str(fault).splitlines()[0]) from fault
     broken = run.evaluator.broken

@@ -23,7 +23,8 @@ def choose(
 ) -> dict[str, Any]:
     """Build the first variant for ``engine`` with every method and compare the answers on the samples ``judge``.
 
-    Returns ``{"ranges": names best first, "text": "method error, ..."}``. One float run serves all methods. Runs in a worker.
+    Returns ``{"ranges": names best first, "text": "method error, ..."}``. One float run serves all methods.
+    Runs in a worker.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)

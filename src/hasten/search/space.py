@@ -11,7 +11,12 @@ from hasten.errors import EnvironmentFault
 from hasten.trial import Candidate, Scalar, Step
 
 CLEAN = Step(name="clean")
-AS_GIVEN = Candidate(steps=(), engine="onnxruntime", lossless=True, label="as given")
+
+
+def as_given(engine: str) -> Candidate:
+    """The network as it is, on the engine that serves it today, with that engine's stock settings."""
+    settings = dict(registry.find("engines", engine).settings(1)[0])
+    return Candidate(steps=(), engine=engine, settings=settings, lossless=True, label="as given")
 
 
 def usable_engines(wanted: Sequence[str] | None) -> tuple[dict[str, Any], list[str]]:
@@ -80,7 +85,7 @@ def dynamic(engines: dict[str, Any], base: dict[str, dict[str, Scalar]]) -> list
 
 
 def static(name: str, engine: Any, chosen: Sequence[Any], base: dict[str, Scalar]) -> list[Candidate]:
-    """Static int8 by the passes ``chosen``; each also with narrow floats for what stays wide, if the engine has them."""
+    """Static int8 by the passes ``chosen``; each also with narrow floats for the rest, if the engine has them."""
     found = []
     for variant in chosen:
         steps = (CLEAN, as_step("quantize", variant))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from hasten.measure.quality import needed_samples
 from hasten.search.field import Run
-from hasten.search.run import GIVEN
 from hasten.trial import Quality, Trial, Verdict
 
 
 def decide(run: Run, winner: str, looks: list[Quality]) -> tuple[Verdict, str, int | None]:
     """Verdict, sentence, and for ``undecided`` about how many more samples would settle it."""
-    if winner != GIVEN:
+    if winner != run.given:
         return "met", won(run.trials[winner], run), None
     near = nearest(run)
     if near is None:
@@ -19,20 +18,20 @@ def decide(run: Run, winner: str, looks: list[Quality]) -> tuple[Verdict, str, i
     assert quality is not None
     assert near.timing is not None
     if quality.drop > run.budget.max_drop:
-        text = f"{near.candidate.label} is {near.timing.speedup:.2f}x but loses {quality.drop * 100:.2f} points"
+        text = f"{near.candidate.label} is {near.timing.speedup:.2f}× but loses {quality.drop * 100:.2f} points"
         return "nothing_faster", f"nothing faster inside {run.budget}: {text}", None
     more = needed_samples(quality, run.budget)
     told = f"about {more:,} more samples" if more else "more samples"
-    text = f"{near.candidate.label} is {near.timing.speedup:.2f}x with a drop of {quality.drop * 100:.2f} points"
+    text = f"{near.candidate.label} is {near.timing.speedup:.2f}× with a drop of {quality.drop * 100:.2f} points"
     return "undecided", f"{text}; proving that it is inside {run.budget} takes {told}", more
 
 
 def won(trial: Trial, run: Run) -> str:
-    """``"2.41x faster [2.36, 2.47]; drop 0.12 points, at most 0.61 with 95 % confidence (budget 1%)"``."""
+    """``"2.41× faster [2.36, 2.47]; drop 0.12 points, at most 0.61 with 95 % confidence (budget 1%)"``."""
     timing, quality = trial.timing, trial.confirm
     assert timing is not None
     assert quality is not None
-    speed = f"{timing.speedup:.2f}x faster [{timing.low:.2f}, {timing.high:.2f}]"
+    speed = f"{timing.speedup:.2f}× faster [{timing.low:.2f}, {timing.high:.2f}]"
     if quality.method.startswith("answers identical"):
         return f"{speed}; the answers are unchanged on {quality.n} samples"
     bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence:.0%} confidence"
@@ -40,7 +39,7 @@ def won(trial: Trial, run: Run) -> str:
 
 
 def nearest(run: Run) -> Trial | None:
-    """The fastest candidate that was faster than the network as given and failed only for want of evidence or points."""
+    """The fastest candidate that beat the network as given and failed only for want of evidence or points."""
     near = [
         t
         for t in run.trials.values()

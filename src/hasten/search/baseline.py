@@ -1,0 +1,47 @@
+"""The network as its owner runs it today: loaded, scored, and timed against itself."""
+
+from __future__ import annotations
+
+from hasten.errors import InputError
+from hasten.measure.quality import assess
+from hasten.measure.timing import interleave, timing
+from hasten.search import space
+from hasten.search.build import artefact_bytes
+from hasten.search.field import SCREEN_ROUNDS, Run, fresh_worker, load, recipe_key
+from hasten.trial import Timing
+from hasten.worker import Worker
+
+
+def start_baseline(run: Run, engine: str) -> Worker:
+    """Load the network as it is served today: its own file on ``engine`` with stock settings.
+
+    Raises:
+        InputError: the runtime cannot load or run it.
+    """
+    candidate = space.as_given(engine)
+    run.given = candidate.key
+    run.artefacts[recipe_key(candidate)] = {
+        "artefact": str(run.source),
+        "bytes": artefact_bytes(run.source),
+        "seconds": 0.0,
+    }
+    worker = load(run, candidate)
+    if worker is None:
+        raise InputError("the network cannot be loaded", cause=run.trials[run.given].reason)
+    return worker
+
+
+def score_baseline(run: Run) -> None:
+    """The baseline's own score on what the search has seen, and its memory, for the report."""
+    ids = [int(i) for i in run.splits.search if int(i) in run.evaluator.baseline_rows]
+    known, groups = run.evaluator.known(ids), run.evaluator.groups(ids)
+    quality = assess(run.evaluator.metric, run.budget, known, known, split="search", groups=groups)
+    run.update(run.given, search=quality, peak_bytes=int(run.loaded[run.given].call("memory")["peak_bytes"]))
+
+
+def noise_floor(run: Run) -> Timing:
+    """The baseline against itself in a second process: what this machine cannot tell apart."""
+    twin = fresh_worker(run, run.trials[run.given].candidate, keep=False)
+    with twin:
+        series = interleave({"a": run.loaded[run.given], "b": twin}, run.work, rounds=SCREEN_ROUNDS, seed=run.seed)
+    return timing(series.blocks["a"], series.blocks["b"])

@@ -1,0 +1,94 @@
+"""The end: the proof, then a fresh timing of what passed it; nothing slower is returned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hasten.measure.speed import LEAST_PAIRS
+from hasten.measure.timing import interleave, timing
+from hasten.search.confirm import CLEARLY, finalists, prove, speed
+from hasten.search.field import Run, first_line, fresh_worker
+from hasten.trial import Quality
+from hasten.worker import CallFailed, WorkerDied
+
+
+def confirm_stage(run: Run, tuned: str) -> tuple[str, list[Quality]]:
+    """The proof. Returns the key of the fastest that passed, else of the best lossless setting, and all looks."""
+    order = finalists(run)
+    winner, looks = prove(run, order) if order else (run.given, [])
+    if winner == run.given and tuned != run.given:
+        winner, more = prove(run, [tuned])
+        looks += more
+    return winner, looks
+
+
+def final_timing(run: Run, keys: Sequence[str], restarts: int, rounds: int) -> dict[str, list[float]]:
+    """Time ``keys`` afresh, in new processes each time; only this run is reported. Returns the blocks in ms."""
+    blocks: dict[str, list[float]] = {k: [] for k in keys}
+    peaks: dict[str, int] = {}
+    for restart in range(restarts):
+        run.say("trial", "final timing in fresh processes", restart, restarts)
+        run.retire(keys)
+        try:
+            sides = {k: fresh_worker(run, run.trials[k].candidate) for k in keys}
+            series = interleave(sides, run.work, rounds=rounds, seed=run.seed + 1 + restart)
+            if series.lost:
+                raise next(iter(series.lost.values()))
+            peaks = {k: int(w.call("memory")["peak_bytes"]) for k, w in sides.items()}
+        except (WorkerDied, CallFailed) as fault:
+            run.say("warning", f"a restart of the final timing was lost: {first_line(fault)}")
+            continue
+        for k in keys:
+            blocks[k] += series.blocks[k]
+    if len(blocks[run.given]) >= LEAST_PAIRS:
+        for k in keys:
+            run.update(k, timing=timing(blocks[run.given], blocks[k]), peak_bytes=peaks[k])
+    return blocks
+
+
+def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str:
+    """The final timing of the two fastest that passed, and the promise kept: what is not faster is not returned.
+
+    Narrow arithmetic must also beat the best lossless setting: accuracy is not spent for nothing.
+    """
+    if winner == run.given:
+        return run.given
+    ranked = sorted(passed(run), key=lambda k: -speed(run, k))
+    rivals = [k for k in ranked if k != tuned and speed(run, k) * CLEARLY > speed(run, winner)][:2]
+    blocks = final_timing(run, list(dict.fromkeys([run.given, tuned, *rivals])), restarts, rounds)
+    for key in sorted(rivals, key=lambda k: -speed(run, k)):
+        over_given = run.trials[key].timing
+        if over_given is None or over_given.low <= 1 or len(blocks[run.given]) < LEAST_PAIRS:
+            run.update(key, status="slower", reason="not faster than the network as given in the final timing")
+        elif tuned != run.given and timing(blocks[tuned], blocks[key]).low <= 1:
+            run.update(key, status="slower", reason="not faster than the best lossless setting in the final timing")
+        else:
+            return key
+    return settle_lossless(run, tuned)
+
+
+def settle_lossless(run: Run, tuned: str) -> str:
+    """The best lossless setting if it is faster in the final timing and its answers are the same, else the baseline."""
+    if tuned == run.given:
+        return run.given
+    if run.trials[tuned].confirm is None:
+        prove(run, [tuned])
+    trial = run.trials[tuned]
+    faster = trial.timing is not None and trial.timing.low > 1
+    return tuned if faster and trial.confirm is not None and trial.confirm.met else run.given
+
+
+def passed(run: Run) -> list[str]:
+    """Candidates proven inside the budget."""
+    return [k for k, t in run.trials.items() if t.status == "ok" and t.confirm and t.confirm.met and k != run.given]
+
+
+def what_ran(run: Run, keys: Sequence[str]) -> None:
+    """Ask the engines what they really executed."""
+    for key in keys:
+        worker = run.loaded.get(key)
+        if worker is not None and not run.trials[key].executed:
+            try:
+                run.update(key, executed=worker.call("executed")["executed"])
+            except (CallFailed, WorkerDied) as fault:
+                run.update(key, executed=f"unknown ({first_line(fault)})")

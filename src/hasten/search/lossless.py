@@ -1,0 +1,75 @@
+"""Stage 1: every engine in float32. What comes out is the honest baseline for everything narrower."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hasten.machine import cores
+from hasten.search import space
+from hasten.search.confirm import WORTH, speed
+from hasten.search.field import SCREEN_ROUNDS, Run, build_all, hopelessly_slow, load, lost, race, recipe_key
+from hasten.trial import Candidate, Scalar
+from hasten.worker import CallFailed, WorkerDied
+
+TOLERANCE = 1e-3  # of an output's scale: what reordered float32 sums may differ by
+
+
+def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, baseline_ms: float) -> str:
+    """Every engine in float32. Returns the key of the fastest whose answers are the baseline's, if need be its own."""
+    candidates = space.lossless(engines, cores(), threads)
+    build_all(run, candidates)
+    for done, candidate in enumerate(candidates):
+        run.say("trial", candidate.label, done, len(candidates))
+        ready = "artefact" in run.artefacts[recipe_key(candidate)] and load(run, candidate) is not None
+        if ready and same_answers(run, candidate):
+            hopelessly_slow(run, candidate, baseline_ms)
+    racing = [c.key for c in candidates if c.key in run.loaded]
+    race(run, racing, SCREEN_ROUNDS)
+    alive = [k for k in racing if k in run.loaded]
+    fastest = max(alive, key=lambda k: speed(run, k), default=run.given)
+    found = run.trials[fastest].timing
+    tuned = fastest if found is not None and found.speedup > WORTH else run.given
+    run.retire(k for k in alive if k != tuned)
+    if tuned != run.given and found is not None:
+        run.best = found.speedup
+        run.say("best", f"{run.trials[tuned].candidate.label}: {found.speedup:.2f}×, answers unchanged")
+    return tuned
+
+
+def same_answers(run: Run, candidate: Candidate) -> bool:
+    """Gate for lossless candidates: every output within float tolerance of the baseline's on a few samples."""
+    ids = [int(i) for i in run.splits.search[:16]]
+    try:
+        found = list(run.evaluator.answers(run.loaded[candidate.key], ids))
+        wanted = list(run.evaluator.answers(run.loaded[run.given], ids))
+    except (WorkerDied, CallFailed) as fault:
+        lost(run, candidate, fault)
+        return False
+    worst = 0.0
+    for (_, new), (_, old) in zip(found, wanted, strict=True):
+        for a, b in zip(new, old, strict=True):
+            if a.shape != b.shape or a.dtype != b.dtype:
+                worst = float("inf")
+            elif a.size and a.dtype.kind == "f":
+                scale = max(float(np.abs(b).max()), 1e-6)
+                worst = max(worst, float(np.abs(a - b).max()) / scale)
+            elif not np.array_equal(a, b):
+                worst = float("inf")
+    if worst <= TOLERANCE:
+        return True
+    run.retire([candidate.key])
+    run.update(candidate.key, status="rejected", reason=f"not lossless: an output differs by {worst:.1e} of its scale")
+    return False
+
+
+def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:
+    """The fastest float32 settings of each engine, which its narrow candidates start from."""
+    best: dict[str, tuple[float, dict[str, Scalar]]] = {}
+    for trial in run.trials.values():
+        if trial.candidate.lossless and trial.timing and trial.candidate.steps:
+            known = best.get(trial.candidate.engine)
+            if known is None or trial.timing.speedup > known[0]:
+                best[trial.candidate.engine] = (trial.timing.speedup, trial.candidate.settings)
+    return {engine: settings for engine, (_, settings) in best.items()}

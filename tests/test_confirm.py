@@ -1,0 +1,139 @@
+"""Who goes to the proof, in which order, on how many samples, and what is said at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from hasten.budget import Budget
+from hasten.search import confirm, verdict
+from hasten.search.field import Run, unless_twin
+from hasten.splits import Splits
+from hasten.trial import Candidate, Quality, Status, Step, Timing, Trial
+
+
+def quality(drop: float, upper: float, *, flips: int | None = 2, met: bool = False, n: int = 256) -> Quality:
+    return Quality(
+        split="search",
+        metric="top1",
+        n=n,
+        baseline=0.9,
+        value=0.9 - drop,
+        drop=drop,
+        lower=drop - 0.01,
+        upper=upper,
+        p_value=0.04 if upper < 0.01 else 0.3,
+        method="Tango",
+        met=met,
+        flips=flips,
+    )
+
+
+def timed(speedup: float) -> Timing:
+    return Timing(
+        speedup=speedup, low=speedup * 0.95, high=speedup * 1.05, pairs=12, median_ms=1.0, baseline_ms=speedup
+    )
+
+
+def trial(name: str, speedup: float, found: Quality | None, *, status: Status = "ok", reason: str = "") -> Trial:
+    candidate = Candidate(steps=(Step(name=name),), engine="onnxruntime", label=name)
+    return Trial(candidate=candidate, status=status, reason=reason, search=found, timing=timed(speedup))
+
+
+def a_run(tmp_path: Path, *trials: Trial) -> Run:
+    run = Run(
+        folder=tmp_path,
+        source=tmp_path,
+        inputs=(),
+        outputs=(),
+        budget=Budget(),
+        evaluator=cast(Any, SimpleNamespace()),
+        splits=Splits(np.arange(10), np.arange(10), np.arange(5000), ()),
+        work=cast(Any, None),
+        listen=lambda _: None,
+        given="given",
+    )
+    for one in trials:
+        run.trials[one.candidate.key] = one
+    return run
+
+
+def labels(run: Run, keys: list[str]) -> list[str]:
+    return [run.trials[k].candidate.label for k in keys]
+
+
+def test_the_front_leaves_out_only_what_is_clearly_beaten(tmp_path: Path) -> None:
+    run = a_run(
+        tmp_path,
+        trial("fast", 3.0, quality(0.005, 0.009)),
+        trial("as fast, riskier", 2.95, quality(0.006, 0.012)),
+        trial("slow, riskier", 1.5, quality(0.006, 0.012)),
+        trial("slow, safer", 1.4, quality(0.0, 0.004)),
+        trial("gone", 9.0, quality(0.0, 0.001), status="crashed", reason="SIGSEGV"),
+    )
+    assert labels(run, confirm.front(run)) == ["fast", "as fast, riskier", "slow, safer"]
+
+
+def test_finalists_go_safest_first_and_stay_few(tmp_path: Path) -> None:
+    run = a_run(
+        tmp_path,
+        trial("a", 3.0, quality(0.008, 0.02)),
+        trial("b", 2.8, quality(0.006, 0.015)),
+        trial("c", 2.6, quality(0.004, 0.012)),
+        trial("d", 2.4, quality(0.002, 0.009)),
+        trial("over", 4.0, quality(0.02, 0.04)),
+        trial("safe but slow", 1.5, quality(0.0, 0.003)),
+        trial("not faster", 1.01, quality(0.0, 0.002)),
+    )
+    assert labels(run, confirm.finalists(run)) == ["d", "b", "a"]
+
+
+def test_a_doubtful_field_gets_the_safest_of_all_to_fall_back_on(tmp_path: Path) -> None:
+    run = a_run(tmp_path, trial("risky", 3.0, quality(0.008, 0.02)), trial("safe but slow", 1.5, quality(0.0, 0.003)))
+    assert labels(run, confirm.finalists(run)) == ["safe but slow", "risky"]
+
+
+def test_the_proof_takes_as_many_samples_as_the_flips_ask_for(tmp_path: Path) -> None:
+    calm = trial("calm", 2.0, quality(0.0, 0.004, flips=0))
+    wild = trial("wild", 2.0, quality(0.0, 0.02, flips=6))
+    run = a_run(tmp_path, calm, wild)
+    few, many = (len(confirm.enough(run, [t.candidate.key])) for t in (calm, wild))
+    assert confirm.LEAST_CONFIRM <= few < many < 5000
+    score = trial("score", 2.0, quality(0.0, 0.004, flips=None))
+    assert len(confirm.enough(a_run(tmp_path, score), [score.candidate.key])) == 5000
+
+
+def test_every_trial_reaches_the_journal_at_once(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    run.record(trial("one", 2.0, None))
+    run.update(next(iter(run.trials)), status="slower", reason="late")
+    lines = (tmp_path / "journal.jsonl").read_text().splitlines()
+    assert ["late" in line for line in lines] == [False, True]
+
+
+def test_two_recipes_for_the_same_network_are_tried_once(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    first, second = (trial(name, 2.0, None).candidate for name in ("all", "linear"))
+    made = {"artefact": "a", "digest": "d"}
+    assert unless_twin(run, first, made) == made
+    assert unless_twin(run, second, made) == {"status": "skipped", "reason": "comes to the same network as all"}
+    assert unless_twin(run, first, made) == made
+
+
+@pytest.mark.parametrize(
+    ("trials", "wanted", "words"),
+    [
+        ([], "nothing_faster", "nothing faster than the network as given"),
+        ([trial("int8", 3.0, quality(0.05, 0.07))], "nothing_faster", "loses 5.00 points"),
+        ([trial("int8", 3.0, quality(0.002, 0.02))], "undecided", "more samples"),
+    ],
+)
+def test_without_a_winner_the_verdict_says_why(tmp_path: Path, trials: list[Trial], wanted: str, words: str) -> None:
+    told, sentence, more = verdict.decide(a_run(tmp_path, *trials), "given", [])
+    assert told == wanted
+    assert words in sentence
+    assert (more is not None) == (wanted == "undecided")

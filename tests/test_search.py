@@ -1,0 +1,147 @@
+"""The whole search on small networks with engines whose behaviour is known."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hasten
+from hasten.errors import InputError, UsageError
+from hasten.protocols import Event
+from tests import networks
+
+N = 700
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A network and samples on which it is right nine times in ten."""
+    path = networks.mlp(tmp_path_factory.mktemp("net") / "mlp.onnx")
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((N, 16)).astype(np.float32) * 2
+    labels = networks.answers(path, x).argmax(1)
+    wrong = rng.random(N) < 0.1
+    labels[wrong] = (labels[wrong] + 1) % 10
+    return path, {"x": x, "labels": labels}
+
+
+def test_the_fastest_inside_the_budget_wins_and_the_others_say_why(
+    network: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    path, data = network
+    heard: list[Event] = []
+    result = hasten.optimize(
+        path,
+        data,
+        max_drop="2%",
+        engines=["tests.engines.quick", "tests.engines.crashing"],
+        served_by="tests.engines.quick",
+        out=tmp_path / "out",
+        listen=heard.append,
+    )
+    assert result.verdict == "met", result.sentence
+    assert result.winner.candidate.settings["precision"] == "good"
+    assert 1.3 < result.speedup < 3
+    assert result.winner.confirm is not None
+    assert result.winner.confirm.split == "confirm"
+    assert result.winner.confirm.upper <= 0.02
+    fates = {t.candidate.label: t for t in result.trials}
+    assert fates["tests.engines.quick bad"].status == "rejected"
+    assert "clearly over" in fates["tests.engines.quick bad"].reason
+    assert fates["tests.engines.crashing float32"].status == "crashed"
+    assert "SIGSEGV" in fates["tests.engines.crashing float32"].reason
+    assert all(t.reason for t in result.trials if t.status != "ok")
+    assert [e for e in heard if e.kind == "best"]
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["question"]["model"] == str(path)
+    assert {p.name for p in tmp_path.iterdir()} == {"out"}, "the working folder is gone"
+
+
+def test_nothing_faster_is_an_answer(network: tuple[Path, dict[str, Any]]) -> None:
+    path, data = network
+    result = hasten.optimize(path, data, engines=["tests.engines.crashing"], served_by="tests.engines.quick")
+    assert result.verdict == "nothing_faster"
+    assert result.winner.candidate.steps == ()
+    assert not result.certified
+
+
+@pytest.mark.slow
+def test_a_real_search_and_its_verification(tmp_path: Path) -> None:
+    path = networks.cnn(tmp_path / "cnn.onnx", channels=64, depth=4, size=32)
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((600, 3, 32, 32)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, labels=networks.answers(path, x).argmax(1))
+    result = hasten.optimize(path, tmp_path / "data.npz", max_drop="5%", out=tmp_path / "out")
+    assert result.verdict in ("met", "undecided", "nothing_faster")
+    checked = hasten.verify(tmp_path / "out")
+    assert checked["checks"][0]["ok"]
+    again = hasten.apply(tmp_path / "out" / "recipe.json", path, tmp_path / "data.npz", out=tmp_path / "again")
+    assert again["difference"] < 0.05
+    rows = hasten.bench([path, tmp_path / "out"], tmp_path / "data.npz", pairs=8)
+    assert [row["pairs"] for row in rows] == [8, 8]
+    changed = next((tmp_path / "out").glob("model.*"))
+    changed.write_bytes(changed.read_bytes()[:-1])
+    assert hasten.verify(tmp_path / "out")["ok"] is False
+
+
+def test_guessing_is_caught(network: tuple[Path, dict[str, Any]]) -> None:
+    path, data = network
+    shuffled = {**data, "labels": np.random.default_rng(3).permutation(data["labels"])}
+    with pytest.raises(InputError, match="no better than guessing") as told:
+        hasten.optimize(path, shuffled)
+    assert "preprocessing" in told.value.help
+
+
+def test_a_metric_that_needs_labels_says_so(network: tuple[Path, dict[str, Any]]) -> None:
+    path, data = network
+    with pytest.raises(InputError, match="needs labels"):
+        hasten.optimize(path, {"x": data["x"]}, metric="top1")
+
+
+def test_an_unknown_output_lists_the_known(network: tuple[Path, dict[str, Any]]) -> None:
+    path, data = network
+    with pytest.raises(InputError, match="no output 'logits'") as told:
+        hasten.optimize(path, data, output="logits")
+    assert "y" in told.value.help
+
+
+def test_a_recipe_that_is_none(tmp_path: Path, network: tuple[Path, dict[str, Any]]) -> None:
+    path, data = network
+    (tmp_path / "recipe.json").write_text('{"steps": 3}')
+    with pytest.raises(UsageError, match="is not a recipe"):
+        hasten.apply(tmp_path / "recipe.json", path, data, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bench_of_what_is_not_there(tmp_path: Path, network: tuple[Path, dict[str, Any]]) -> None:
+    with pytest.raises(UsageError, match="there is no"):
+        hasten.bench([tmp_path / "nowhere.onnx"], network[1])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+def test_an_interrupt_keeps_the_best_so_far(network: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    path, data = network
+    np.savez(tmp_path / "data.npz", **data)
+    script = (
+        "import os, signal, sys, hasten\n"
+        "def listen(event):\n"
+        "    if event.kind == 'stage' and event.stage.startswith('3/3'):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "model, samples, out = sys.argv[1:]\n"
+        "engine = 'tests.engines.quick'\n"
+        "result = hasten.optimize(model, samples, max_drop='2%', engines=[engine], served_by=engine, out=out, "
+        "listen=listen)\n"
+        "print(result.verdict)\n"
+    )
+    command = [sys.executable, "-c", script, str(path), str(tmp_path / "data.npz"), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parent.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "met"
+    assert (tmp_path / "out" / "manifest.json").exists()
+    assert not list(tmp_path.glob(".hasten-run-*"))

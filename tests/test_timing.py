@@ -1,0 +1,79 @@
+"""Interleaved timing on workers with a virtual clock: what it claims, and what it does when a side dies."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from hasten.measure import timing as module
+from hasten.measure.timing import Workload, interleave, timing
+from hasten.worker import WorkerDied
+
+WORK = Workload("store", (0, 1))
+
+
+class FakeWorker:
+    """Answers ``time`` from a rule; time passes only on paper."""
+
+    spins = False
+
+    def __init__(self, ms: float, noise: float = 0.0, dies_after: int = 10**9, seed: int = 0) -> None:
+        self.ms, self.noise, self.left = ms, noise, dies_after
+        self.random = np.random.default_rng(seed)
+
+    def call(self, operation: str, *, seconds: float, inner: int, **_: Any) -> Any:
+        assert operation == "time"
+        self.left -= 1
+        if self.left < 0:
+            raise WorkerDied("killed by SIGSEGV in time after 1.0 s")
+        return {"milliseconds": list(self.ms * np.exp(self.noise * self.random.standard_normal(inner)))}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hasten.measure.timing.time.sleep", lambda _: None)
+
+
+def raced(sides: dict[str, Any], rounds: int = 20) -> module.Series:
+    return interleave(sides, WORK, rounds=rounds)
+
+
+def test_a_known_ratio_is_found() -> None:
+    series = raced({"a": FakeWorker(10.0, 0.02, seed=1), "b": FakeWorker(5.0, 0.02, seed=2)})
+    found = timing(series.blocks["a"], series.blocks["b"])
+    assert found.low < 2 < found.high or abs(found.speedup - 2) < 0.02
+    assert found.pairs == 20
+    assert found.median_ms == pytest.approx(5, rel=0.05)
+    assert found.baseline_ms == pytest.approx(10, rel=0.05)
+
+
+def test_identical_sides_are_not_called_different() -> None:
+    series = raced({"a": FakeWorker(3.0, 0.05, seed=3), "b": FakeWorker(3.0, 0.05, seed=4)})
+    found = timing(series.blocks["a"], series.blocks["b"])
+    assert found.low <= 1 <= found.high
+
+
+def test_a_side_that_dies_leaves_and_the_others_go_on() -> None:
+    series = raced({"a": FakeWorker(1.0), "b": FakeWorker(1.0, dies_after=6)})
+    assert "SIGSEGV" in str(series.lost["b"])
+    assert len(series.blocks["a"]) == 20
+    assert len(series.blocks["b"]) < 20
+
+
+def test_a_side_that_dies_in_its_warm_up_never_starts() -> None:
+    series = raced({"a": FakeWorker(1.0), "b": FakeWorker(1.0, dies_after=0)})
+    assert series.blocks["b"] == []
+    assert len(series.blocks["a"]) == 20
+
+
+def test_it_stops_when_told() -> None:
+    series = interleave({"a": cast(Any, FakeWorker(1.0))}, WORK, rounds=50, stop=lambda s: len(s.blocks["a"]) >= 7)
+    assert len(series.blocks["a"]) == 7
+
+
+def test_drift_widens_the_interval_by_averaging_neighbours() -> None:
+    drift = np.repeat(np.exp(0.1 * np.sin(np.arange(8))), 5)
+    found = timing(list(10 * drift), [10.0] * 40)
+    assert any("drifted" in flag for flag in found.flags)
