@@ -93,7 +93,7 @@ def test_finalists_go_safest_first_and_stay_few(tmp_path: Path) -> None:
 
 
 def test_a_doubtful_field_gets_the_safest_of_all_to_fall_back_on(tmp_path: Path) -> None:
-    run = a_run(tmp_path, trial("risky", 3.0, quality(0.008, 0.02)), trial("safe but slow", 1.5, quality(0.0, 0.003)))
+    run = a_run(tmp_path, trial("risky", 3.0, quality(0.008, 0.02)), trial("safe but slow", 1.6, quality(0.0, 0.003)))
     assert labels(run, confirm.finalists(run)) == ["safe but slow", "risky"]
 
 

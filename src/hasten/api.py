@@ -119,7 +119,7 @@ def _search(
     tuned = lossless.lossless_stage(run, usable, question.threads, noise.median_ms)
     run.stage = "2/3 narrow"
     run.say("stage", "narrower arithmetic")
-    narrow.narrow_stage(run, usable, tuned)
+    narrow.narrow_stage(run, usable, tuned, question.threads)
     final.what_ran(run, list(run.loaded))
     run.stage = "3/3 confirm"
     run.say("stage", "proof on unseen samples, then the final timing")

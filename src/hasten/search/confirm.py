@@ -23,6 +23,7 @@ WORTH = 1.03  # a speed-up that is worth a pass over the confirm split; the fina
 CLEARLY = 1.1  # in a screening race, speeds closer than this may be equal
 NEAR = 0.75  # of the fastest's speed-up
 LEAST_CONFIRM = 600
+FEW_FLIPS = 2  # so few say nothing about the direction
 
 
 def front(run: Run) -> list[str]:
@@ -42,15 +43,16 @@ def finalists(run: Run) -> list[str]:
     """Whom to prove, safest first: the fastest that look inside the budget, and one to fall back on.
 
     Each costs a pass over the confirm split, so only candidates within a quarter of the fastest count, three at most;
-    when even the safest of them is doubtful on the search split, the safest of all goes first.
+    when even the safest of them loses half the budget on the search split, the safest of all goes first, unless it is
+    less than half as fast.
     """
     able = [k for k in front(run) if looks_inside(run, k) and speed(run, k) > WORTH]
     if not able:
         return []
     near = [k for k in able if speed(run, k) >= NEAR * speed(run, able[0])]
     chosen = [*near[: MOST_FINALISTS - 1], near[-1]]
-    doubtful = run.trials[near[-1]].search
-    if doubtful is not None and doubtful.p_value > run.budget.alpha:
+    safest = run.trials[near[-1]].search
+    if safest is not None and safest.drop > run.budget.max_drop / 2 and speed(run, able[-1]) > speed(run, able[0]) / 2:
         chosen.append(able[-1])
     return sorted(set(chosen), key=lambda k: run.trials[k].search.upper)  # type: ignore[union-attr]
 
@@ -108,7 +110,7 @@ def enough(run: Run, order: list[str]) -> list[int]:
         if quality.flips is None:
             return ids
         flips = (quality.flips + 2) / (quality.n + 2)
-        drop = max(0.0, quality.drop)
+        drop = quality.drop / 2 if quality.flips > FEW_FLIPS and quality.drop > 0 else 0.0
         limit = run.budget.max_drop
         needed = max(needed, ceil(1.1 * required_n(flips, limit, min(drop, limit / 2), run.budget.alpha, 0.9)))
     return ids[:needed]

@@ -19,7 +19,7 @@ from hasten.measure.evaluate import Evaluator, NewNaN
 from hasten.measure.quality import assess
 from hasten.measure.sequential import FUTILE
 from hasten.measure.speed import LEAST_PAIRS
-from hasten.measure.timing import REST_SECONDS, Series, Workload, interleave, milliseconds, timing
+from hasten.measure.timing import Series, Workload, interleave, milliseconds, timing, warm_up
 from hasten.model import TensorSpec
 from hasten.protocols import Event, Listener
 from hasten.splits import Splits
@@ -267,10 +267,10 @@ def race(run: Run, keys: Sequence[str], rounds: int) -> Series:
 
 def hopelessly_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
     """A quick look at the clock before the long look at the answers: half again the time to beat is out."""
+    worker = run.loaded[candidate.key]
     try:
-        milliseconds(run.loaded[candidate.key], run.work, 2)
-        time.sleep(REST_SECONDS)
-        taken = min(milliseconds(run.loaded[candidate.key], run.work, 5))
+        inner = warm_up(worker, run.work)
+        taken = min(milliseconds(worker, run.work, inner))
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
         return True

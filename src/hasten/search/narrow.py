@@ -28,12 +28,12 @@ RANGE_SAMPLES = 24
 BUILT_AHEAD = 4  # candidates whose artefacts are made together
 
 
-def narrow_stage(run: Run, engines: dict[str, Any], tuned: str) -> None:
+def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | None) -> None:
     """Narrow floats and dynamic int8 at once, then static int8, then what its outcome suggests; wave by wave."""
     if not len(run.splits.calibrate) or not len(run.splits.confirm):
         return  # too little data to prove anything: only what leaves the answers alone was tried
     base = engine_settings(run)
-    try_all(run, [*space.narrow_floats(engines, cores(), base), *space.dynamic(engines, base)], tuned)
+    try_all(run, [*space.narrow_floats(engines, cores(), threads), *space.dynamic(engines, base)], tuned)
     able = {name: engines[name] for name in fastest_first(run, engines) if "int8" in engines[name].formats()}
     if run.over() or not able:
         return

@@ -56,18 +56,19 @@ def lossless(engines: dict[str, Any], cores: int, threads: int | None) -> list[C
     return found
 
 
-def narrow_floats(engines: dict[str, Any], cores: int, base: dict[str, dict[str, Scalar]]) -> list[Candidate]:
-    """The cleaned network in a narrower float, where an engine has the arithmetic."""
-    return [
-        Candidate(
-            steps=(CLEAN,),
-            engine=name,
-            settings={**base.get(name, {}), **settings},
-            label=f"{name} {settings.get('precision', 'narrow')}",
-        )
-        for name, engine in engines.items()
-        for settings in engine.lossy_settings(cores)
-    ]
+def narrow_floats(engines: dict[str, Any], cores: int, threads: int | None) -> list[Candidate]:
+    """The cleaned network in each narrower float that an engine has, with each of its settings."""
+    found = []
+    for name, engine in engines.items():
+        for narrow in engine.lossy_settings(cores):
+            for settings in engine.settings(cores):
+                if threads and "threads" in settings:
+                    continue
+                chosen = with_threads({**settings, **narrow}, threads)
+                label = f"{name} {narrow.get('precision', 'narrow')}"
+                label += f", {chosen['threads']} thread(s)" if "threads" in chosen else ""
+                found.append(Candidate(steps=(CLEAN,), engine=name, settings=chosen, label=label))
+    return found
 
 
 def dynamic(engines: dict[str, Any], base: dict[str, dict[str, Scalar]]) -> list[Candidate]:
