@@ -30,7 +30,7 @@ from hasten.worker import peak_together
 
 RESTARTS = 4
 FINAL_ROUNDS = 8
-SEARCH_SECONDS = 75.0
+SEARCH_SECONDS = 65.0
 RECORDED = ("output", "labels", "groups", "preprocess", "batch", "threads", "seed", "served_by")
 
 
@@ -65,7 +65,7 @@ def optimize(
         metric: a name (``top1``, ``auc``, ...), ``"package.module:function"`` or a function; chosen when None.
         state: for networks with state, which input is fed from which output: ``{"state": "stateN"}``.
         batch: samples that the network is served with at a time.
-        seconds: time for the search, 75 by default; the proof and the final timing come on top.
+        seconds: time for the search, 65 by default; the proof and the final timing come on top.
         served_by: the engine that serves the network today; what it takes there is the baseline.
         out: where to write the result; nothing is written when None.
 
