@@ -109,7 +109,7 @@ def enough(run: Run, order: list[str]) -> list[int]:
             continue
         if quality.flips is None:
             return ids
-        flips = (quality.flips + 2) / (quality.n + 2)
+        flips = (quality.flips + 1) / (quality.n + 1)
         drop = quality.drop / 2 if quality.flips > FEW_FLIPS and quality.drop > 0 else 0.0
         limit = run.budget.max_drop
         needed = max(needed, ceil(1.1 * required_n(flips, limit, min(drop, limit / 2), run.budget.alpha, 0.9)))
