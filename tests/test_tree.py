@@ -24,6 +24,7 @@ LAYERS = (
     ("search",),
     ("report", "artefacts", "example"),
     ("replay",),
+    ("claims",),
     ("api",),
     ("console", "cli", "testing"),
 )

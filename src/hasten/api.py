@@ -15,21 +15,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hasten import artefacts, replay
+from hasten import artefacts, claims, replay
 from hasten.budget import Budget, parse_budget
 from hasten.errors import Stopped
 from hasten.machine import cores, machine
 from hasten.protocols import Event, Listener
 from hasten.samples.sequence import unroll
-from hasten.search import baseline, final, lossless, narrow, space
+from hasten.search import space
+from hasten.search.answer import answer
 from hasten.search.field import Run
 from hasten.search.prepare import Question, inspect_file, prepare
-from hasten.search.verdict import decide
-from hasten.trial import Provable, Result, Timing
-from hasten.worker import peak_together
+from hasten.trial import Result
 
-RESTARTS = 4
-FINAL_ROUNDS = 8
 SEARCH_SECONDS = 65.0
 RECORDED = ("output", "labels", "groups", "preprocess", "batch", "threads", "seed", "served_by")
 
@@ -98,7 +95,7 @@ def optimize(
         run.stopping = stopping.is_set
         run.deadline = start + (SEARCH_SECONDS if seconds is None else seconds)
         try:
-            result = _search(run, question, usable, able, [*found["warnings"], *absent], start)
+            result = answer(run, question, usable, able, [*found["warnings"], *absent], start)
             if out is not None:
                 _write(Path(out), run, question, result, force)
         finally:
@@ -106,50 +103,6 @@ def optimize(
     if stopping.is_set() and result.verdict != "met":
         raise Stopped("stopped before anything faster was proven", help="run the same command again")
     return result
-
-
-def _search(
-    run: Run, question: Question, usable: dict[str, Any], able: Provable, warnings: list[str], start: float
-) -> Result:
-    """All stages, then the record of them."""
-    noise = baseline.noise_floor(run)
-    baseline.score_baseline(run)
-    run.stage = "1/3 lossless"
-    run.say("stage", "float32 on every engine")
-    tuned = lossless.lossless_stage(run, usable, question.threads, noise.median_ms)
-    run.stage = "2/3 narrow"
-    run.say("stage", "narrower arithmetic")
-    narrow.narrow_stage(run, usable, tuned, question.threads)
-    final.what_ran(run, list(run.loaded))
-    run.stage = "3/3 confirm"
-    run.say("stage", "proof on unseen samples, then the final timing")
-    winner, looks = final.confirm_stage(run, tuned)
-    winner = final.settle(run, winner, tuned, RESTARTS, FINAL_ROUNDS)
-    verdict, sentence, needed = decide(run, winner, looks)
-    return Result(
-        model=str(question.model),
-        model_sha256=_digest(run.source),
-        data_sha256=run.evaluator.store.digest,
-        metric=run.evaluator.metric.name,
-        metric_kind=run.evaluator.metric.kind,
-        budget=str(run.budget),
-        confidence=run.budget.confidence,
-        verdict=verdict,
-        sentence=sentence,
-        as_given=run.trials[run.given],
-        tuned=run.trials[tuned],
-        winner=run.trials[winner],
-        trials=tuple(run.trials.values()),
-        provable=able,
-        machine=machine(),
-        noise=noise,
-        seed=run.seed,
-        seconds=time.monotonic() - start,
-        peak_bytes=peak_together(),
-        needed_samples=needed,
-        warnings=tuple(warnings) + _noise_warning(noise),
-        looks=1,
-    )
 
 
 def _write(out: Path, run: Run, question: Question, result: Result, force: bool) -> None:
@@ -238,21 +191,7 @@ def apply(
 def verify(out: str | Path, data: object = None, *, listen: Listener | None = None) -> dict[str, Any]:
     """Check a result again: ``{"ok": bool, "checks": [{"name", "ok", "text"}]}``."""
     with _workspace(None) as folder:
-        return replay.verify(Path(out), data, folder, listen or _silent)
-
-
-def _noise_warning(noise: Timing) -> tuple[str, ...]:
-    """Say so when the baseline differs from itself."""
-    if noise.low > 1 or noise.high < 1:
-        text = f"the baseline differed from itself by {abs(noise.speedup - 1):.1%}: this machine is noisy now"
-        return (text,)
-    return ()
-
-
-def _digest(path: Path) -> str:
-    from hasten.model import file_digest
-
-    return file_digest(path)
+        return claims.verify(Path(out), data, folder, listen or _silent)
 
 
 def _paths(data: object) -> list[Path]:

@@ -1,4 +1,4 @@
-"""After a search: time networks against each other, apply a recipe to another network, check a claim again."""
+"""After a search: time networks against each other, apply a recipe to another network."""
 
 from __future__ import annotations
 
@@ -14,19 +14,15 @@ import msgspec
 import numpy as np
 
 from hasten.errors import InputError, UsageError
-from hasten.measure.evaluate import NewNaN
-from hasten.measure.quality import assess
 from hasten.measure.timing import ROTATING_SAMPLES, Workload, interleave, timing
-from hasten.model import TensorSpec, file_digest
-from hasten.protocols import Listener
+from hasten.model import TensorSpec
 from hasten.safety.stage import stage
 from hasten.samples import load_samples
-from hasten.search.prepare import Question, inspect_file, prepare
-from hasten.trial import Result, Scalar, Step, decode
+from hasten.search.prepare import inspect_file
+from hasten.trial import Scalar, Step
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
 APPLY_SAMPLES = 256
-VERIFY_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -187,82 +183,3 @@ def _publish(artefact: Path, recipe: Path, out: Path) -> None:
     if out.exists():
         shutil.rmtree(out)
     scratch.replace(out)
-
-
-def verify(out: Path, data: object, folder: Path, listen: Listener) -> dict[str, Any]:
-    """Check a result again: the files' hashes, then, with the original network and data, the claims themselves.
-
-    Returns ``{"ok", "checks": [{"name", "ok", "text"}]}``; a check that cannot be made has ``ok`` None.
-    """
-    manifest = _manifest(out)
-    checks = [_hashes(out, manifest)]
-    question = manifest.get("question", {})
-    data = data if data is not None else question.get("data")
-    model = Path(question.get("model", ""))
-    if data is None or not model.is_file():
-        text = "needs the original network and the data; name the data with --data"
-        checks.append({"name": "claims", "ok": None, "text": text})
-    elif checks[0]["ok"]:
-        checks += _claims(out, manifest, model, data, folder, listen)
-    return {"ok": all(c["ok"] is not False for c in checks), "checks": checks}
-
-
-def _manifest(out: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((out / "manifest.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError) as fault:
-        raise UsageError(f"{out} is not a result of optimize", cause=str(fault)) from fault
-
-
-def _hashes(out: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    wrong = [
-        name
-        for name, digest in manifest.get("files", {}).items()
-        if not (out / name).is_file() or file_digest(out / name) != digest
-    ]
-    text = f"changed or missing: {', '.join(wrong)}" if wrong else f"{len(manifest.get('files', {}))} files unchanged"
-    return {"name": "files", "ok": not wrong, "text": text}
-
-
-def _claims(
-    out: Path, manifest: Mapping[str, Any], model: Path, data: object, folder: Path, listen: Listener
-) -> list[dict[str, Any]]:
-    result = decode((out / "report.json").read_bytes(), Result)
-    if file_digest(model) != result.model_sha256:
-        return [{"name": "network", "ok": False, "text": f"{model} is not the network of this result"}]
-    asked = {k: v for k, v in manifest["question"].items() if k not in ("model", "data", "budget", "confidence")}
-    from hasten.budget import parse_budget
-
-    budget = parse_budget(result.budget, result.confidence)
-    run, _, _ = prepare(Question(model=model, data=data, budget=budget, **asked), folder, listen)
-    try:
-        if run.evaluator.store.digest != result.data_sha256:
-            return [{"name": "data", "ok": False, "text": "these are not the samples of this result"}]
-        ids = [int(i) for i in run.splits.confirm]
-        run.evaluator.measure_baseline(run.loaded[run.given], ids)
-        network = served(out)
-        with Worker(name=network.name) as worker:
-            load_served(worker, network, run.names)
-            rows = run.evaluator.rows(worker, ids)
-            sides = {"baseline": run.loaded[run.given], "result": worker}
-            series = interleave(sides, run.work, rounds=VERIFY_ROUNDS, seed=run.seed)
-        known, groups = run.evaluator.known(ids), run.evaluator.groups(ids)
-        quality = assess(run.evaluator.metric, budget, known, rows, split="confirm", groups=groups)
-        speed = timing(series.blocks["baseline"], series.blocks["result"])
-    except (WorkerDied, CallFailed, NewNaN) as fault:
-        return [{"name": "claims", "ok": False, "text": str(fault)}]
-    finally:
-        run.retire(run.loaded)
-    inside = quality.met or np.array_equal(known, rows)
-    return [
-        {
-            "name": "accuracy",
-            "ok": bool(inside or result.verdict != "met"),
-            "text": f"drop {quality.drop * 100:.2f} points, at most {quality.upper * 100:.2f} (budget {budget})",
-        },
-        {
-            "name": "speed",
-            "ok": bool(speed.low > 1 or result.verdict != "met"),
-            "text": f"{speed.speedup:.2f}× [{speed.low:.2f}, {speed.high:.2f}], claimed {result.speedup:.2f}×",
-        },
-    ]

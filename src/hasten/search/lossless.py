@@ -9,7 +9,8 @@ import numpy as np
 from hasten.machine import cores
 from hasten.search import space
 from hasten.search.confirm import WORTH, speed
-from hasten.search.field import SCREEN_ROUNDS, Run, build_all, hopelessly_slow, load, lost, race, recipe_key
+from hasten.search.field import SCREEN_ROUNDS, Run, build_all, load, lost, recipe_key
+from hasten.search.screening import hopelessly_slow, race
 from hasten.trial import Candidate, Scalar
 from hasten.worker import CallFailed, WorkerDied
 

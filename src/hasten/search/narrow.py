@@ -8,18 +8,9 @@ from typing import Any
 from hasten.machine import cores
 from hasten.search import space
 from hasten.search.confirm import finalists, front, looks_inside
-from hasten.search.field import (
-    SCREEN_ROUNDS,
-    Run,
-    build_all,
-    first_line,
-    hopelessly_slow,
-    load,
-    race,
-    recipe_key,
-    screen,
-)
+from hasten.search.field import SCREEN_ROUNDS, Run, build_all, first_line, load, recipe_key
 from hasten.search.lossless import engine_settings
+from hasten.search.screening import hopelessly_slow, race, screen
 from hasten.trial import Candidate
 from hasten.worker import CallFailed, WorkerDied, once
 

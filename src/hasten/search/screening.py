@@ -1,0 +1,95 @@
+"""Who stays in the field: a look at the clock, a look at the answers, and a race."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from math import isfinite
+
+import numpy as np
+
+from hasten.measure.evaluate import NewNaN
+from hasten.measure.quality import assess
+from hasten.measure.sequential import FUTILE
+from hasten.measure.speed import LEAST_PAIRS
+from hasten.measure.timing import Series, interleave, milliseconds, timing, warm_up
+from hasten.search.field import LOOKS, Run, lost
+from hasten.trial import Candidate, Quality
+from hasten.worker import CallFailed, WorkerDied
+
+
+def screen(run: Run, candidate: Candidate, *, most: int = LOOKS[-1]) -> Quality | None:
+    """Look at the candidate's answers on growing parts of the search split; stop as soon as it is hopeless.
+
+    Rejecting early adds no false acceptance: proof happens elsewhere, on data that nobody has looked at.
+    """
+    worker = run.loaded[candidate.key]
+    start = time.perf_counter()
+    ids = [int(i) for i in run.splits.search[:most]]
+    rows, quality, seen = None, None, 0
+    looks = sorted({min(look, len(ids)) for look in (*LOOKS, len(ids)) if look <= most})
+    try:
+        for look in looks:
+            fresh = run.evaluator.rows(worker, ids[seen:look])
+            rows = fresh if rows is None else np.concatenate([rows, fresh])
+            seen = look
+            known = run.evaluator.known(ids[:seen])
+            groups = run.evaluator.groups(ids[:seen])
+            quality = assess(run.evaluator.metric, run.budget, known, rows, split="search", groups=groups)
+            careful = assess(run.evaluator.metric, run.budget, known, rows, split="search", groups=groups, alpha=FUTILE)
+            hopeless = careful.lower > run.budget.max_drop
+            if hopeless or run.over():
+                break
+    except (WorkerDied, CallFailed) as fault:
+        lost(run, candidate, fault)
+        return None
+    except NewNaN as fault:
+        run.retire([candidate.key])
+        run.update(candidate.key, status="rejected", reason=str(fault))
+        return None
+    assert quality is not None
+    if not isfinite(quality.drop + quality.value):
+        run.retire([candidate.key])
+        run.update(candidate.key, status="rejected", reason=f"its score is not a number ({quality.method})")
+        return None
+    took = run.trials[candidate.key].seconds + time.perf_counter() - start
+    run.update(candidate.key, search=quality, seconds=took)
+    if hopeless:
+        run.retire([candidate.key])
+        run.update(
+            candidate.key,
+            status="rejected",
+            reason=f"drop {quality.drop * 100:.2f} points on {quality.n} samples, clearly over {run.budget}",
+        )
+        return None
+    return quality
+
+
+def race(run: Run, keys: Sequence[str], rounds: int) -> Series:
+    """Time the loaded candidates ``keys`` in one interleaved field with the baseline; record each one's timing."""
+    sides = {run.given: run.loaded[run.given], **{k: run.loaded[k] for k in keys if k in run.loaded}}
+    series = interleave(sides, run.work, rounds=rounds, seed=run.seed, stop=lambda _: run.stopping())
+    for key, fault in series.lost.items():
+        lost(run, run.trials[key].candidate, fault)
+    base = series.blocks[run.given]
+    for key, blocks in series.blocks.items():
+        if key not in series.lost and min(len(blocks), len(base)) >= LEAST_PAIRS:
+            run.update(key, timing=timing(base, blocks))
+    return series
+
+
+def hopelessly_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
+    """A quick look at the clock before the long look at the answers: half again the time to beat is out."""
+    worker = run.loaded[candidate.key]
+    try:
+        inner = warm_up(worker, run.work)
+        taken = min(milliseconds(worker, run.work, inner))
+    except (WorkerDied, CallFailed) as fault:
+        lost(run, candidate, fault)
+        return True
+    if taken <= 1.5 * best_ms:
+        return False
+    run.retire([candidate.key])
+    text = f"{taken:.3g} ms in a quick look, {best_ms:.3g} ms are to be beaten"
+    run.update(candidate.key, status="slower", reason=text)
+    return True
