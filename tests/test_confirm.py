@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from hasten.budget import Budget
-from hasten.search import confirm, verdict
+from hasten.search import confirm, final, verdict
 from hasten.search.field import Run, unless_twin
 from hasten.splits import Splits
 from hasten.trial import Candidate, Quality, Status, Step, Timing, Trial
@@ -105,6 +106,20 @@ def test_the_proof_takes_as_many_samples_as_the_flips_ask_for(tmp_path: Path) ->
     assert confirm.LEAST_CONFIRM <= few < many < 5000
     score = trial("score", 2.0, quality(0.0, 0.004, flips=None))
     assert len(confirm.enough(a_run(tmp_path, score), [score.candidate.key])) == 5000
+
+
+@pytest.mark.parametrize(("method", "wanted"), [(confirm.IDENTICAL, "tuned"), ("Tango", "given")])
+def test_after_a_failed_proof_only_the_same_answers_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, wanted: str
+) -> None:
+    failed = replace(trial("int8", 2.0, None), confirm=quality(0.02, 0.04))
+    tuned = trial("tuned", 1.2, None)
+    run = a_run(tmp_path, failed, tuned)
+    key = tuned.candidate.key
+    found = replace(quality(0.0, 0.004, met=True), method=method)
+    monkeypatch.setattr(final, "prove", lambda run, order: (order[0], [found]))
+    assert final.prove_lossless(run, key)[0] == (key if wanted == "tuned" else "given")
+    assert (run.trials[key].status == "ok") == (wanted == "tuned")
 
 
 def test_every_trial_reaches_the_journal_at_once(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import interleave, timing
-from hasten.search.confirm import CLEARLY, finalists, prove, speed
+from hasten.search.confirm import CLEARLY, IDENTICAL, finalists, prove, speed
 from hasten.search.field import Run, first_line, fresh_worker
 from hasten.trial import Quality
 from hasten.worker import CallFailed, WorkerDied
@@ -17,8 +17,18 @@ def confirm_stage(run: Run, tuned: str) -> tuple[str, list[Quality]]:
     order = finalists(run)
     winner, looks = prove(run, order) if order else (run.given, [])
     if winner == run.given and tuned != run.given:
-        winner, more = prove(run, [tuned])
+        winner, more = prove_lossless(run, tuned)
         looks += more
+    return winner, looks
+
+
+def prove_lossless(run: Run, tuned: str) -> tuple[str, list[Quality]]:
+    """The proof of the best lossless setting. After a failed test the level is spent: only sameness counts then."""
+    spent = any(t.confirm is not None and not t.confirm.met for t in run.trials.values())
+    winner, looks = prove(run, [tuned])
+    if winner == tuned and spent and looks[0].method != IDENTICAL:
+        run.update(tuned, status="rejected", reason="some answers changed, and the proof's level is spent")
+        return run.given, looks
     return winner, looks
 
 
@@ -72,10 +82,11 @@ def settle_lossless(run: Run, tuned: str) -> str:
     if tuned == run.given:
         return run.given
     if run.trials[tuned].confirm is None:
-        prove(run, [tuned])
+        prove_lossless(run, tuned)
     trial = run.trials[tuned]
     faster = trial.timing is not None and trial.timing.low > 1
-    return tuned if faster and trial.confirm is not None and trial.confirm.met else run.given
+    proven = trial.status == "ok" and trial.confirm is not None and trial.confirm.met
+    return tuned if faster and proven else run.given
 
 
 def passed(run: Run) -> list[str]:

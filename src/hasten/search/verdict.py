@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hasten.measure.quality import needed_samples
+from hasten.search.confirm import IDENTICAL
 from hasten.search.field import Run
 from hasten.trial import Quality, Trial, Verdict
 
@@ -32,7 +33,7 @@ def won(trial: Trial, run: Run) -> str:
     assert timing is not None
     assert quality is not None
     speed = f"{timing.speedup:.2f}× faster [{timing.low:.2f}, {timing.high:.2f}]"
-    if quality.method.startswith("answers identical"):
+    if quality.method == IDENTICAL:
         return f"{speed}; the answers are unchanged on {quality.n} samples"
     bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence:.0%} confidence"
     return f"{speed}; drop {quality.drop * 100:.2f} points, {bound} (budget {run.budget})"
