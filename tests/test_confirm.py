@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hasten.budget import Budget
-from hasten.search import confirm, final, verdict
+from hasten.search import confirm, final, narrow, verdict
 from hasten.search.field import Run, unless_twin
 from hasten.splits import Splits
 from hasten.trial import Candidate, Quality, Status, Step, Timing, Trial
@@ -120,6 +120,15 @@ def test_after_a_failed_proof_only_the_same_answers_count(
     monkeypatch.setattr(final, "prove", lambda run, order: (order[0], [found]))
     assert final.prove_lossless(run, key)[0] == (key if wanted == "tuned" else "given")
     assert (run.trials[key].status == "ok") == (wanted == "tuned")
+
+
+def test_what_time_did_not_allow_is_told(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    run.deadline = 0.0
+    wave = [trial(name, 1.0, None).candidate for name in ("one", "two")]
+    narrow.try_all(run, wave, "given")
+    assert [t.status for t in run.trials.values()] == ["skipped", "skipped"]
+    assert all("time was up" in t.reason for t in run.trials.values())
 
 
 def test_every_trial_reaches_the_journal_at_once(tmp_path: Path) -> None:

@@ -90,6 +90,18 @@ def test_a_real_search_and_its_verification(tmp_path: Path) -> None:
     assert hasten.verify(tmp_path / "out")["ok"] is False
 
 
+@pytest.mark.parametrize("seconds", [0.0, 9.0])
+def test_a_short_time_ends_the_search_and_never_the_result(
+    network: tuple[Path, dict[str, Any]], seconds: float
+) -> None:
+    path, data = network
+    result = hasten.optimize(path, data, max_drop="2%", seconds=seconds)
+    assert result.winner.status == "ok"
+    if seconds == 0:
+        assert any("time was up" in t.reason for t in result.trials)
+    assert all(t.reason for t in result.trials if t.status != "ok")
+
+
 def test_guessing_is_caught(network: tuple[Path, dict[str, Any]]) -> None:
     path, data = network
     shuffled = {**data, "labels": np.random.default_rng(3).permutation(data["labels"])}

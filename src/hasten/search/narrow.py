@@ -11,11 +11,12 @@ from hasten.search.confirm import finalists, front, looks_inside
 from hasten.search.field import SCREEN_ROUNDS, Run, build_all, first_line, load, recipe_key
 from hasten.search.lossless import engine_settings
 from hasten.search.screening import hopelessly_slow, race, screen
-from hasten.trial import Candidate
+from hasten.trial import Candidate, Trial
 from hasten.worker import CallFailed, WorkerDied, once
 
 FIELD_SIZE = 8  # workers alive at once in a race
 RANGE_SAMPLES = 24
+WITHOUT_ANSWERS = ("slower", "skipped", "unsupported")
 BUILT_AHEAD = 4  # candidates whose artefacts are made together
 
 
@@ -34,7 +35,7 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
     more: list[Candidate] = []
     for name, engine in able.items():
         inside = any(looks_inside(run, c.key) for c in first[name])
-        slow = all(run.trials[c.key].status in ("slower", "skipped", "unsupported") for c in first[name])
+        slow = all(run.trials[c.key].status in WITHOUT_ANSWERS for c in first[name])
         chosen = space.more_variants(name, ranges, inside=inside, slow=slow)
         more += space.static(name, engine, chosen, base.get(name, {}))
     try_all(run, more, tuned)
@@ -75,13 +76,15 @@ def fastest_first(run: Run, engines: dict[str, Any]) -> list[str]:
 
 def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
     """Build, load, screen and race one wave of candidates; keep the few that can still win."""
-    if run.over() or not candidates:
+    if run.over():
+        out_of_time(run, candidates)
         return
     wave: list[str] = []
     reigning = run.trials[tuned].timing
     to_beat = reigning.median_ms if reigning else float("inf")
     for done, candidate in enumerate(candidates):
         if run.over():
+            out_of_time(run, candidates[done:])
             break
         run.say("trial", candidate.label, done, len(candidates))
         if recipe_key(candidate) not in run.artefacts:
@@ -92,6 +95,13 @@ def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
             wave.append(candidate.key)
     race(run, wave, SCREEN_ROUNDS)
     drop_losers(run, tuned)
+
+
+def out_of_time(run: Run, candidates: Sequence[Candidate]) -> None:
+    """Even what was never tried is told."""
+    for candidate in candidates:
+        reason = "not tried: the search was stopped" if run.stopping() else "not tried: the search's time was up"
+        run.record(Trial(candidate=candidate, status="skipped", reason=reason, stage=run.stage))
 
 
 def drop_losers(run: Run, tuned: str) -> None:
