@@ -98,7 +98,7 @@ def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
 
 
 def enough(run: Run, order: list[str]) -> list[int]:
-    """As many confirm samples as the finalists seem to need for 80 % power, a fifth more, and 600 at least.
+    """As many confirm samples as the finalists seem to need for 90 % power, a tenth more, and 600 at least.
 
     Fixed before the split is touched, from what the search split showed; the ids come in an order drawn at random.
     """
@@ -113,7 +113,7 @@ def enough(run: Run, order: list[str]) -> list[int]:
         flips = (quality.flips + 1) / (quality.n + 1)
         drop = quality.drop / 2 if quality.flips > FEW_FLIPS and quality.drop > 0 else 0.0
         limit = run.budget.max_drop
-        needed = max(needed, ceil(1.2 * required_n(flips, limit, min(drop, limit / 2), run.budget.alpha)))
+        needed = max(needed, ceil(1.1 * required_n(flips, limit, min(drop, limit / 2), run.budget.alpha, 0.9)))
     return ids[:needed]
 
 
