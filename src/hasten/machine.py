@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -129,8 +128,3 @@ def load_flags() -> tuple[str, ...]:
     except (OSError, ValueError):
         pass
     return tuple(found)
-
-
-def python() -> str:
-    """The interpreter that workers run in."""
-    return sys.executable

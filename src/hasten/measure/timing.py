@@ -11,13 +11,13 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import exp, log
+from math import log
 from statistics import median
 
 import numpy as np
 
 from hasten.machine import load_flags
-from hasten.measure.speed import autocorrelation, block_average, sign_interval
+from hasten.measure.speed import CORRELATED, LEAST_PAIRS, autocorrelation, block_average, sign_interval, speedup_of
 from hasten.trial import Timing
 from hasten.worker import CallFailed, Worker, WorkerDied
 
@@ -110,14 +110,14 @@ def timing(baseline: Sequence[float], candidate: Sequence[float], *, load_second
     ratios = np.array([log(b / c) for b, c in zip(baseline[:pairs], candidate[:pairs], strict=True)])
     flags = list(load_flags())
     units = ratios
-    if pairs >= 12 and autocorrelation(ratios) > 0.2:
+    if pairs >= 2 * LEAST_PAIRS and autocorrelation(ratios) > CORRELATED:
         averaged = block_average(ratios)
-        if len(averaged) >= 6:
+        if len(averaged) >= LEAST_PAIRS:
             units = averaged
             flags.append("neighbouring pairs were averaged: the machine drifted")
     low, high = sign_interval(units)
     return Timing(
-        speedup=exp(float(np.median(units))),
+        speedup=speedup_of(units),
         low=low,
         high=high,
         pairs=pairs,

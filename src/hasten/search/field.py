@@ -22,7 +22,7 @@ from hasten.trial import Candidate, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
 BUILD_SECONDS = 600.0
-LOOKS = (64, 128, 256)
+SCREENED = 256  # samples of the search split that a candidate is screened on, at most
 SCREEN_ROUNDS = 12
 
 

@@ -22,7 +22,7 @@ from hasten.protocols import Array, Listener, Metric
 from hasten.safety.stage import stage
 from hasten.samples import SampleStore, load_samples
 from hasten.search.baseline import start_baseline
-from hasten.search.field import LOOKS, Run
+from hasten.search.field import SCREENED, Run
 from hasten.splits import Splits, split
 from hasten.trial import Provable
 from hasten.worker import CallFailed, WorkerDied, once
@@ -167,7 +167,7 @@ def check_baseline(run: Run) -> None:
     Raises:
         InputError: all answers are NaN, or the score is no better than guessing.
     """
-    ids = [int(i) for i in run.splits.search[: LOOKS[-1]]]
+    ids = [int(i) for i in run.splits.search[:SCREENED]]
     try:
         run.evaluator.measure_baseline(run.loaded[run.given], ids)
     except (WorkerDied, CallFailed) as fault:
@@ -211,6 +211,3 @@ def _no_metric() -> Metric:
     from hasten.metrics import AGREEMENT
 
     return AGREEMENT
-
-
-__all__ = ["Question", "SampleStore", "choose_metric", "inspect_file", "prepare"]

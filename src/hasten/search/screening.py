@@ -10,24 +10,24 @@ import numpy as np
 
 from hasten.measure.evaluate import NewNaN
 from hasten.measure.quality import assess
-from hasten.measure.sequential import FUTILE
+from hasten.measure.sequential import FUTILE, LOOKS
 from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import Series, interleave, milliseconds, timing, warm_up
-from hasten.search.field import LOOKS, Run, lost
+from hasten.search.field import SCREENED, Run, lost
 from hasten.trial import Candidate, Quality
 from hasten.worker import CallFailed, WorkerDied
 
 
-def screen(run: Run, candidate: Candidate, *, most: int = LOOKS[-1]) -> Quality | None:
+def screen(run: Run, candidate: Candidate) -> Quality | None:
     """Look at the candidate's answers on growing parts of the search split; stop as soon as it is hopeless.
 
     Rejecting early adds no false acceptance: proof happens elsewhere, on data that nobody has looked at.
     """
     worker = run.loaded[candidate.key]
     start = time.perf_counter()
-    ids = [int(i) for i in run.splits.search[:most]]
+    ids = [int(i) for i in run.splits.search[:SCREENED]]
     rows, quality, seen = None, None, 0
-    looks = sorted({min(look, len(ids)) for look in (*LOOKS, len(ids)) if look <= most})
+    looks = sorted({min(look, len(ids)) for look in LOOKS})
     try:
         for look in looks:
             fresh = run.evaluator.rows(worker, ids[seen:look])
