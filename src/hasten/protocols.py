@@ -90,6 +90,7 @@ class Engine(Protocol):
     """A runtime. A module with these names is an engine; ``registry.ENGINES`` lists it."""
 
     name: str
+    scheme: str  # whose placement of rounding its fusions want: one of ``passes.quantize.SCHEMES``
     spins: bool  # its thread pool keeps cores busy after a call
 
     def missing(self) -> str | None:

@@ -145,11 +145,12 @@ def main() -> None:
         while len(header := requests.read(HEADER.size)) == HEADER.size:
             size, _ = HEADER.unpack(header)
             request = msgspec.json.decode(requests.read(size))
-            answers.write(_answer(child, request))
+            for piece in _answer(child, request):
+                answers.write(piece)
             answers.flush()
 
 
-def _answer(child: Child, request: dict[str, Any]) -> bytes:
+def _answer(child: Child, request: dict[str, Any]) -> list[bytes | memoryview]:
     try:
         value, arrays = getattr(child, request["operation"])(**request["arguments"])
         return pack({"value": value}, arrays)

@@ -16,6 +16,7 @@ from hasten.protocols import Array, Feeds, Layer, Runner
 from hasten.trial import Scalar
 
 name = "tests.engines.quick"
+scheme = "onnxruntime"
 spins = False
 
 

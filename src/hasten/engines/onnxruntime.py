@@ -18,7 +18,7 @@ from hasten.trial import Scalar
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-name = "onnxruntime"
+name = scheme = "onnxruntime"
 spins = True  # its pool burns cores for about 42 ms after a call: whoever times next must wait
 
 

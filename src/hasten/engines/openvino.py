@@ -19,7 +19,7 @@ from hasten.trial import Scalar
 if TYPE_CHECKING:
     import openvino as ov
 
-name = "openvino"
+name = scheme = "openvino"
 spins = False
 
 

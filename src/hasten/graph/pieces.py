@@ -43,6 +43,12 @@ def between(model: ir.Model, start: int, end: int) -> ir.Model:
     return copy
 
 
+def possible(model: ir.Model, position: int) -> bool:
+    """False where a tensor that crosses has no known type: a runtime takes no input without one."""
+    nodes = list(model.graph)
+    return all(v.type is not None for v in _crossing(model, nodes[:position], set(nodes[position:])))
+
+
 def crossing(model: ir.Model, position: int) -> list[str]:
     """Names of the tensors that the nodes from ``position`` on read from before it, inputs of the network included."""
     nodes = list(model.graph)

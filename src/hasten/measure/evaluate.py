@@ -14,7 +14,7 @@ from hasten.samples import SampleStore
 from hasten.worker import Worker
 
 Rows = NDArray[np.float64]
-REPLY_BYTES = 64 << 20
+REPLY_BYTES = 1 << 24
 
 
 class NewNaN(Exception):

@@ -15,7 +15,7 @@ from hasten.measure.evaluate import NewNaN
 from hasten.measure.proportions import required_n
 from hasten.measure.quality import assess
 from hasten.search.field import Run, fresh_worker, lost
-from hasten.trial import Quality
+from hasten.trial import Quality, Trial
 from hasten.worker import CallFailed, WorkerDied
 
 MOST_FINALISTS = 3
@@ -30,14 +30,18 @@ FEW_FLIPS = 2  # so few say nothing about the direction
 def front(run: Run) -> list[str]:
     """Candidates that no other beats clearly on speed without being riskier, fastest first."""
     known = [
-        (t.timing.speedup, t.search.upper, key)
+        (t.timing.speedup, risk(t), key)
         for key, t in run.trials.items()
         if t.status == "ok" and not t.candidate.lossless and t.timing is not None and t.search is not None
     ]
     ranked = sorted(known, key=lambda k: (-k[0], k[1]))
-    return [
-        key for speedup, upper, key in ranked if not any(s > CLEARLY * speedup and u <= upper for s, u, _ in ranked)
-    ]
+    return [key for speedup, at, key in ranked if not any(s > CLEARLY * speedup and r <= at for s, r, _ in ranked)]
+
+
+def risk(trial: Trial) -> tuple[float, float]:
+    """What orders candidates from safe to bold: harm, which few samples rank well, then the bound of the drop."""
+    assert trial.search is not None
+    return trial.harm if trial.harm is not None else 0.0, trial.search.upper
 
 
 def finalists(run: Run) -> list[str]:
@@ -55,7 +59,7 @@ def finalists(run: Run) -> list[str]:
     safest = run.trials[near[-1]].search
     if safest is not None and safest.drop > run.budget.max_drop / 2 and speed(run, able[-1]) > speed(run, able[0]) / 2:
         chosen.append(able[-1])
-    return sorted(set(chosen), key=lambda k: run.trials[k].search.upper)  # type: ignore[union-attr]
+    return sorted(set(chosen), key=lambda k: risk(run.trials[k]))
 
 
 def looks_inside(run: Run, key: str) -> bool:

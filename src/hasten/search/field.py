@@ -15,7 +15,7 @@ from hasten.budget import Budget
 from hasten.measure.evaluate import Evaluator
 from hasten.measure.timing import Workload
 from hasten.model import TensorSpec
-from hasten.protocols import Event, Listener
+from hasten.protocols import Array, Event, Listener
 from hasten.splits import Splits
 from hasten.trial import Candidate, Mixed, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
@@ -46,6 +46,7 @@ class Run:
     digests: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     loaded: dict[str, Worker] = field(default_factory=dict)
     quick_ms: dict[str, float] = field(default_factory=dict)  # a first look at each candidate's latency
+    wanted: list[list[Array]] = field(default_factory=list)  # the baseline's answers on a few calibrate samples
     plans: list[Mixed] = field(default_factory=list)
     workshop: Worker | None = None  # builds, one after another; started when needed
     given: str = ""  # the key of the network as it is served today

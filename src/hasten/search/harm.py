@@ -178,7 +178,7 @@ def _one_at_a_time(
     held, at, harms = list(by.feeds), 0, list[dict[str, float]]()
     with ThreadPoolExecutor(PARALLEL) as pool:  # two of one thread each waste less than one of two
         for first in range(0, len(found), per_piece):
-            if starts[first] > at:
+            if starts[first] > at and pieces.possible(graph, starts[first]):
                 held, at = _advanced(graph, held, at, starts[first]), starts[first]
             piece = pieces.behind(graph, at) if at else graph
             part = _still_open(by, piece)

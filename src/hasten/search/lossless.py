@@ -66,11 +66,17 @@ def same_answers(run: Run, candidate: Candidate) -> bool:
 
 
 def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:
-    """The fastest float32 settings of each engine, which its narrow candidates start from."""
-    best: dict[str, tuple[float, dict[str, Scalar]]] = {}
-    for trial in run.trials.values():
-        if trial.candidate.lossless and trial.timing and trial.candidate.steps:
-            known = best.get(trial.candidate.engine)
-            if known is None or trial.timing.speedup > known[0]:
-                best[trial.candidate.engine] = (trial.timing.speedup, trial.candidate.settings)
-    return {engine: settings for engine, (_, settings) in best.items()}
+    """The fastest float32 settings of each engine, which its narrow candidates start from.
+
+    By the race where an engine took part in it, else by a first look.
+    """
+    best: dict[str, tuple[bool, float, dict[str, Scalar]]] = {}
+    for key, trial in run.trials.items():
+        candidate = trial.candidate
+        if not candidate.lossless or not candidate.steps or (key not in run.quick_ms and trial.timing is None):
+            continue
+        raced = trial.timing is not None
+        rank = (raced, trial.timing.speedup if trial.timing else -run.quick_ms[key], candidate.settings)
+        if candidate.engine not in best or rank[:2] > best[candidate.engine][:2]:
+            best[candidate.engine] = rank
+    return {engine: settings for engine, (*_, settings) in best.items()}

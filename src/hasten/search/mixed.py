@@ -42,6 +42,7 @@ class Ground:
     """Where a plan is to run: an engine with the settings of its wide format, and the two ends of the scale."""
 
     engine: str
+    scheme: str
     settings: dict[str, Scalar]
     wide: Candidate
     narrow: Candidate
@@ -74,7 +75,7 @@ class Mixes(Bench):
             "hasten.search.harm:joint",
             **material(self.run),
             **judged(self.run),
-            scheme=self.ground.engine,
+            scheme=self.ground.scheme,
             options=self.ground.options,
             wide=self.ground.wide_format,
             plans=[self.narrowed(plan) for plan in plans],
@@ -154,7 +155,7 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
     Recorded in ``run.plans``: every region with its times and harms, what was chosen and why.
     """
     start = time.monotonic()
-    found = in_workshop(run, "hasten.search.harm:survey", **material(run), scheme=ground.engine)
+    found = in_workshop(run, "hasten.search.harm:survey", **material(run), scheme=ground.scheme)
     regions = msgspec.convert(found["regions"], list[Region])
     bench = Mixes(run, ground, regions, base_ms)
     if len(regions) < 2 or not all(bench.loaded(end) for end in _ends(len(regions))):
@@ -171,7 +172,7 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
         "hasten.search.harm:measure",
         **material(run),
         **judged(run),
-        scheme=ground.engine,
+        scheme=ground.scheme,
         options=ground.options,
         formats=["int8"] if ground.wide_format == "f32" else ["int8", ground.wide_format],
         seconds=HARM_SECONDS,

@@ -30,13 +30,14 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
     able = {name: engines[name] for name in fastest_first(run, engines) if "int8" in engines[name].formats()}
     if run.over() or not able:
         return
-    options = choose_rounding(run, next(iter(able)))
+    options = choose_rounding(run, next(iter(able.values())).scheme)
     static = {
-        n: space.static(n, e, space.first_variant(n, options), base.get(n, {}), useful[n]) for n, e in able.items()
+        n: space.static(n, e, space.first_variant(e.scheme, options), base.get(n, {}), useful[n])
+        for n, e in able.items()
     }
     int8 = [*(c for several in static.values() for c in several), *space.dynamic(engines, base)]
     try_all(run, quickest_first(run, int8), tuned)
-    for ground in grounds(run, static, options):
+    for ground in grounds(run, engines, static, options):
         if run.over():
             run.say("note", f"no time was left to mix formats on {ground.engine}")
             break
@@ -82,7 +83,9 @@ def mix(run: Run, ground: Ground, tuned: str, baseline_ms: float) -> None:
     drop_losers(run, tuned)
 
 
-def grounds(run: Run, static: dict[str, list[Candidate]], options: dict[str, str]) -> list[Ground]:
+def grounds(
+    run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]], options: dict[str, str]
+) -> list[Ground]:
     """Where mixing may pay: int8 everywhere runs, and is faster than the float it would be mixed with.
 
     The fastest first; one that is clearly slower than it is left out.
@@ -95,7 +98,7 @@ def grounds(run: Run, static: dict[str, list[Candidate]], options: dict[str, str
             if wide is None or quick is None or run.trials[narrow.key].status not in SERVES:
                 continue
             if quick < run.quick_ms.get(wide.key, float("inf")):
-                found.append((quick, Ground(name, dict(narrow.settings), wide, narrow, options)))
+                found.append((quick, Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, options)))
     found.sort(key=lambda pair: pair[0])
     return [ground for quick, ground in found if quick <= NEAR * found[0][0]]
 
@@ -109,12 +112,10 @@ def wide_of(run: Run, narrow: Candidate) -> Candidate | None:
     return None
 
 
-def choose_rounding(run: Run, engine_name: str) -> dict[str, str]:
+def choose_rounding(run: Run, scheme: str) -> dict[str, str]:
     """How to round, by whose network answers most like the float one on calibrate samples."""
     try:
-        reply = in_workshop(
-            run, "hasten.search.harm:choose_rounding", **material(run), **judged(run), scheme=engine_name
-        )
+        reply = in_workshop(run, "hasten.search.harm:choose_rounding", **material(run), **judged(run), scheme=scheme)
     except (WorkerDied, CallFailed) as fault:
         run.say("note", f"calibration methods could not be compared ({first_line(fault)}); using mse")
         return {"ranges": "mse", "bias": "kept"}

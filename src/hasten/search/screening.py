@@ -8,6 +8,7 @@ from math import isfinite
 
 import numpy as np
 
+from hasten.measure.divergence import DECIDES, mean_divergence
 from hasten.measure.evaluate import NewNaN
 from hasten.measure.quality import assess
 from hasten.measure.sequential import FUTILE, LOOKS
@@ -17,6 +18,7 @@ from hasten.search.field import SCREENED, Run, lost
 from hasten.trial import Candidate, Quality
 from hasten.worker import CallFailed, WorkerDied
 
+WEIGHED = 16  # calibrate samples
 CLEARLY_SLOWER = 1.15  # a quick look is this far off at most
 
 
@@ -32,6 +34,7 @@ def screen(run: Run, candidate: Candidate, most: int = SCREENED) -> Quality | No
     rows, quality, seen = None, None, 0
     looks = sorted({min(look, len(ids)) for look in LOOKS})
     try:
+        weigh(run, candidate.key)
         for look in looks:
             fresh = run.evaluator.rows(worker, ids[seen:look])
             rows = fresh if rows is None else np.concatenate([rows, fresh])
@@ -66,6 +69,18 @@ def screen(run: Run, candidate: Candidate, most: int = SCREENED) -> Quality | No
         )
         return None
     return quality
+
+
+def weigh(run: Run, key: str) -> None:
+    """Record a loaded candidate's harm: how far its answers lie from the baseline's on a few calibrate samples.
+
+    Raises what running it raises.
+    """
+    ids = [int(i) for i in run.splits.calibrate[:WEIGHED]]
+    if not run.wanted:
+        run.wanted = [answers for _, answers in run.evaluator.answers(run.loaded[run.given], ids)]
+    got = [answers for _, answers in run.evaluator.answers(run.loaded[key], ids)]
+    run.update(key, harm=mean_divergence(run.wanted, got, classes=run.evaluator.metric.name in DECIDES))
 
 
 def race(run: Run, keys: Sequence[str], rounds: int) -> Series:
