@@ -58,7 +58,7 @@ def test_engines_name_the_kernels_after_the_network(name: str, narrow: bool, tmp
     found = regions(graph, [n for n in graph.graph if walk.weight(n)])
     served = Quantize(scheme=name)(clean, context) if narrow else clean
     served.save(tmp_path / "model.onnx")
-    layers = engine.profile(engine.export(tmp_path / "model.onnx", tmp_path), {}, samples, 20)
+    layers = engine.profile(engine.export(tmp_path / "model.onnx", tmp_path), {}, samples, 0.05)
     spent = by_region(layers, places(graph, found), len(found))
     assert spent.total > 0
     assert (spent.regions > 0).sum() >= len(found) - 1, "each convolution takes its microseconds"

@@ -22,6 +22,7 @@ from hasten.machine import cores, machine
 from hasten.protocols import Event, Listener
 from hasten.samples.sequence import unroll
 from hasten.search import space
+from hasten.search.anatomy import anatomy
 from hasten.search.answer import answer
 from hasten.search.field import Run
 from hasten.search.prepare import Question, inspect_file, prepare
@@ -145,9 +146,24 @@ def _recorded(question: Question) -> dict[str, Any]:
     return {**named, "model": str(question.model.resolve()), "data": data, "metric": metric, "state": state}
 
 
-def inspect(model: str | Path) -> dict[str, Any]:
-    """What a model file holds: inputs, outputs, opset, operators, weights, ideas."""
-    return inspect_file(Path(model).resolve())
+def inspect(
+    model: str | Path, data: object = None, *, engines: Sequence[str] | None = None, listen: Listener | None = None
+) -> dict[str, Any]:
+    """What a model file holds: inputs, outputs, opset, operators, weights, ideas.
+
+    With ``data`` also ``regions`` (``trial.Mixed``): where the time goes, and what int8 does to the answers.
+    """
+    found = inspect_file(Path(model).resolve())
+    if data is None:
+        return found
+    usable, _ = space.usable_engines(engines)
+    with _workspace(None) as folder:
+        question = Question(model=Path(model), data=data, budget=parse_budget("1%"), scored=False)
+        run, _, _ = prepare(question, folder, listen or _silent)
+        try:
+            return {**found, "regions": anatomy(run, usable)}
+        finally:
+            run.close()
 
 
 def doctor() -> dict[str, Any]:

@@ -166,11 +166,14 @@ def bench(models: Sequence[str], data: str, batch: int, rounds: int, as_json: bo
 
 @cli.command()
 @click.argument("model")
+@click.option("--data", metavar="PATH", help="Run it on these samples: time and harm by region.")
+@click.option("--engines", multiple=True, callback=_known("engines"), metavar="NAME", help="Measure on this engine.")
 @common
-def inspect(model: str, as_json: bool) -> None:
-    """Say what MODEL is, without running it."""
-    facts = _api().inspect(model)
-    _say({"schema_version": trial.SCHEMA_VERSION, **facts}, lambda: console.facts_block(facts), as_json)
+def inspect(model: str, data: str | None, engines: Sequence[str], as_json: bool) -> None:
+    """Say what MODEL is; with --data also where its time goes and what int8 would do to its answers."""
+    with console.Progress() as progress:
+        facts = _api().inspect(model, data, engines=list(engines) or None, listen=progress)
+    _say({"schema_version": trial.SCHEMA_VERSION, **trial.plain(facts)}, lambda: console.inspect_block(facts), as_json)
 
 
 @cli.command()

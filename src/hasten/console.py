@@ -15,13 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from hasten.protocols import Event
-from hasten.report import story
+from hasten.report import regions, story
 from hasten.report.words import clean, count, duration, known, millis, number, size, span, times
-from hasten.trial import Result
+from hasten.trial import Mixed, Result
 
 _ASCII = str.maketrans({
     "✓": "+", "✗": "x", "★": "*", "×": "x", "−": "-", "–": "-", "·": "|", "→": ">", "←": "<", "±": "~", "≤": "<",
-    "─": "-", "…": ".", "µ": "u", "\u00a0": " ",
+    "─": "-", "…": ".", "µ": "u", "\u00a0": " ", "█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": "|", "▎": "|",
+    "▏": "|",
 })  # fmt: skip
 _GOOD, _BAD, _SOFT = "green", "yellow", "dim"
 
@@ -161,6 +162,35 @@ def _one(value: Any) -> str:
     if isinstance(value, int | float):
         return f"{value:,}" if isinstance(value, int) else number(value)
     return str(value)
+
+
+def inspect_block(facts: Mapping[str, Any]) -> RenderableType:
+    """What the file holds, then its regions with their time and harm where they were measured."""
+    plan: Mixed | None = facts.get("regions")
+    rest = facts_block({k: v for k, v in facts.items() if k != "regions"})
+    return (
+        rest if plan is None else Group(rest, Rule(style=_SOFT), Text(clean(regions.summary(plan))), region_table(plan))
+    )
+
+
+def region_table(plan: Mixed) -> RenderableType:
+    """The regions in the network's order; bars show each one's share of the time and of the harm."""
+    table = Table(box=None, header_style=_SOFT, pad_edge=False)
+    for title in ("region", plan.wide, "int8", "time", "harm", ""):
+        table.add_column(title, justify="right" if title in (plan.wide, "int8") else "left", overflow="fold")
+    slowest = max(g.ms[plan.wide] for g in plan.groups) or 1.0
+    worst = max((g.harm.get("int8", 0.0) for g in plan.groups), default=0.0) or 1.0
+    for g in plan.groups:
+        bars = (_bar(g.ms[plan.wide] / slowest), _bar(g.harm.get("int8", 0.0) / worst))
+        name = Text.assemble(clean(g.name), (f"  {g.kind}", _SOFT))
+        table.add_row(name, millis(g.ms[plan.wide]), millis(g.ms["int8"]), *bars, Text(clean(g.why), style=_SOFT))
+    return table
+
+
+def _bar(share: float, width: int = 8) -> str:
+    """A bar of full and part blocks, ``width`` characters at a share of one."""
+    eighths = round(share * width * 8)
+    return "█" * (eighths // 8) + ("▏▎▍▌▋▊▉"[eighths % 8 - 1] if eighths % 8 else "")
 
 
 def doctor_block(facts: Mapping[str, Any]) -> RenderableType:

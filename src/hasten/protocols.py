@@ -73,7 +73,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Layer:
-    """One kernel that an engine ran, with its mean time.
+    """One kernel that an engine ran, with its time.
 
     ``names`` are the nodes and tensors of the network that it stands for, as the engine tells (fusion joins several),
     ``reads`` those of the kernels before it. ``boundary`` marks what only converts between formats or layouts.
@@ -118,9 +118,12 @@ class Engine(Protocol):
     def load(self, path: Path, settings: Mapping[str, Scalar]) -> Runner: ...
 
     def profile(
-        self, path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], repeats: int
+        self, path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], seconds: float
     ) -> Sequence[Layer]:
-        """Mean time of each kernel over ``repeats`` rounds of ``feeds``; empty when the engine cannot tell."""
+        """Time of each kernel of the warm network, over rounds of ``feeds`` for about ``seconds``, two at least.
+
+        Empty when the engine cannot tell.
+        """
         ...
 
 

@@ -63,5 +63,5 @@ def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
     return _Known(path)
 
 
-def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], repeats: int) -> Sequence[Layer]:
+def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], seconds: float) -> Sequence[Layer]:
     return [Layer((node,), (), "Conv", ms) for node, ms in costs(path).items()]

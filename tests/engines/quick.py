@@ -70,5 +70,5 @@ def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
     return _Timed(path, settings)
 
 
-def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], repeats: int) -> Sequence[Layer]:
+def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], seconds: float) -> Sequence[Layer]:
     return []

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from hasten.engines.executed import describe
@@ -151,8 +153,8 @@ def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
 _BOUNDARIES = frozenset({"QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput", "Transpose"})
 
 
-def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], repeats: int) -> Sequence[Layer]:
-    """From the runtime's own trace; names come from the graph that it optimised for itself.
+def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], seconds: float) -> Sequence[Layer]:
+    """The median of each kernel in the runtime's own trace; names come from the graph that it optimised for itself.
 
     A Transpose that the runtime put in is a change of layout; one of the network keeps its name and counts as work.
     """
@@ -163,16 +165,18 @@ def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], 
         options = _dumping(_options(settings), Path(folder, "optimised.onnx"))
         options.enable_profiling, options.profile_file_prefix = True, str(Path(folder, "trace"))
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        for _ in range(repeats):
+        rounds, until = 0, time.perf_counter() + seconds
+        while rounds < 2 or time.perf_counter() < until:
             for one in feeds:
                 session.run(None, dict(one))
+            rounds += 1
         trace = json.loads(Path(session.end_profiling()).read_bytes())
         graph = onnx.load(str(Path(folder, "optimised.onnx")), load_external_data=False).graph
-    spent: Counter[str] = Counter()
+    spent: dict[str, list[float]] = {}
     for event in trace:
         if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
-            spent[event["name"].removesuffix(_KERNEL)] += event["dur"]
-    return _layers(graph.node, {name: us / 1e3 / (repeats * len(feeds)) for name, us in spent.items()})
+            spent.setdefault(event["name"].removesuffix(_KERNEL), []).append(event["dur"] / 1e3)
+    return _layers(graph.node, {name: median(several) for name, several in spent.items()})
 
 
 _KERNEL = "_kernel_time"

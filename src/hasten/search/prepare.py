@@ -42,6 +42,7 @@ class Question:
     metric: str | Callable[..., Any] | None = None
     output: str | None = None
     labels: str = "labels"
+    scored: bool = True  # against the labels, where there are any
     groups: str | None = None
     state: Mapping[str, str] | None = None
     preprocess: str | None = None
@@ -134,7 +135,7 @@ def choose_metric(run: Run, question: Question) -> None:
     outputs = {
         n: np.concatenate([np.atleast_1d(a[k]) for _, a in seen]) for k, n in enumerate(names) if _joins(seen, k)
     }
-    truth = None if evaluator.store.labels is None else _joined(evaluator.store, probe)
+    truth = _joined(evaluator.store, probe) if question.scored and evaluator.store.labels is not None else None
     if question.metric is None:
         looked_at = {question.output: outputs[question.output]} if question.output else outputs
         metric, why = auto_metric(looked_at, truth)

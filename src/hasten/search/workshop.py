@@ -49,6 +49,7 @@ class Calibration:
         if wanted:
             fresh = collect(model, wanted, lambda: self.steps(model), channels=channels)
             known = {**known, **fresh}
+            self.cache.parent.mkdir(parents=True, exist_ok=True)
             histogram.save(self.cache, known)
         return {n: known[n] for n in names if n in known}
 
