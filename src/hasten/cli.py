@@ -139,16 +139,13 @@ def optimize(
     """Search, prove and write the fastest MODEL inside the budget. Exit 0: met, 1: nothing faster or undecided."""
     budget = parse_budget(max_drop, confidence)
     with console.Progress(verbosity=0 if quiet else 2 if verbose else 1) as progress:
-        try:
-            result: trial.Result = _api().optimize(
-                model, data, max_drop=budget, confidence=confidence, state=state, seconds=limit,
-                engines=list(engines) or None, out=out, listen=progress, **options,
-            )  # fmt: skip
-        except KeyboardInterrupt as stop:
-            if progress.best is None:
-                raise
-            raise Stopped("stopped before anything could be proven", help="run the same command again") from stop
+        result: trial.Result = _api().optimize(
+            model, data, max_drop=budget, confidence=confidence, state=state, seconds=limit,
+            engines=list(engines) or None, out=out, listen=progress, **options,
+        )  # fmt: skip
     _say(result, lambda: console.result_block(result, Path(out)), as_json)
+    if result.stopped:
+        return Stopped.exit_code
     return 0 if result.verdict == "met" else 1
 
 

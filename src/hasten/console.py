@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ _GOOD, _BAD, _SOFT = "green", "yellow", "dim"
 
 
 def write(text: str, stream: IO[str]) -> None:
-    """Write and flush; a reader that has gone away (``| head``) and a poor encoding are no errors."""
+    """Write and flush; a reader that is gone (``| head``, a closed terminal) and a poor encoding are no errors."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
@@ -36,7 +37,9 @@ def write(text: str, stream: IO[str]) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
+    except OSError as fault:
+        if fault.errno not in (errno.EPIPE, errno.EIO):
+            raise
         # whatever is left in the buffer must not raise again when the interpreter closes the stream
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -83,6 +86,7 @@ def _baseline(result: Result) -> list[tuple[str, str, str]]:
     return [
         ("Data", data, ""),
         ("", splits.sentence, _SOFT),
+        *([("", story.look(result), _SOFT)] if result.looks > 1 else []),
         ("Baseline", f"{facts}  ({story.engine(result.as_given)}, noise {story.noise(result)})", ""),
     ]
 

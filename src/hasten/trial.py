@@ -155,7 +155,8 @@ class Result:
     peak_bytes: int
     needed_samples: int | None = None  # for ``undecided``: about how many more confirm samples
     warnings: tuple[str, ...] = ()
-    looks: int = 1  # times that this confirm split has been looked at
+    looks: int = 1  # which look at this confirm split this was; each is tested at a smaller level
+    stopped: bool = False  # the search was cut short by an interrupt; the same command goes on
     schema_version: int = SCHEMA_VERSION
 
     @property

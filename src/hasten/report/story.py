@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hasten.budget import parse_budget
 from hasten.errors import HastenError
+from hasten.measure.sequential import worn_alpha
 from hasten.report.words import NOT_MEASURED, Scale, count, known, millis, size, times
 from hasten.trial import Quality, Result, Trial
 
@@ -249,6 +250,15 @@ def noise(result: Result) -> str:
     return f"±{max(abs(high - 1), abs(1 - low)) * 100:.1f} %"
 
 
+def look(result: Result) -> str:
+    """``look 2 at the confirm samples: each bound at 99.24 %, so that all looks together keep 95 % confidence``."""
+    level = 1 - worn_alpha(1 - result.confidence, result.looks)
+    return (
+        f"look {result.looks} at the confirm samples: each bound at {level * 100:.4g} %, "
+        f"so that all looks together keep {result.confidence * 100:g} % confidence"
+    )
+
+
 def limits(result: Result) -> list[str]:
     """What the proof does not say, in plain words."""
     wrong = 1 - result.confidence
@@ -262,8 +272,8 @@ def limits(result: Result) -> list[str]:
     ]
     if result.looks > 1:
         lines.append(
-            f"This confirm split has now been looked at {count(result.looks, 'time')}; each look spends some of its "
-            "power to prove. Fresh samples restore it."
+            f"These samples have now answered {count(result.looks, 'question')}; each one more is tested harder, "
+            "so that nobody is told yes by luck in the end. Fresh samples start again."
         )
     seen = quality(result.winner)
     if seen is not None and seen.metric == "agreement":

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from hasten import registry
+from hasten import durable, registry
 from hasten.frontends.onnx import describe, load
 from hasten.graph.taps import collect
 from hasten.machine import instruction_sets
@@ -98,8 +98,9 @@ def build(
             if step.name != "clean":  # a network with nothing to tidy is as good as a tidied one
                 return {"not_applicable": str(reason)}
     onnx = folder / "model.onnx"
-    model.save(onnx)
-    artefact = registry.find("engines", engine).export(onnx, folder)
+    with durable.disk("a candidate"):
+        model.save(onnx)
+        artefact = registry.find("engines", engine).export(onnx, folder)
     return {
         "artefact": str(artefact),
         "bytes": artefact_bytes(artefact),

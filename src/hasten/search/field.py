@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from hasten import registry
 from hasten.budget import Budget
+from hasten.journal import Journal
+from hasten.looks import Ledger
 from hasten.measure.evaluate import Evaluator
+from hasten.measure.sequential import worn_alpha
 from hasten.measure.timing import Workload
-from hasten.model import TensorSpec
+from hasten.model import TensorSpec, file_digest
 from hasten.protocols import Event, Listener
 from hasten.splits import Splits
 from hasten.trial import Candidate, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
+T = TypeVar("T")
+
+LOOKED = ("load", "answers", "clock", "screen")  # steps of a candidate's trial before it races
 BUILD_SECONDS = 600.0
 SCREENED = 256  # samples of the search split that a candidate is screened on, at most
 SCREEN_ROUNDS = 12
@@ -39,7 +46,12 @@ class Run:
     splits: Splits
     work: Workload
     listen: Listener
+    engines: dict[str, Any] = field(default_factory=dict)
+    journal: Journal = field(default_factory=Journal)
+    ledger: Ledger | None = None  # None: nobody counts, as when a result is checked again
+    look: int = 1
     seed: int = 0
+    begun: float = field(default_factory=time.monotonic)
     deadline: float = float("inf")
     stopping: Callable[[], bool] = lambda: False
     trials: dict[str, Trial] = field(default_factory=dict)
@@ -66,16 +78,57 @@ class Run:
             Event(kind=kind, stage=self.stage, text=text, done=done, total=total, best=self.best, seconds_left=left)
         )
 
+    @property
+    def proof(self) -> Budget:
+        """The budget at the level that is left for this look at the confirm split."""
+        return replace(self.budget, confidence=1 - worn_alpha(self.budget.alpha, self.look))
+
     def record(self, trial: Trial) -> Trial:
-        """Keep a trial; the journal gets it at once, so that nothing finished is lost."""
+        """Keep a trial."""
         self.trials[trial.candidate.key] = trial
-        with (self.folder / "journal.jsonl").open("ab") as journal:
-            journal.write(msgspec.json.encode(trial) + b"\n")
         return trial
 
     def update(self, key: str, **changes: Any) -> Trial:
         """Change what is known of a trial."""
         return self.record(replace(self.trials[key], **changes))
+
+    def recall(self, step: str, key: str, kind: type[T]) -> T | None:
+        """What an unfinished run found in this step. The clock then stands where it stood after it."""
+        found = self.journal.recall(step, key, kind)
+        if found is None:
+            return None
+        value, at = found
+        ahead = time.monotonic() - self.begun - at
+        self.begun += ahead
+        self.deadline += ahead
+        return value
+
+    def note(self, step: str, key: str, value: object) -> None:
+        """Write down what a step found."""
+        self.journal.note(step, key, value, time.monotonic() - self.begun)
+
+    def once(self, step: str, key: str, kind: type[T], work: Callable[[], T]) -> T:
+        """The value of a step that changes nothing else: as an unfinished run found it, else worked out and noted."""
+        value = self.recall(step, key, kind)
+        if value is None:
+            self.journal.begin(step, key)
+            value = work()
+            self.note(step, key, None if self.stopping() else value)  # it may have been cut short
+        return value
+
+    def step(self, step: str, candidate: Candidate, work: Callable[[], object]) -> bool:
+        """One step of a candidate's trial, done or recalled. False when the candidate is out."""
+        key = candidate.key
+        trial = self.recall(step, key, Trial)
+        if trial is not None:
+            self.record(trial)
+        else:
+            self.journal.begin(step, key)
+            work()
+            self.note(step, key, None if self.stopping() else self.trials[key])  # it may have been cut short
+        if self.trials[key].status != "ok":
+            self.retire([key])
+        return self.trials[key].status == "ok"
 
     def retire(self, keys: Iterable[str]) -> None:
         """Close the workers of candidates that are out of the race."""
@@ -93,8 +146,10 @@ def recipe_key(candidate: Candidate) -> str:
 def build_all(run: Run, candidates: Sequence[Candidate], workers: int = 2) -> None:
     """Make the artefacts that are missing, each in a process of its own. A failure becomes a trial."""
     todo = {recipe_key(c): c for c in candidates if recipe_key(c) not in run.artefacts}
+    if any(run.journal.suspect(key) for key in todo):
+        workers = 1  # a run died while one of these was built: the next to die shall blame no other
     with ThreadPoolExecutor(workers) as pool:
-        for key, made in zip(todo, pool.map(lambda item: _build(run, *item), todo.items()), strict=True):
+        for key, made in zip(todo, pool.map(lambda item: _made(run, *item), todo.items()), strict=True):
             run.artefacts[key] = made
     for candidate in candidates:
         made = run.artefacts[recipe_key(candidate)]
@@ -102,6 +157,43 @@ def build_all(run: Run, candidates: Sequence[Candidate], workers: int = 2) -> No
             made = run.artefacts[recipe_key(candidate)] = unless_twin(run, candidate, made)
         if "artefact" not in made:
             run.record(Trial(candidate=candidate, stage=run.stage, **made))
+
+
+def _made(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
+    """What an unfinished run built, where its files are still what they were; else built now."""
+    folder = run.folder / "artefacts" / key
+    before = run.recall("build", key, dict[str, Any])
+    if before is not None:
+        damaged = [n for n, digest in before["files"].items() if not _is(folder / n, digest)]
+        if not damaged:
+            return _at(run.folder, before["made"])
+        run.say("warning", f"{candidate.label} is built again: {damaged[0]} is not what was built")
+    elif run.journal.to_blame(key):
+        return quarantined("built")
+    shutil.rmtree(folder, ignore_errors=True)
+    run.journal.begin("build", key)
+    made = _build(run, key, candidate)
+    files = sorted(p for p in folder.rglob("*") if p.is_file()) if "artefact" in made else []
+    digests = {p.relative_to(folder).as_posix(): file_digest(p) for p in files}
+    run.note("build", key, {"made": _below(run.folder, made), "files": digests})
+    return made
+
+
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and file_digest(path) == digest
+
+
+def _at(folder: Path, made: dict[str, Any]) -> dict[str, Any]:
+    return {**made, "artefact": str(folder / made["artefact"])} if "artefact" in made else made
+
+
+def _below(folder: Path, made: dict[str, Any]) -> dict[str, Any]:
+    return {**made, "artefact": str(Path(made["artefact"]).relative_to(folder))} if "artefact" in made else made
+
+
+def quarantined(what: str) -> dict[str, Any]:
+    """The fate of a candidate that was under way whenever a run died."""
+    return {"status": "crashed", "reason": f"left alone: two runs died while it was {what}"}
 
 
 def unless_twin(run: Run, candidate: Candidate, made: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +239,24 @@ def first_line(fault: Exception) -> str:
 
 
 def load(run: Run, candidate: Candidate) -> Worker | None:
-    """A worker that has the candidate loaded; None after recording why not."""
+    """A worker that has the candidate loaded; None after recording why not.
+
+    A candidate that fell out of an unfinished run is not loaded again.
+    """
+    ended = (run.recall(step, candidate.key, Trial) for step in LOOKED)
+    out = next((trial for trial in ended if trial is not None and trial.status != "ok"), None)
+    if out is None and run.journal.to_blame(candidate.key):
+        out = Trial(candidate=candidate, stage=run.stage, **quarantined("tried"))
+    if out is not None:
+        run.record(out)
+        return None
+    run.journal.begin("load", candidate.key)
+    worker = _load(run, candidate)
+    run.note("load", candidate.key, None if worker else run.trials[candidate.key])
+    return worker
+
+
+def _load(run: Run, candidate: Candidate) -> Worker | None:
     made = run.artefacts[recipe_key(candidate)]
     worker = Worker(name=candidate.label)
     try:

@@ -41,13 +41,17 @@ def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, basel
 
 def same_answers(run: Run, candidate: Candidate) -> bool:
     """Gate for lossless candidates: every output within float tolerance of the baseline's on a few samples."""
+    return run.step("answers", candidate, lambda: _compare(run, candidate))
+
+
+def _compare(run: Run, candidate: Candidate) -> None:
     ids = [int(i) for i in run.splits.search[:16]]
     try:
         found = list(run.evaluator.answers(run.loaded[candidate.key], ids))
         wanted = list(run.evaluator.answers(run.loaded[run.given], ids))
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
-        return False
+        return
     worst = 0.0
     for (_, new), (_, old) in zip(found, wanted, strict=True):
         for a, b in zip(new, old, strict=True):
@@ -58,11 +62,9 @@ def same_answers(run: Run, candidate: Candidate) -> bool:
                 worst = max(worst, float(np.abs(a - b).max()) / scale)
             elif not np.array_equal(a, b):
                 worst = float("inf")
-    if worst <= TOLERANCE:
-        return True
-    run.retire([candidate.key])
-    run.update(candidate.key, status="rejected", reason=f"not lossless: an output differs by {worst:.1e} of its scale")
-    return False
+    if not worst <= TOLERANCE:
+        text = f"not lossless: an output differs by {worst:.1e} of its scale"
+        run.update(candidate.key, status="rejected", reason=text)
 
 
 def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:
