@@ -31,7 +31,7 @@ RECORDED = ("output", "labels", "groups", "preprocess", "batch", "threads", "see
 
 def optimize(
     model: str | Path,
-    data: object,
+    data: object = None,
     *,
     max_drop: str | Budget = "1%",
     metric: str | Callable[..., Any] | None = None,
@@ -56,6 +56,7 @@ def optimize(
     Args:
         model: an ONNX file.
         data: ``.npz``, ``.npy``, a folder of images, a table, or in Python a mapping, an iterable or a callable.
+            Without any, inputs are made up and only what changes no arithmetic is tried.
         max_drop: ``"1%"`` absolute points, ``"rel:99%"`` of the score, ``"agree:99%"`` of the answers.
         metric: a name (``top1``, ``auc``, ...), ``"package.module:function"`` or a function; chosen when None.
         state: for networks with state, which input is fed from which output: ``{"state": "stateN"}``.
@@ -142,7 +143,8 @@ def _recorded(question: Question) -> dict[str, Any]:
     data = str(Path(question.data).resolve()) if isinstance(question.data, str | Path) else None
     metric = question.metric if isinstance(question.metric, str) else None
     state = dict(question.state) if question.state else None
-    return {**named, "model": str(question.model.resolve()), "data": data, "metric": metric, "state": state}
+    asked = {"model": str(question.model.resolve()), "data": data, "made_up": question.data is None}
+    return {**named, **asked, "metric": metric, "state": state}
 
 
 def inspect(model: str | Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def verify(out: Path, data: object, folder: RunFolder, listen: Listener) -> dict
     question = manifest.get("question", {})
     data = data if data is not None else question.get("data")
     model = Path(question.get("model", ""))
-    if data is None or not model.is_file():
+    if (data is None and not question.get("made_up")) or not model.is_file():
         text = "needs the original network and the data; name the data with --data"
         checks.append({"name": "claims", "ok": None, "text": text})
     elif checks[0]["ok"]:
@@ -66,13 +66,13 @@ def _claims(
     result = decode((out / "report.json").read_bytes(), Result)
     if file_digest(model) != result.model_sha256:
         return [{"name": "network", "ok": False, "text": f"{model} is not the network of this result"}]
-    asked = {k: v for k, v in manifest["question"].items() if k not in ("model", "data", "budget", "confidence")}
+    asked = {k: v for k, v in manifest["question"].items() if k not in ("model", "data", "made_up")}
     budget = parse_budget(result.budget, result.confidence)
     run, _, _ = prepare(Question(model=model, data=data, budget=budget, **asked), folder, listen, look=result.looks)
     try:
         if run.evaluator.store.digest != result.data_sha256:
             return [{"name": "data", "ok": False, "text": "these are not the samples of this result"}]
-        ids = [int(i) for i in run.splits.confirm]
+        ids = [int(i) for i in run.splits.confirm] or [int(i) for i in run.splits.search]
         run.evaluator.measure_baseline(run.loaded[run.given], ids)
         network = served(out)
         with Worker(name=network.name) as worker:

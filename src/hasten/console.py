@@ -101,12 +101,12 @@ def _headline(result: Result) -> list[tuple[str, str, str]]:
     text = f"{times(result.speedup)} faster{interval}  {millis(story.latency(result, result.winner))}{split}"
     mark, style = ("✓", _GOOD) if result.certified else ("?", _BAD)
     rows = [(mark, f"{text}  {story.engine(result.winner)}", style)]
-    return rows if result.certified else [("✗", result.sentence, _BAD), *rows]
+    return rows if result.certified else [(story.MARKS[result.verdict], result.sentence, _BAD), *rows]
 
 
 def _facts(result: Result) -> list[tuple[str, str, str]]:
     winner, seen = result.winner, story.quality(result.winner)
-    good = ("✓", _GOOD) if result.certified else ("✗", _BAD)
+    good = ("✓", _GOOD) if result.certified else (story.MARKS[result.verdict], _BAD)
     rows = []
     if seen is not None and story.changed(result):
         flips = (
@@ -131,7 +131,7 @@ def _folder(out: Path) -> str:
 def _next(result: Result, out: Path) -> list[RenderableType]:
     place = clean(str(out))
     commands = [f"open {place}/report.html", f"hasten verify {place}"]
-    if result.certified:
+    if result.verdict == "met":
         commands += [f"python {place}/example.py", f"hasten apply {place}/recipe.json OTHER.onnx --data DATA --out OUT"]
     return [_lines([("Next:" if i == 0 else "", command, "") for i, command in enumerate(commands)])]
 

@@ -167,7 +167,7 @@ class Result:
     @property
     def certified(self) -> bool:
         """True when the winner is proven inside the budget on samples that the search never saw."""
-        return self.verdict == "met"
+        return self.verdict == "met" and self.provable.n_confirm > 0
 
 
 def encode(value: object) -> bytes:

@@ -14,6 +14,8 @@ from hasten.trial import Quality, Result, Trial
 ORDER = ("ok", "rejected", "slower", "unsupported", "crashed", "timeout", "skipped")
 FATES = {"rejected": "over the budget", "unsupported": "not supported here", "timeout": "too slow to answer"}
 COUNTED = {"rejected": "over the budget", "unsupported": "not supported here", "timeout": "timed out"}
+MARKS = {"met": "–", "nothing_faster": "–", "undecided": "✗"}  # of what is not certified
+BADGES = {"met": "Unchanged answers, no proof", "nothing_faster": "The original stays", "undecided": "Not certified"}
 HEADLINES = {"met": "Faster, inside the budget", "nothing_faster": "Nothing faster", "undecided": "Undecided"}
 
 
@@ -185,7 +187,7 @@ def factors(result: Result) -> list[Factor]:
 def fate(result: Result, trial: Trial) -> str:
     """One or two words on what became of a candidate."""
     if trial.candidate.key == result.winner.candidate.key:
-        return "★ kept" if not changed(result) else "★ chosen" if result.certified else "not proven yet"
+        return "★ kept" if not changed(result) else "★ chosen" if result.verdict == "met" else "not proven yet"
     if trial.status != "ok":
         return FATES.get(trial.status, trial.status)
     if trial.confirm is not None:
@@ -259,16 +261,31 @@ def look(result: Result) -> str:
     )
 
 
+UNPROVEN = (
+    "Nothing is proven: there were too few samples, or none, to keep some that the search does not see. "
+    "Only what changes no arithmetic was tried, and its answers were compared."
+)
+
+
+def _elsewhere() -> list[str]:
+    """Where the speed holds."""
+    return [
+        "The speed holds on this machine, with these versions and settings; on another, run `hasten verify` first.",
+        "Latency is one request after another in a warm process; a server under load may behave differently.",
+    ]
+
+
 def limits(result: Result) -> list[str]:
     """What the proof does not say, in plain words."""
+    if not result.provable.n_confirm:
+        return [UNPROVEN, *_elsewhere()]
     wrong = 1 - result.confidence
     one_in = f"1 time in {round(1 / wrong)}" if 0 < wrong < 1 else "never"
     lines = [
         "The accuracy holds for data like yours: samples drawn as the confirm split was. "
         "If what you serve drifts away from it, measure again.",
         f"If the winner really lost more than the budget, a test like this one would still pass it at most {one_in}.",
-        "The speed holds on this machine, with these versions and settings; on another, run `hasten verify` first.",
-        "Latency is one request after another in a warm process; a server under load may behave differently.",
+        *_elsewhere(),
     ]
     if result.looks > 1:
         lines.append(

@@ -16,7 +16,7 @@ from hasten.measure.proportions import required_n
 from hasten.measure.quality import assess
 from hasten.search.baseline import measure_baseline
 from hasten.search.field import Run, fresh_worker, lost
-from hasten.trial import Candidate, Quality
+from hasten.trial import Candidate, Quality, Split
 from hasten.worker import CallFailed, WorkerDied
 
 MOST_FINALISTS = 3
@@ -156,7 +156,8 @@ def _look(run: Run, candidate: Candidate, ids: list[int]) -> None:
         run.update(candidate.key, status="rejected", reason=str(fault))
         return
     known, groups = run.evaluator.known(ids), run.evaluator.groups(ids)
-    quality = assess(run.evaluator.metric, run.proof, known, rows, split="confirm", groups=groups)
+    split: Split = "confirm" if len(run.splits.confirm) else "search"
+    quality = assess(run.evaluator.metric, run.proof, known, rows, split=split, groups=groups)
     run.update(candidate.key, confirm=unchanged(quality, known, rows) if candidate.lossless else quality)
 
 

@@ -23,6 +23,7 @@ from hasten.model import TensorSpec
 from hasten.protocols import Array, Event, Listener, Metric
 from hasten.safety.stage import stage, staged_digests
 from hasten.samples import SampleStore, load_samples
+from hasten.samples.made_up import SIZES, made_up
 from hasten.search.baseline import measure_baseline, start_baseline
 from hasten.search.field import SCREENED, Run
 from hasten.search.folder import RunFolder
@@ -30,12 +31,15 @@ from hasten.search.question import Question, digest, identity
 from hasten.search.space import usable_engines
 from hasten.splits import Splits, split
 from hasten.trial import Provable
-from hasten.worker import CallFailed, WorkerDied, once
+from hasten.worker import CallFailed, Worker, WorkerDied, once
 
 PROBE = 16
 CALIBRATE, LEAST_CALIBRATE = 128, 24
 CHANCE_SAMPLES = 200
 STAGE = "0/3 baseline"
+TRY_SECONDS = 120.0
+NO_DATA = "no data: lossless only, on made-up inputs"
+GIVE_DATA = "give real data: --data samples.npz"
 
 
 def inspect_file(path: Path) -> dict[str, Any]:
@@ -67,8 +71,13 @@ def prepare(
     source = stage(question.model, folder.path / "stage")
     found = inspect_file(source)
     inputs, outputs = (msgspec.convert(found[k], tuple[TensorSpec, ...]) for k in ("inputs", "outputs"))
-    store = read_samples(question, folder.path / "samples", inputs, listen)
-    splits = cut(store, question.seed)
+    if question.data is None:
+        store = make_samples(question, source, folder.path / "samples", inputs, [o.name for o in outputs])
+        none = np.empty(0, np.int64)
+        splits = Splits(none, np.arange(len(store)), none, (NO_DATA,))
+    else:
+        store = read_samples(question, folder.path / "samples", inputs, listen)
+        splits = cut(store, question.seed)
     rotating = [int(i) for i in splits.search[: ROTATING_SAMPLES * question.batch]]
     run = Run(
         folder=folder.path,
@@ -81,6 +90,7 @@ def prepare(
         work=Workload(str(store.directory), tuple(rotating), question.batch),
         listen=listen,
         engines=usable,
+        made_up=question.data is None,
         seed=question.seed or 0,
         begun=begun,
         deadline=begun + seconds,
@@ -88,12 +98,14 @@ def prepare(
     )
     start_baseline(run, question.served_by)
     choose_metric(run, question)
-    warnings = [*store.warnings, *splits.warnings, *remember(run, question, folder, look), *absent]
+    told = () if run.made_up else store.warnings
+    warnings = [*told, *splits.warnings, *remember(run, question, folder, look), *absent]
     for text in warnings:
         run.say("warning", text)
     check_baseline(run)
     sizes = (len(part) for part in (splits.calibrate, splits.search, splits.confirm))
     able = provable(run.proof, run.evaluator.metric, *sizes)
+    able = replace(able, sentence=NO_DATA) if run.made_up else able
     run.say("note", able.sentence)
     if run.look > 1:
         level = f"{run.proof.confidence:.2%}"
@@ -114,6 +126,32 @@ def read_samples(question: Question, directory: Path, inputs: tuple[TensorSpec, 
     return samples.spool(
         directory, inputs, lambda done: listen(Event(kind="trial", stage=STAGE, text="samples are read", done=done))
     )
+
+
+def make_samples(
+    question: Question, source: Path, directory: Path, inputs: tuple[TensorSpec, ...], names: list[str]
+) -> SampleStore:
+    """Made-up samples of a size that the network takes.
+
+    Raises:
+        InputError: it takes none of those that are tried.
+    """
+    state, reason = question.state or {}, ""
+    with Worker(name="made-up inputs") as worker:
+        try:
+            worker.call("load", engine=question.served_by, path=str(source), settings={}, names=names)
+            for number, size in enumerate(SIZES):
+                place = directory.with_name(f"{directory.name}-{number}")
+                store = load_samples(made_up(inputs, state, size), state=state).spool(place, inputs)
+                try:
+                    worker.call("run", seconds=TRY_SECONDS, store=str(place), ids=[0], batch=1, keep=None)
+                except CallFailed as fault:
+                    reason = reason or str(fault).splitlines()[0]
+                    continue
+                return store
+        except (WorkerDied, CallFailed) as fault:
+            reason = str(fault).splitlines()[0]
+    raise InputError("no inputs could be made up that the network takes", cause=reason, help=GIVE_DATA)
 
 
 def remember(run: Run, question: Question, folder: RunFolder, look: int | None) -> list[str]:
@@ -195,7 +233,8 @@ def check_baseline(run: Run) -> None:
         raise InputError("the network does not run on this data", cause=str(fault).splitlines()[0]) from fault
     broken = run.evaluator.broken
     if len(broken) == len(ids):
-        raise InputError("the network answers NaN on every sample", help="check the preprocessing and the input scale")
+        help_text = GIVE_DATA if run.made_up else "check the preprocessing and the input scale"
+        raise InputError("the network answers NaN on every sample", help=help_text)
     if broken:
         first = ", ".join(str(i) for i in sorted(broken)[:5])
         run.say("warning", f"the network itself answers NaN on {len(broken)} of {len(ids)} samples (ids {first}, ...)")

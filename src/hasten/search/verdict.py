@@ -34,7 +34,7 @@ def won(trial: Trial, run: Run) -> str:
     assert quality is not None
     speed = f"{timing.speedup:.2f}× faster [{timing.low:.2f}, {timing.high:.2f}]"
     if quality.method == IDENTICAL:
-        return f"{speed}; the answers are unchanged on {quality.n} samples"
+        return f"{speed}; the answers are unchanged on {quality.n} {'made-up inputs' if run.made_up else 'samples'}"
     bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence:.0%} confidence"
     return f"{speed}; drop {quality.drop * 100:.2f} points, {bound} (budget {run.budget})"
 
