@@ -40,7 +40,7 @@ def listen(event):
 folder, engines = sys.argv[1], sys.argv[2].split(",")
 hasten.optimize(
     folder + "/mlp.onnx", folder + "/data.npz", max_drop="4%", engines=engines, served_by=engines[0],
-    out=folder + "/out", listen=listen,
+    out=folder + "/out", seconds=600, listen=listen,
 )
 """
 
@@ -74,8 +74,14 @@ class Case:
 
     def here(self, listen: Callable[[Event], None] = lambda _: None, **options: Any) -> Result:
         """The search in this process."""
-        asked: dict[str, Any] = {"max_drop": "4%", "engines": [BRISK], "served_by": BRISK, "out": self.out, **options}
-        return hasten.optimize(self.folder / "mlp.onnx", self.folder / "data.npz", listen=listen, **asked)
+        asked: dict[str, Any] = {
+            "max_drop": "4%",
+            "engines": [BRISK],
+            "served_by": BRISK,
+            "out": self.out,
+            "seconds": 600.0,
+        }
+        return hasten.optimize(self.folder / "mlp.onnx", self.folder / "data.npz", listen=listen, **asked | options)
 
     def heard_until(self, text: str, **options: Any) -> list[str]:
         """What a search in this process says, until it says ``text``."""
