@@ -74,13 +74,8 @@ class Case:
 
     def here(self, listen: Callable[[Event], None] = lambda _: None, **options: Any) -> Result:
         """The search in this process."""
-        asked: dict[str, Any] = {
-            "max_drop": "4%",
-            "engines": [BRISK],
-            "served_by": BRISK,
-            "out": self.out,
-            "seconds": 600.0,
-        }
+        asked: dict[str, Any] = {"max_drop": "4%", "engines": [BRISK], "served_by": BRISK, "out": self.out}
+        asked["seconds"] = 600.0
         return hasten.optimize(self.folder / "mlp.onnx", self.folder / "data.npz", listen=listen, **asked | options)
 
     def heard_until(self, text: str, **options: Any) -> list[str]:
