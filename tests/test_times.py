@@ -36,10 +36,10 @@ def test_kernels_go_where_their_names_point() -> None:
 
 
 def test_one_disturbed_profile_changes_nothing() -> None:
-    quiet = Spent(np.array([1.0, 2.0]), 0.5, 0.1)
-    loud = Spent(np.array([9.0, 2.0]), 7.0, 0.1)
+    quiet = Spent((1.0, 2.0), 0.5, 0.1)
+    loud = Spent((9.0, 2.0), 7.0, 0.1)
     found = typical([quiet, loud, quiet])
-    np.testing.assert_array_equal(found.regions, quiet.regions)
+    assert found.regions == quiet.regions
     assert (found.outside, found.converting) == (0.5, 0.1)
 
 
@@ -61,5 +61,5 @@ def test_engines_name_the_kernels_after_the_network(name: str, narrow: bool, tmp
     layers = engine.profile(engine.export(tmp_path / "model.onnx", tmp_path), {}, samples, 0.05)
     spent = by_region(layers, places(graph, found), len(found))
     assert spent.total > 0
-    assert (spent.regions > 0).sum() >= len(found) - 1, "each convolution takes its microseconds"
+    assert sum(ms > 0 for ms in spent.regions) >= len(found) - 1, "each convolution takes its microseconds"
     assert spent.outside < 0.2 * spent.total

@@ -99,7 +99,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("model")
-@click.option("--data", required=True, metavar="PATH", help=".npz, .npy, a folder of images, or a table.")
+@click.option("--data", metavar="PATH", help=".npz, .npy, a folder of images, or a table; without it: lossless only.")
 @click.option("--max-drop", default="1%", show_default=True, metavar="BUDGET", help="1%, 0.5%, rel:99% or agree:99%.")
 @click.option(
     "--metric", metavar="NAME", callback=_known("metrics"), help="A metric's name, or package.module:function."
@@ -133,22 +133,19 @@ def cli() -> None:
 @click.option("-v", "--verbose", is_flag=True, help="A line a candidate.")
 @common
 def optimize(
-    model: str, data: str, max_drop: str, confidence: float, state: Mapping[str, str] | None,
+    model: str, data: str | None, max_drop: str, confidence: float, state: Mapping[str, str] | None,
     limit: float | None, engines: Sequence[str], out: str, quiet: bool, verbose: bool, as_json: bool, **options: Any,
 ) -> int:  # fmt: skip
     """Search, prove and write the fastest MODEL inside the budget. Exit 0: met, 1: nothing faster or undecided."""
     budget = parse_budget(max_drop, confidence)
     with console.Progress(verbosity=0 if quiet else 2 if verbose else 1) as progress:
-        try:
-            result: trial.Result = _api().optimize(
-                model, data, max_drop=budget, confidence=confidence, state=state, seconds=limit,
-                engines=list(engines) or None, out=out, listen=progress, **options,
-            )  # fmt: skip
-        except KeyboardInterrupt as stop:
-            if progress.best is None:
-                raise
-            raise Stopped("stopped before anything could be proven", help="run the same command again") from stop
+        result: trial.Result = _api().optimize(
+            model, data, max_drop=budget, confidence=confidence, state=state, seconds=limit,
+            engines=list(engines) or None, out=out, listen=progress, **options,
+        )  # fmt: skip
     _say(result, lambda: console.result_block(result, Path(out)), as_json)
+    if result.stopped:
+        return Stopped.exit_code
     return 0 if result.verdict == "met" else 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ _GOOD, _BAD, _SOFT = "green", "yellow", "dim"
 
 
 def write(text: str, stream: IO[str]) -> None:
-    """Write and flush; a reader that has gone away (``| head``) and a poor encoding are no errors."""
+    """Write and flush; a reader that is gone (``| head``, a closed terminal) and a poor encoding are no errors."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
@@ -37,7 +38,9 @@ def write(text: str, stream: IO[str]) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
+    except OSError as fault:
+        if fault.errno not in (errno.EPIPE, errno.EIO):
+            raise
         # whatever is left in the buffer must not raise again when the interpreter closes the stream
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -84,6 +87,7 @@ def _baseline(result: Result) -> list[tuple[str, str, str]]:
     return [
         ("Data", data, ""),
         ("", splits.sentence, _SOFT),
+        *([("", story.look(result), _SOFT)] if result.looks > 1 else []),
         ("Baseline", f"{facts}  ({story.engine(result.as_given)}, noise {story.noise(result)})", ""),
     ]
 
@@ -98,12 +102,12 @@ def _headline(result: Result) -> list[tuple[str, str, str]]:
     text = f"{times(result.speedup)} faster{interval}  {millis(story.latency(result, result.winner))}{split}"
     mark, style = ("✓", _GOOD) if result.certified else ("?", _BAD)
     rows = [(mark, f"{text}  {story.engine(result.winner)}", style)]
-    return rows if result.certified else [("✗", result.sentence, _BAD), *rows]
+    return rows if result.certified else [(story.MARKS[result.verdict], result.sentence, _BAD), *rows]
 
 
 def _facts(result: Result) -> list[tuple[str, str, str]]:
     winner, seen = result.winner, story.quality(result.winner)
-    good = ("✓", _GOOD) if result.certified else ("✗", _BAD)
+    good = ("✓", _GOOD) if result.certified else (story.MARKS[result.verdict], _BAD)
     rows = []
     if seen is not None and story.changed(result):
         flips = (
@@ -128,7 +132,7 @@ def _folder(out: Path) -> str:
 def _next(result: Result, out: Path) -> list[RenderableType]:
     place = clean(str(out))
     commands = [f"open {place}/report.html", f"hasten verify {place}"]
-    if result.certified:
+    if result.verdict == "met":
         commands += [f"python {place}/example.py", f"hasten apply {place}/recipe.json OTHER.onnx --data DATA --out OUT"]
     return [_lines([("Next:" if i == 0 else "", command, "") for i, command in enumerate(commands)])]
 

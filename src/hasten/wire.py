@@ -55,3 +55,10 @@ def unpack_arrays(described: Sequence[dict[str, Any]], payload: bytes | bytearra
     if at != len(payload):
         raise ValueError(f"{len(payload) - at} bytes too many in a message")
     return found
+
+
+def unpack(message: bytes) -> tuple[dict[str, Any], list[Array]]:
+    """What ``pack`` put into a message."""
+    size, _ = HEADER.unpack_from(message)
+    header = msgspec.json.decode(message[HEADER.size : HEADER.size + size])
+    return header, unpack_arrays(header.pop("arrays"), message[HEADER.size + size :])

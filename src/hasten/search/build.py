@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from hasten import registry
+from hasten import durable, registry
 from hasten.frontends.onnx import describe, load
 from hasten.model import file_digest
 from hasten.protocols import NotApplicable
@@ -49,8 +49,9 @@ def build(
             if step.name != "clean":  # a network with nothing to tidy is as good as a tidied one
                 return {"not_applicable": str(reason)}
     onnx = folder / "model.onnx"
-    model.save(onnx)
-    artefact = registry.find("engines", engine).export(onnx, folder)
+    with durable.disk("a candidate"):
+        model.save(onnx)
+        artefact = registry.find("engines", engine).export(onnx, folder)
     return {
         "artefact": str(artefact),
         "bytes": artefact_bytes(artefact),

@@ -41,13 +41,17 @@ def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, basel
 
 def same_answers(run: Run, candidate: Candidate) -> bool:
     """Gate for lossless candidates: every output within float tolerance of the baseline's on a few samples."""
+    return run.step("answers", candidate, lambda: _compare(run, candidate))
+
+
+def _compare(run: Run, candidate: Candidate) -> None:
     ids = [int(i) for i in run.splits.search[:16]]
     try:
         found = list(run.evaluator.answers(run.loaded[candidate.key], ids))
         wanted = list(run.evaluator.answers(run.loaded[run.given], ids))
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
-        return False
+        return
     worst = 0.0
     for (_, new), (_, old) in zip(found, wanted, strict=True):
         for a, b in zip(new, old, strict=True):
@@ -58,11 +62,9 @@ def same_answers(run: Run, candidate: Candidate) -> bool:
                 worst = max(worst, float(np.abs(a - b).max()) / scale)
             elif not np.array_equal(a, b):
                 worst = float("inf")
-    if worst <= TOLERANCE:
-        return True
-    run.retire([candidate.key])
-    run.update(candidate.key, status="rejected", reason=f"not lossless: an output differs by {worst:.1e} of its scale")
-    return False
+    if not worst <= TOLERANCE:
+        text = f"not lossless: an output differs by {worst:.1e} of its scale"
+        run.update(candidate.key, status="rejected", reason=text)
 
 
 def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:
@@ -71,12 +73,12 @@ def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:
     By the race where an engine took part in it, else by a first look.
     """
     best: dict[str, tuple[bool, float, dict[str, Scalar]]] = {}
-    for key, trial in run.trials.items():
-        candidate = trial.candidate
-        if not candidate.lossless or not candidate.steps or (key not in run.quick_ms and trial.timing is None):
+    for trial in run.trials.values():
+        candidate, quick = trial.candidate, trial.quick_ms
+        if not candidate.lossless or not candidate.steps or (quick is None and trial.timing is None):
             continue
         raced = trial.timing is not None
-        rank = (raced, trial.timing.speedup if trial.timing else -run.quick_ms[key], candidate.settings)
+        rank = (raced, trial.timing.speedup if trial.timing else -(quick or 0.0), candidate.settings)
         if candidate.engine not in best or rank[:2] > best[candidate.engine][:2]:
             best[candidate.engine] = rank
     return {engine: settings for engine, (*_, settings) in best.items()}

@@ -17,9 +17,10 @@ from hasten.measure.divergence import DECIDES
 from hasten.measure.provable import likely
 from hasten.protocols import Layer
 from hasten.search import space
-from hasten.search.field import Run, first_line, fresh_worker, in_workshop, material, ready
+from hasten.search.field import Run, first_line, fresh_worker, in_workshop, material, ready, study
 from hasten.search.improve import Bench, Known, improve
 from hasten.search.plan import WIDE, Plan, Problem, crossings, predicted_harm, predicted_ms, solve
+from hasten.search.question import digest
 from hasten.search.screening import race, screen
 from hasten.search.times import Spent, by_region, typical
 from hasten.trial import Candidate, Group, Mixed, Scalar
@@ -70,9 +71,10 @@ class Mixes(Bench):
 
     def harms(self, plans: Sequence[Plan]) -> list[float]:
         """Joint harm of the plans as graphs, in the builder process."""
-        found: list[float] = in_workshop(
+        return study(
             self.run,
             "hasten.search.harm:joint",
+            list[float],
             **material(self.run),
             **judged(self.run),
             scheme=self.ground.scheme,
@@ -81,7 +83,6 @@ class Mixes(Bench):
             plans=[self.narrowed(plan) for plan in plans],
             samples=JOINT_SAMPLES,
         )
-        return found
 
     def times(self, plans: Sequence[Plan]) -> list[float]:
         """Latency of each plan by its speed-up in a race, on the scale of the baseline's first median."""
@@ -178,9 +179,10 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
 def weighed(bench: Mixes, problem: Problem) -> tuple[Problem, int]:
     """The problem with the harm of each region, and how many samples it was measured on."""
     ground = bench.ground
-    found = in_workshop(
+    found = study(
         bench.run,
         "hasten.search.harm:measure",
+        dict[str, Any],
         **material(bench.run),
         **judged(bench.run),
         scheme=ground.scheme,
@@ -208,33 +210,35 @@ def ends(regions: int) -> tuple[Plan, Plan]:
 
 def profiled(bench: Mixes, places: dict[str, int]) -> Problem | None:
     """Times of every region in both formats, in the context of the whole network; None when the engine cannot tell."""
-    run, count = bench.run, len(bench.regions)
-    seen: dict[Plan, list[Spent]] = {end: [] for end in ends(count)}
-    for _ in range(PROFILES):
-        for end, several in seen.items():
-            candidate = bench.candidate(end)
-            try:
-                reply = run.loaded[candidate.key].call(
-                    "profile",
-                    store=run.work.store,
-                    ids=list(run.work.ids),
-                    batch=run.work.batch,
-                    lasting=PROFILE_SECONDS,
-                )
-            except (WorkerDied, CallFailed) as fault:
-                run.say("warning", f"{candidate.label} could not be profiled: {first_line(fault)}")
-                return None
-            layers = msgspec.convert(reply["layers"], list[Layer])
-            several.append(by_region(layers, places, count))
-    wide, narrow = (typical(several) for several in seen.values())
+    key = digest([end.key for end in (bench.ground.wide, bench.ground.narrow)])
+    try:
+        spent = bench.run.once("profile", key, list[list[Any]], lambda: _profiles(bench, places))
+    except (WorkerDied, CallFailed) as fault:
+        bench.run.say("warning", f"{bench.ground.engine} could not be profiled: {first_line(fault)}")
+        return None
+    wide, narrow = (typical(msgspec.convert(several, list[Spent])) for several in spent)
     if not wide.total or not narrow.total:
         return None
-    reads = [region.reads for region in bench.regions]
-    outside = sum(n for several in reads for _, source, n in several if source == OUTSIDE)
+    outside = sum(n for region in bench.regions for _, source, n in region.reads if source == OUTSIDE)
     enough = outside > ENOUGH_ELEMENTS and narrow.converting > wide.converting
     each = (narrow.converting - wide.converting) / outside if enough else DEFAULT_CROSSING
     ms = np.column_stack([wide.regions, narrow.regions])
+    reads = [region.reads for region in bench.regions]
     return Problem(ms, np.zeros_like(ms), (False, True), crossings(reads, each), wide.outside + wide.converting)
+
+
+def _profiles(bench: Mixes, places: dict[str, int]) -> list[list[Any]]:
+    """The wide and the all-int8 network profiled in turns, as plain values."""
+    run, count = bench.run, len(bench.regions)
+    seen: list[list[Any]] = [[], []]
+    for _ in range(PROFILES):
+        for end, several in zip(ends(count), seen, strict=True):
+            reply = run.loaded[bench.candidate(end).key].call(
+                "profile", store=run.work.store, ids=list(run.work.ids), batch=run.work.batch, lasting=PROFILE_SECONDS
+            )
+            layers = msgspec.convert(reply["layers"], list[Layer])
+            several.append(msgspec.to_builtins(by_region(layers, places, count)))
+    return seen
 
 
 def told(bench: Mixes, problem: Problem, known: Known, best: Plan, samples: int, seconds: float) -> Mixed:
