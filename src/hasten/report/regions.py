@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from statistics import median
 
 from markupsafe import Markup
-from scipy import stats
 
 from hasten.report.svg import group, label, line, svg, tag
 from hasten.report.words import count, known, millis, number
@@ -71,6 +70,8 @@ def foretold(plan: Mixed) -> str:
 
 
 def _rank(a: tuple[float, ...], b: tuple[float, ...]) -> str:
+    from scipy import stats  # slow to import, and seldom needed
+
     if len(set(a)) < 2 or len(set(b)) < 2:
         return ""
     value = float(stats.spearmanr(a, b).statistic)
