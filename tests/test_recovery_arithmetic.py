@@ -93,7 +93,7 @@ def test_descent_lowers_the_error_of_anything(bits: int) -> None:
     codes = weights.nearest(w[None], scale[None], grid)[0]
     errors = [row_errors(codes * scale[:, None] - w, total)]
     for _ in range(3):
-        codes = descend(codes, w, scale, total, grid, sweeps=1, block=32)
+        codes = descend(codes, w, scale[:, None], total, grid, sweeps=1, block=32)
         assert (codes >= grid.qmin).all()
         assert (codes <= grid.qmax).all()
         errors.append(row_errors(codes * scale[:, None] - w, total))
@@ -115,7 +115,11 @@ def test_descent_is_the_loop_over_single_codes() -> None:
                 d = one * scale[r] - w[r]
                 tried.append(d @ total @ d)
             wanted[r, j] = S4.qmin + int(np.argmin(tried))
-    np.testing.assert_array_equal(descend(codes, w, scale, total, S4, sweeps=1, block=5), wanted)
+    found = descend(codes, w, scale[:, None], total, S4, sweeps=1, block=5)
+    np.testing.assert_array_equal(found, wanted)
+    twice = [np.stack([a, a]) for a in (codes, w, scale[:, None], total)]
+    stacked = descend(twice[0], twice[1], twice[2], twice[3], S4, sweeps=1)
+    np.testing.assert_array_equal(stacked, np.stack([wanted, wanted]))
 
 
 @settings(max_examples=15, deadline=None)

@@ -27,11 +27,14 @@ class Context:
     ``feeds`` iterates afresh over the calibrate split, one sample (batch of one) at a time.
     ``stats`` runs the float network over it once and returns the statistics of the inner tensors by name; the
     result is kept, so that the second quantizer of a search pays nothing.
+    ``reference`` is the float network as it was right before the first ``quantize`` step, for passes behind that one;
+    nodes and tensors keep their names.
     """
 
     feeds: Callable[[], Iterator[Feeds]]
     stats: Callable[[Model, Sequence[str]], Mapping[str, TensorStats]]
     instruction_sets: tuple[str, ...] = ()
+    reference: Model | None = None
 
 
 @runtime_checkable

@@ -71,7 +71,7 @@ def stream(
     wanted = set(names)
     inputs = [spec.name for spec in model.inputs if spec.name in wanted and spec.dtype.startswith("float")]
     inner = [v.name for v in _node_outputs(model.graph) if v.name in wanted and v.name is not None]
-    parts = _split(inner, _sizes(model, inner, feeds), memory_bytes)
+    parts = _split(inner, sizes(model, inner, feeds), memory_bytes)
     # every session holds its own copy of the weights; small networks read the feeds once for all parts
     together = len(parts) * _weight_bytes(model) <= memory_bytes
     for group in [parts] if together else [[part] for part in parts]:
@@ -113,8 +113,12 @@ def _values(session: Any, outputs: Sequence[str], sample: Feeds) -> list[Any]:
         raise InputError("onnxruntime cannot run the network on a sample", cause=str(error).strip()) from error
 
 
-def _sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feeds]]) -> dict[str, int]:
-    """Bytes of each tensor on the first sample, from a network that gives the shapes instead of the tensors."""
+def sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feeds]]) -> dict[str, int]:
+    """Bytes of each tensor as float32 on the first sample, from a network that gives shapes in place of tensors.
+
+    Raises:
+        InputError: there are no samples, or ONNX Runtime cannot run the network.
+    """
     import onnx_ir as ir
 
     first = next(iter(feeds()), None)

@@ -94,26 +94,28 @@ def _inverse_root(total: Array, dead: NDArray[np.bool_], damp: float, order: NDA
 
 
 def descend(codes: Array, w: Array, scale: Array, total: Array, grid: Grid, *, sweeps: int = 2, block: int = 64) -> F32:
-    """Improve codes [rows, k] one column after another until ``sweeps`` are done: the error never rises.
+    """Improve codes [..., rows, k] one column after another, ``sweeps`` times over: no row's error ever rises.
 
     Cyclic coordinate descent on ``tr(D G D')`` (QuantEase, Behdin et al. 2023): with all other columns fixed, the best
-    code of column j is that of ``q_j - (D G)_j / G_jj``. ``scale`` holds one scale a row [rows] or a weight [rows, k];
-    the zero point is taken off the codes beforehand. Like GPTQ, what lies behind a block is updated once a block.
+    code of column j is that of ``q_j - (D G)_j / G_jj``. ``scale`` is one number a row [..., rows, 1] or a weight
+    [..., rows, k], ``total`` [..., k, k]; zero points are taken off the codes beforehand. Like in GPTQ, what lies
+    behind a block is updated once a block.
     """
-    q = np.array(codes.T, np.float64, order="C")
-    scale = np.asarray(scale, np.float64).reshape(len(codes), -1).T
-    step = np.array(np.broadcast_to(scale, q.shape), order="C")
+    q = np.array(np.swapaxes(codes, -1, -2), np.float64, order="C")
+    step = np.array(np.broadcast_to(np.swapaxes(np.asarray(scale, np.float64), -1, -2), q.shape), order="C")
     g = np.asarray(total, np.float64)
-    slope = g @ (q * step - w.T)  # (D G)', kept up to date
+    slope = g @ (q * step - np.swapaxes(w, -1, -2))  # (D G)', kept up to date
+    own = np.where(np.einsum("...ii->...i", g) > 0, np.einsum("...ii->...i", g), np.inf)[..., None]
     for _ in range(sweeps):
-        for start in range(0, len(q), block):
-            end = min(start + block, len(q))
-            moved = np.zeros((end - start, q.shape[1]))
+        for start in range(0, q.shape[-2], block):
+            end = min(start + block, q.shape[-2])
+            moved = np.zeros((*q.shape[:-2], end - start, q.shape[-1]))
             for j in range(start, end):
-                if g[j, j] > 0:
-                    here = slope[j] + g[j, start:j] @ moved[: j - start]
-                    best = np.clip(np.rint(q[j] - here / (g[j, j] * step[j])), grid.qmin, grid.qmax)
-                    moved[j - start] = (best - q[j]) * step[j]
-                    q[j] = best
-            slope += g[:, start:end] @ moved
-    return np.ascontiguousarray(q.T, np.float32)
+                pushed = g[..., j : j + 1, start:j] @ moved[..., : j - start, :]
+                here = slope[..., j, :] + pushed[..., 0, :]
+                best = q[..., j, :] - here / (own[..., j, :] * step[..., j, :])
+                best = np.clip(np.rint(best), grid.qmin, grid.qmax)
+                moved[..., j - start, :] = (best - q[..., j, :]) * step[..., j, :]
+                q[..., j, :] = best
+            slope += g[..., start:end] @ moved
+    return np.ascontiguousarray(np.swapaxes(q, -1, -2), np.float32)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,16 @@ class Calibration:
         return carried(model, self.store, self.ids) if self.store.sequential else self.feeds()
 
     def stats(self, model: Model, names: Sequence[str]) -> Mapping[str, TensorStats]:
-        """Statistics of the tensors ``names``; only those not seen before cost a run of the network."""
-        known = histogram.load(self.cache) if self.cache.exists() else {}
+        """Statistics of the tensors ``names``; only those not seen before cost a run of the network.
+
+        A pass may change tensors and keep their names, so each history has a file of its own.
+        """
+        cache = self.cache.with_stem(f"{self.cache.stem}-{sha256(repr(model.history).encode()).hexdigest()[:12]}")
+        known = histogram.load(cache) if cache.exists() else {}
         wanted = [n for n in names if n not in known]
         if wanted:
             known = {**known, **collect(model, wanted, lambda: self.steps(model))}
-            histogram.save(self.cache, known)
+            histogram.save(cache, known)
         return {n: known[n] for n in names if n in known}
 
 
@@ -92,6 +97,8 @@ def build(
     calibration = Calibration(SampleStore.open(Path(store)), tuple(calibrate), folder.parent / "stats.npz")
     context = Context(feeds=calibration.feeds, stats=calibration.stats, instruction_sets=instruction_sets())
     for step in msgspec.convert(list(steps), list[Step]):
+        if step.name == "quantize" and context.reference is None:
+            context = replace(context, reference=model)
         try:
             model = make_pass(step)(model, context)
         except NotApplicable as reason:
