@@ -15,6 +15,7 @@ PASSES = {
     "equalize": "hasten.passes.equalize:Equalize",
     "quantize": "hasten.passes.quantize:Quantize",
     "quantize_dynamic": "hasten.passes.dynamic:QuantizeDynamic",
+    "quantize_weights": "hasten.passes.quantize_weights:QuantizeWeights",
     "round_weights": "hasten.passes.round_weights:RoundWeights",
     "smooth": "hasten.passes.smooth:Smooth",
 }

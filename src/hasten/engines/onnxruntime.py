@@ -14,6 +14,7 @@ from hasten.protocols import Array, Feeds, Runner
 from hasten.trial import Scalar
 
 if TYPE_CHECKING:
+    import onnx
     import onnxruntime as ort
 
 name = "onnxruntime"
@@ -105,7 +106,7 @@ class _Session:
             )
             ort.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
             graph = onnx.load(str(optimised), load_external_data=False).graph
-        return describe(Counter(_kind(node.op_type) for node in graph.node))
+        return describe(Counter(_kind(node) for node in graph.node))
 
     def close(self) -> None:
         del self._session
@@ -134,8 +135,10 @@ _KINDS = {
 }
 
 
-def _kind(op_type: str) -> tuple[str, str]:
-    return _KINDS.get(op_type, ("", ""))
+def _kind(node: onnx.NodeProto) -> tuple[str, str]:
+    if node.op_type == "MatMulNBits" and any(a.name == "bits" and a.i == 8 for a in node.attribute):
+        return "matrix products", "int8"
+    return _KINDS.get(node.op_type, ("", ""))
 
 
 def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:

@@ -19,6 +19,7 @@ FindScale = Callable[[Array], tuple[Array, Array]]
 """From weights [rows, columns of a group] to their scale and zero point, one a row."""
 
 DAMP = 0.01  # of the mean diagonal
+ROWS = 1024  # at a time: they do not depend on each other
 
 
 @dataclass(frozen=True)
@@ -47,33 +48,48 @@ def gptq(
     ``W[:, i:] -= e U[i, i:]``; the columns behind a block of about ``block`` are updated once a block. ``find`` gives
     the scale of each ``group`` of columns (0: all) from the weights as they stand when the group begins. With
     ``act_order`` columns come in the order of falling ``diag(H)``, and scales from the weights as they were given.
-    Columns that no input reached cost nothing and become 0.
+    Columns that no input reached cost nothing and become 0. Memory is that of two matrices [k, k] and some rows.
     """
-    w = np.array(w, np.float64)
     rows, k = w.shape
     group = min(group or k, k)
     block = group * max(1, block // group) if group < k else block  # a block holds whole groups
     dead = np.diag(total) <= 0
-    w[:, dead] = 0
     order = np.argsort(-np.diag(total), kind="stable") if act_order else np.arange(k)
     upper = _inverse_root(total, dead, damp, order)
-    scales, zeros = np.empty((2, rows, -(-k // group)))
-    for g in range(scales.shape[1]) if act_order else ():
-        scales[:, g], zeros[:, g] = find(w[:, g * group : (g + 1) * group])
-    columns, codes = np.ascontiguousarray(w.T[order]), np.empty((k, rows), np.float32)
+    codes = np.empty((rows, k), np.float32)
+    scales, zeros = np.empty((2, rows, -(-k // group)), np.float32)
+    for start in range(0, rows, ROWS):
+        some = slice(start, start + ROWS)
+        part = np.where(dead, 0.0, w[some].astype(np.float64))
+        for g in range(scales.shape[1]) if act_order else ():
+            scales[some, g], zeros[some, g] = find(part[:, g * group : (g + 1) * group])
+        columns = np.ascontiguousarray(part.T[order])
+        codes[some] = _spread(
+            columns, upper, grid, None if act_order else find, order, (scales[some], zeros[some]), group, block
+        ).T
+    return Rounded(codes, scales, zeros, group)
+
+
+def _spread(
+    columns: F64, upper: F64, grid: Grid, find: FindScale | None, order: NDArray[np.intp],
+    params: tuple[F32, F32], group: int, block: int,
+) -> F32:  # fmt: skip
+    """Codes [k, rows] of ``columns`` [k, rows], which come in ``order``; ``find`` fills ``params`` on the way."""
+    k, (scales, zeros) = len(columns), params
+    codes = np.empty(columns.shape, np.float32)
     for start in range(0, k, block):
         end = min(start + block, k)
-        errors = np.empty((end - start, rows))
+        errors = np.empty((end - start, columns.shape[1]))
         for i in range(start, end):
             g, before = order[i] // group, errors[: i - start]
-            if not act_order and i % group == 0:
+            if find is not None and i % group == 0:
                 ahead = slice(i, i + group)
                 scales[:, g], zeros[:, g] = find((columns[ahead] - upper[start:i, ahead].T @ before).T)
             column = columns[i] - upper[start:i, i] @ before  # what this block has pushed here so far
             codes[order[i]] = q = np.clip(np.rint(column / scales[:, g] + zeros[:, g]), grid.qmin, grid.qmax)
             errors[i - start] = (column - (q - zeros[:, g]) * scales[:, g]) / upper[i, i]
         columns[end:] -= upper[start:end, end:].T @ errors
-    return Rounded(np.ascontiguousarray(codes.T), scales.astype(np.float32), zeros.astype(np.float32), group)
+    return codes
 
 
 def _inverse_root(total: Array, dead: NDArray[np.bool_], damp: float, order: NDArray[np.intp]) -> F64:
