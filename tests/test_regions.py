@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hasten.graph import evaluate, pieces, walk
+from hasten.graph import evaluate, halves, walk
 from hasten.graph.regions import OUTSIDE, located, merged, places, regions
 from hasten.model import Model
 from tests import tiny
@@ -98,10 +98,10 @@ def test_cut_and_run_on_is_the_network(network: Callable[[], Model], share: floa
     first, last = sorted((int(share * (count - 1)), int(second * (count - 1))))
     held = dict(feeds)
     for start, end in ((0, first), (first, last)):
-        part = pieces.between(graph, start, end)
+        part = halves.between(graph, start, end)
         fresh = evaluate.run(part, [held])[0] if part.graph.outputs else {}
-        held = pieces.advance(held, fresh, pieces.crossing(graph, end))
-    [rest] = evaluate.run(pieces.behind(graph, last), [held])
+        held = halves.advance(held, fresh, halves.crossing(graph, end))
+    [rest] = evaluate.run(halves.behind(graph, last), [held])
     for name, array in rest.items():
         np.testing.assert_allclose(array, whole[name], atol=1e-6)
     assert set(rest) == set(whole)
@@ -127,10 +127,10 @@ def test_what_a_body_reads_crosses_the_cut() -> None:
         nodes, "body", [info("x", TensorProto.FLOAT, ["n"])], [info("y", TensorProto.FLOAT, ["n"])]
     )
     model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
-    assert set(pieces.crossing(model, 3)) == {"r", "c"}
-    assert not pieces.possible(model, 3)
+    assert set(halves.crossing(model, 3)) == {"r", "c"}
+    assert not halves.possible(model, 3)
     walk.infer(model)
-    assert pieces.possible(model, 3)
+    assert halves.possible(model, 3)
     x = np.array([-1, 2, 3], np.float32)
-    [rest] = evaluate.run(pieces.behind(model, 3), [{"r": np.maximum(x, 0), "c": np.array(False)}])
+    [rest] = evaluate.run(halves.behind(model, 3), [{"r": np.maximum(x, 0), "c": np.array(False)}])
     np.testing.assert_array_equal(rest["y"], np.maximum(x, 0))

@@ -37,12 +37,14 @@ class Context:
     """What a pass may ask for beside the graph.
 
     ``feeds`` iterates afresh over the calibrate split, one sample (batch of one) at a time.
-    ``stats`` tells what the float network's inner tensors hold.
+    ``stats`` tells what the float network's inner tensors hold. ``reference`` is the float network as it was right
+    before the first ``quantize`` step, for passes behind that one; nodes and tensors keep their names.
     """
 
     feeds: Callable[[], Iterator[Feeds]]
     stats: Stats
     instruction_sets: tuple[str, ...] = ()
+    reference: Model | None = None
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from hasten.protocols import Array, Feeds, Layer, Runner
 from hasten.trial import Scalar
 
 if TYPE_CHECKING:
+    import onnx
     import onnxruntime as ort
 
 name = scheme = "onnxruntime"
@@ -112,7 +113,7 @@ class _Session:
             options = _dumping(_options(self._chosen), optimised)
             ort.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
             graph = onnx.load(str(optimised), load_external_data=False).graph
-        return describe(Counter(_kind(node.op_type) for node in graph.node))
+        return describe(Counter(_kind(node) for node in graph.node))
 
     def close(self) -> None:
         del self._session
@@ -141,8 +142,10 @@ _KINDS = {
 }
 
 
-def _kind(op_type: str) -> tuple[str, str]:
-    return _KINDS.get(op_type, ("", ""))
+def _kind(node: onnx.NodeProto) -> tuple[str, str]:
+    if node.op_type == "MatMulNBits" and any(a.name == "bits" and a.i == 8 for a in node.attribute):
+        return "matrix products", "int8"
+    return _KINDS.get(node.op_type, ("", ""))
 
 
 def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:

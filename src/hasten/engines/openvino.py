@@ -140,7 +140,17 @@ _KINDS = {
     "RNNSeq": "recurrent layers",
     "RNNCell": "recurrent layers",
 }
-_PRECISIONS = {"u8": "int8", "i8": "int8", "U8": "int8", "I8": "int8", "FP32": "f32", "BF16": "bf16", "FP16": "f16"}
+_PRECISIONS = {
+    "u4": "int4",
+    "i4": "int4",
+    "u8": "int8",
+    "i8": "int8",
+    "U8": "int8",
+    "I8": "int8",
+    "FP32": "f32",
+    "BF16": "bf16",
+    "FP16": "f16",
+}
 
 
 def _text(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def build(
     tidy = todo[:1] == [Step(name="clean")]
     model = tidied(of) if tidy else opened(source)
     for step in todo[1:] if tidy else todo:
+        if step.name == "quantize" and context.reference is None:
+            context = replace(context, reference=model)
         try:
             model = make_pass(step)(model, context)
         except NotApplicable as reason:
