@@ -102,6 +102,14 @@ class Call:
             return self.fixed(tensor.data.astype(np.int64))
         return self.emit("Cast", self.code(k), to=ir.DataType.INT64.value)
 
+    def shaped(self, k: int, shape: Sequence[int], *, index: bool = False) -> ir.Value:
+        """Input ``k``, of one element, as a scalar (``[]``) or a vector (``[1]``)."""
+        if self.tensor(k).data is not None:
+            array = self.known(k)
+            return self.fixed((array.astype(np.int64) if index else array).reshape(shape))
+        value = self.index(k) if index else self.real(k)
+        return self.emit("Reshape", value, self.fixed(np.array(shape, np.int64)))
+
     def known(self, k: int) -> Array:
         """Input ``k``, which must be a constant, as numbers."""
         tensor = self.tensor(k)

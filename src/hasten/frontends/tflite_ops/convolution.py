@@ -116,14 +116,14 @@ def resize_nearest_neighbor(call: Call) -> ir.Value:
 
 
 def _resize(call: Call, mode: str, more: dict[str, str]) -> ir.Value:
-    """Sizes for a fixed batch; scales, or the batch's own size, where it is free."""
-    x, (height, width) = call.tensor(0), call.ints(1)
+    """The new height and width, behind the batch and the channels, which are asked for where they are free."""
+    x, fixed = call.tensor(0), call.tensor(1).data is not None and None not in call.tensor(0).dims
     centers, corners = call.option("halfPixelCenters", False), call.option("alignCorners", False)
     where = "align_corners" if corners else "half_pixel" if centers else "asymmetric"
     turned, none = first(call, call.real(0)), None
     more = {"mode": mode, "coordinate_transformation_mode": where, **more}
-    if None not in x.dims:
-        sizes = call.fixed(np.array([x.shape[0], x.shape[3], height, width]))
+    if fixed:
+        sizes = call.fixed(np.array([x.shape[0], x.shape[3], *call.ints(1)]))
     else:
         start = call.fixed(np.array([0])), call.fixed(np.array([2]))
         sizes = call.emit("Concat", call.emit("Slice", call.emit("Shape", turned), *start), call.index(1), axis=0)

@@ -60,15 +60,19 @@ def gather_nd(call: Call) -> ir.Value:
 
 def scatter_nd(call: Call) -> ir.Value:
     """Inputs: where, what, and the shape of the zeros that it is added to."""
-    zeros = call.emit("Expand", call.fixed(np.zeros((), number_type(call.out().dtype))), call.index(2))
+    zero = ir.tensor(np.zeros(1, number_type(call.out().dtype)))
+    zeros = call.emit("ConstantOfShape", call.index(2), value=zero)
     return call.emit("ScatterND", zeros, call.index(0), call.real(1), reduction="add")
 
 
 def one_hot(call: Call) -> ir.Value:
     """Inputs: places, how many, the number there and the number elsewhere."""
-    ends = [call.emit("Reshape", call.real(k), call.fixed(np.array([1]))) for k in (3, 2)]
-    depth, axis = call.emit("Reshape", call.index(1), call.fixed(np.array([1]))), int(call.option("axis", -1))
-    return call.emit("OneHot", call.index(0), depth, call.emit("Concat", *ends, axis=0), axis=axis)
+    depth, axis = call.shaped(1, [1], index=True), int(call.option("axis", -1))
+    if all(call.tensor(k).data is not None for k in (2, 3)):
+        ends = call.fixed(np.concatenate([call.known(k).reshape(1) for k in (3, 2)]))
+    else:
+        ends = call.emit("Concat", call.shaped(3, [1]), call.shaped(2, [1]), axis=0)
+    return call.emit("OneHot", call.index(0), depth, ends, axis=axis)
 
 
 TABLE: dict[str, Translate] = {

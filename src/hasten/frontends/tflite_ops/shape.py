@@ -91,8 +91,7 @@ def fill(call: Call) -> ir.Value:
 
 def arange(call: Call) -> ir.Value:
     """Inputs: first number, limit, step."""
-    nothing = call.fixed(np.array([], np.int64))
-    return call.emit("Range", *(call.emit("Reshape", call.real(k), nothing) for k in range(3)))
+    return call.emit("Range", *(call.shaped(k, []) for k in range(3)))
 
 
 def shape(call: Call) -> ir.Value:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hasten.frontends.tflite_call import DAMAGED, Call, Translate
 
-FAR = 1 << 31  # past the end of any axis
+FAR = (1 << 31) - 1  # past the end of any axis
 Bounds = NDArray[np.int64] | ir.Value  # one number an axis: known now, or computed
 
 
@@ -61,9 +61,7 @@ def unpack(call: Call) -> list[ir.Value]:
 
 def pad(call: Call) -> ir.Value:
     """Inputs: x, [axes, 2] of how much before and behind, and what to fill with (0)."""
-    fill = call.real(2) if call.given(2) else None
-    if fill is not None:
-        fill = call.emit("Reshape", fill, call.fixed(np.array([], np.int64)))
+    fill = call.shaped(2, []) if call.given(2) else None
     if call.tensor(1).data is not None:
         amounts = call.fixed(_amounts(call).T.reshape(-1))
     else:
