@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from hasten.export.tflite_decompose import Site, is_stored
+from hasten.export.tflite_site import Site, is_stored
 from hasten.graph import walk
 from hasten.graph.layout import to_first, to_last
 
