@@ -27,7 +27,7 @@ from hasten.search.field import Run
 from hasten.search.prepare import Question, inspect_file, prepare
 from hasten.trial import Result
 
-SEARCH_SECONDS = 65.0
+SEARCH_SECONDS = 80.0
 RECORDED = ("output", "labels", "groups", "preprocess", "batch", "threads", "seed", "served_by")
 
 
@@ -62,7 +62,7 @@ def optimize(
         metric: a name (``top1``, ``auc``, ...), ``"package.module:function"`` or a function; chosen when None.
         state: for networks with state, which input is fed from which output: ``{"state": "stateN"}``.
         batch: samples that the network is served with at a time.
-        seconds: time for the search, 65 by default; the proof and the final timing come on top.
+        seconds: time for the search, 80 by default; the proof and the final timing come on top.
         served_by: the engine that serves the network today; what it takes there is the baseline.
         out: where to write the result; nothing is written when None.
 
@@ -99,7 +99,7 @@ def optimize(
             if out is not None:
                 _write(Path(out), run, question, result, force)
         finally:
-            run.retire(run.loaded)
+            run.close()
     if stopping.is_set() and result.verdict != "met":
         raise Stopped("stopped before anything faster was proven", help="run the same command again")
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -20,17 +20,28 @@ Array = NDArray[Any]
 Feeds = Mapping[str, Array]  # what a runner eats: one array an input, batch axis included
 
 
+class Stats(Protocol):
+    """Runs the float network over the calibrate split once and returns the statistics of inner tensors by name.
+
+    Tensors also named in ``channels`` carry them per channel too. The result is kept, so that the second quantizer of
+    a search pays nothing.
+    """
+
+    def __call__(
+        self, model: Model, names: Sequence[str], channels: Collection[str] = ()
+    ) -> Mapping[str, TensorStats]: ...
+
+
 @dataclass(frozen=True)
 class Context:
     """What a pass may ask for beside the graph.
 
     ``feeds`` iterates afresh over the calibrate split, one sample (batch of one) at a time.
-    ``stats`` runs the float network over it once and returns the statistics of the inner tensors by name; the
-    result is kept, so that the second quantizer of a search pays nothing.
+    ``stats`` tells what the float network's inner tensors hold.
     """
 
     feeds: Callable[[], Iterator[Feeds]]
-    stats: Callable[[Model, Sequence[str]], Mapping[str, TensorStats]]
+    stats: Stats
     instruction_sets: tuple[str, ...] = ()
 
 
@@ -58,6 +69,21 @@ class Runner(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One kernel that an engine ran, with its mean time.
+
+    ``names`` are the nodes and tensors of the network that it stands for, as the engine tells (fusion joins several),
+    ``reads`` those of the kernels before it. ``boundary`` marks what only converts between formats or layouts.
+    """
+
+    names: tuple[str, ...]
+    reads: tuple[str, ...]
+    kind: str
+    ms: float
+    boundary: bool = False
 
 
 class Engine(Protocol):
@@ -89,6 +115,12 @@ class Engine(Protocol):
         ...
 
     def load(self, path: Path, settings: Mapping[str, Scalar]) -> Runner: ...
+
+    def profile(
+        self, path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], repeats: int
+    ) -> Sequence[Layer]:
+        """Mean time of each kernel over ``repeats`` rounds of ``feeds``; empty when the engine cannot tell."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

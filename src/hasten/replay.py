@@ -134,6 +134,7 @@ def apply(recipe_path: Path, model: Path, data: object, folder: Path, out: Path)
                 "directory": str(folder / "artefact"),
                 "store": str(store.directory),
                 "calibrate": ids,
+                "cache": str(folder / "stats.npz"),
             },
         )
     except (WorkerDied, CallFailed) as fault:

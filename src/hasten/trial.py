@@ -99,11 +99,44 @@ class Trial:
     search: Quality | None = None
     confirm: Quality | None = None
     timing: Timing | None = None
+    harm: float | None = None  # divergence of its answers from the float network's, on calibrate samples
     executed: str = ""  # what really ran: "int8: 52 of 53 convolutions"
     artefact: str = ""  # path relative to the run folder
     bytes: int | None = None
     peak_bytes: int | None = None  # resident memory of the serving process above an empty one
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """One region of a mixed-precision plan: milliseconds and harm (divergence of the answers) by format."""
+
+    name: str  # its first linear operator
+    kind: str
+    linear: int  # how many linear operators it holds
+    ms: dict[str, float]
+    harm: dict[str, float]
+    chosen: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixed:
+    """A mixed-precision plan for one engine, and how well the model that made it foretold what was then measured.
+
+    ``foretold_ms`` against ``measured_ms`` and ``summed_harm`` against ``joint_harm`` hold one entry a plan measured.
+    """
+
+    engine: str
+    wide: str  # the format of what is not narrowed
+    candidate: str  # the key of the candidate that realises it
+    groups: tuple[Group, ...]
+    samples: int
+    seconds: float
+    foretold_ms: tuple[float, ...] = ()
+    measured_ms: tuple[float, ...] = ()
+    summed_harm: tuple[float, ...] = ()
+    joint_harm: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +187,7 @@ class Result:
     seconds: float
     peak_bytes: int
     needed_samples: int | None = None  # for ``undecided``: about how many more confirm samples
+    plans: tuple[Mixed, ...] = ()
     warnings: tuple[str, ...] = ()
     looks: int = 1  # times that this confirm split has been looked at
     schema_version: int = SCHEMA_VERSION

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hasten.engines.executed import describe
 from hasten.machine import instruction_sets
-from hasten.protocols import Array, Feeds, Runner
+from hasten.protocols import Array, Feeds, Layer, Runner
 from hasten.trial import Scalar
 
 if TYPE_CHECKING:
@@ -83,10 +83,11 @@ def _core() -> ov.Core:
 class _Compiled:
     """One inference request over a compiled network."""
 
-    def __init__(self, path: Path, chosen: Mapping[str, Scalar]) -> None:
+    def __init__(self, path: Path, chosen: Mapping[str, Scalar], *, clocked: bool = False) -> None:
         properties: dict[str, Any] = {
             "PERFORMANCE_HINT": chosen.get("hint", "LATENCY"),
             "INFERENCE_PRECISION_HINT": chosen.get("precision", "f32"),
+            "PERF_COUNT": clocked,
         }
         if "threads" in chosen:
             properties["INFERENCE_NUM_THREADS"] = int(chosen["threads"])
@@ -109,9 +110,25 @@ class _Compiled:
             counts[kind, _PRECISIONS.get(precision, precision)] += 1
         return describe(counts)
 
+    def layers(self) -> list[Layer]:
+        """Every kernel with its mean time so far; wants ``clocked``."""
+        found, told = [], dict[str, tuple[str, ...]]()
+        for node in self._compiled.get_runtime_model().get_ordered_ops():
+            info, kept = node.get_rt_info(), node.get_friendly_name()
+            kind, names = _text(info["layerType"]), _text(info["originalLayersNames"]).split(",")
+            told[kept] = tuple(n for n in names if n)
+            spent = _text(info["execTimeMcs"])
+            if spent.isdigit():
+                before = {node.input_value(i).get_node().get_friendly_name() for i in range(node.get_input_size())}
+                reads = tuple(sorted({n for name in before for n in told.get(name, ())}))
+                found.append(Layer(told[kept], reads, kind, int(spent) / 1e3, kind in _BOUNDARIES))
+        return found
+
     def close(self) -> None:
         del self._request, self._compiled
 
+
+_BOUNDARIES = frozenset({"FakeQuantize", "Reorder", "Convert"})
 
 _KINDS = {
     "Convolution": "convolutions",
@@ -131,3 +148,12 @@ def _text(value: Any) -> str:
 def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
     """Compile ``path``; the settings are ``precision``, ``hint``, ``threads`` and ``streams``."""
     return _Compiled(path, settings)
+
+
+def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], repeats: int) -> Sequence[Layer]:
+    """From the plugin's own counters, which keep the mean over all inferences of a request."""
+    runner = _Compiled(path, settings, clocked=True)
+    for _ in range(repeats):
+        for one in feeds:
+            runner.run(one)
+    return runner.layers()

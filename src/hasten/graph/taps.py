@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from math import prod
@@ -31,7 +31,7 @@ def collect(
     feeds: Callable[[], Iterator[Feeds]],
     *,
     memory_bytes: int = MEMORY,
-    channels: bool = False,
+    channels: Collection[str] = (),
 ) -> dict[str, TensorStats]:
     """Statistics of the inner tensors ``names`` over all samples of ``feeds()``.
 
@@ -39,7 +39,7 @@ def collect(
     ``memory_bytes`` (sized on the first sample) are split in the order of execution; a part runs only the nodes that
     it needs. Memory does not depend on the number of samples. ``feeds`` is read once to size the tensors (one
     sample) and once for all parts, or once a part when a session a part would hold too many copies of the weights.
-    With ``channels`` also per channel: axis 1 beside a convolution and for rank 4, else the last axis.
+    Those also in ``channels`` per channel too: axis 1 beside a convolution and for rank 4, else the last axis.
 
     Left out of the answer: names that the graph does not have, weights, tensors that are not float, and tensors
     inside ``If`` and ``Loop`` bodies.
@@ -50,9 +50,12 @@ def collect(
     wanted = set(names)
     inputs = [spec.name for spec in model.inputs if spec.name in wanted and spec.dtype.startswith("float")]
     inner = [v.name for v in _node_outputs(model.graph) if v.name in wanted and v.name is not None]
-    axes = {v.name: _channel_axis(v) for v in _node_outputs(model.graph)} if channels else {}
-    axes.update({v.name: _channel_axis(v) for v in model.graph.graph.inputs} if channels else {})
-    parts = _split(inner, _sizes(model, inner, feeds), memory_bytes)
+    axes: dict[str | None, int | None] = {
+        v.name: _channel_axis(v)
+        for v in chain(_node_outputs(model.graph), model.graph.graph.inputs)
+        if v.name in set(channels)
+    }
+    parts = _split(inner, {n: 4 * e for n, e in sizes(model, inner, feeds).items()}, memory_bytes)
     # every session holds its own copy of the weights; small networks read the feeds once for all parts
     together = len(parts) * _weight_bytes(model) <= memory_bytes
     stats: dict[str, TensorStats] = {}
@@ -96,8 +99,11 @@ def _values(session: Any, outputs: Sequence[str], sample: Feeds) -> list[Any]:
         raise InputError("onnxruntime cannot run the network on a sample", cause=str(error).strip()) from error
 
 
-def _sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feeds]]) -> dict[str, int]:
-    """Bytes of each tensor on the first sample, from a network that gives the shapes instead of the tensors."""
+def sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feeds]]) -> dict[str, int]:
+    """Elements of each inner tensor on the first sample, from a network that gives the shapes instead of the tensors.
+
+    Names that the nodes of the graph do not compute are left out.
+    """
     import onnx_ir as ir
 
     first = next(iter(feeds()), None)
@@ -107,6 +113,9 @@ def _sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feed
         return {}
     graph = model.clone_graph()
     values = {v.name: v for v in _node_outputs(graph)}
+    names = [n for n in names if n in values]
+    if not names:
+        return {}
     shapes = []
     for i, name in enumerate(names):
         node = ir.node("Shape", [values[name]])
@@ -118,7 +127,7 @@ def _sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feed
     with TemporaryDirectory(prefix="hasten-") as folder:
         session = _session(replace(model, graph=graph), Path(folder))
         dims = _values(session, [node.outputs[0].name for node in shapes if node.outputs[0].name], first)
-    return {name: 4 * prod(map(int, d.numpy())) for name, d in zip(names, dims, strict=True)}
+    return {name: prod(map(int, d.numpy())) for name, d in zip(names, dims, strict=True)}
 
 
 def _split(names: Sequence[str], sizes: Mapping[str, int], memory_bytes: int) -> list[list[str]]:

@@ -25,6 +25,11 @@ class Weight:
     axis: int
 
 
+def label(node: ir.Node) -> str:
+    """The node's name, or its first output's where it has none."""
+    return node.name or node.outputs[0].name or node.op_type
+
+
 def opset(model: ir.Model) -> int:
     """The version of the default operator set."""
     return model.opset_imports.get("", 1)

@@ -68,6 +68,14 @@ def _points(drop: float) -> str:
     return f"{number} point" + ("" if number == "1" else "s")
 
 
+def likely(quality: Quality, budget: Budget, n_confirm: int) -> bool:
+    """Would the bound lie inside the budget on ``n_confirm`` samples, if the drop and its scatter are as seen?"""
+    if not np.isfinite(quality.upper) or n_confirm < 1:
+        return False
+    bound = quality.drop + (quality.upper - quality.drop) * (quality.n / n_confirm) ** 0.5
+    return bool(bound <= budget.max_drop)
+
+
 def needed_samples(quality: Quality, budget: Budget, power: float = 0.8) -> int | None:
     """About how many *more* samples would prove this candidate inside the budget, if its drop is as estimated.
 

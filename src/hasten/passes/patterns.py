@@ -36,13 +36,8 @@ def quantized_already(model: ir.Model) -> str:
             if node.op_type in _INTEGER or node.op_type.startswith(
                 ("QLinear", "DynamicQuantize", "QGemm", "QAttention")
             ):
-                return f"{node.op_type} {label(node)!r}"
+                return f"{node.op_type} {walk.label(node)!r}"
     return ""
-
-
-def label(node: ir.Node) -> str:
-    """The node's name, or its first output's where it has none."""
-    return node.name or node.outputs[0].name or node.op_type
 
 
 def computed(node: ir.Node) -> list[tuple[int, ir.Value]]:

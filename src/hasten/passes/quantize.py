@@ -21,6 +21,7 @@ from hasten.quant import ranges
 
 SCHEMES = ("onnxruntime", "openvino")
 OPERATORS = ("all", "linear", "conv", "matmul")
+BIASES = ("kept", "corrected")
 SINCE = 13  # per-channel DequantizeLinear
 
 
@@ -31,8 +32,9 @@ class Quantize:
     ``scheme`` places the rounding as that engine fuses it. ``ranges`` is a method of ``quant.ranges``.
     ``operators``: ``all`` also keeps the operators between two linear ones in eight bits; ``linear`` only Conv,
     ConvTranspose, MatMul and Gemm; ``conv`` and ``matmul`` only those of them. ``depthwise="float"`` leaves depthwise
-    convolutions out, ``ends="float"`` the first and the last linear operator. ``exclude`` and ``include`` hold node
-    names, output names or operator types, ``*`` allowed; an empty ``include`` means all.
+    convolutions out, ``ends="float"`` the first and the last linear operator. ``bias="corrected"`` takes off biases
+    what rounding the weights adds on average. ``exclude`` and ``include`` hold node names, output names or operator
+    types, ``*`` allowed; an empty ``include`` means all.
 
     Raises:
         NotApplicable: the network is quantized already, older than operator set 13, or has nothing to quantize.
@@ -46,11 +48,17 @@ class Quantize:
     include: tuple[str, ...] = ()
     depthwise: str = "int8"
     ends: str = "int8"
+    bias: str = "kept"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exclude", tuple(self.exclude))  # a recipe read from JSON brings lists
         object.__setattr__(self, "include", tuple(self.include))
-        for option, known in (("scheme", SCHEMES), ("operators", OPERATORS), ("ranges", ranges.METHODS)):
+        for option, known in (
+            ("scheme", SCHEMES),
+            ("operators", OPERATORS),
+            ("ranges", ranges.METHODS),
+            ("bias", BIASES),
+        ):
             if getattr(self, option) not in known:
                 raise UsageError(
                     f"quantize has no {option} {getattr(self, option)!r}",
@@ -67,9 +75,9 @@ class Quantize:
         plan = place(graph, self.scheme, self._choice(graph), chain=self.operators != "linear")
         if not plan.linear:
             raise NotApplicable(_why_nothing(graph))
-        values = {v.name: v for v in plan.reads if v.name}
-        stats = context.stats(model, sorted(values))
-        write(graph, plan, self.ranges, stats, bias32=self.scheme == "onnxruntime")
+        stats = context.stats(model, *plan.needs())
+        bias32, correct = self.scheme == "onnxruntime", self.bias == "corrected"
+        write(graph, plan, self.ranges, stats, bias32=bias32, correct=correct)
         if self.scheme == "onnxruntime":
             keep_float(graph)
         walk.prune(graph)  # the float weights
@@ -101,7 +109,7 @@ class Wanted:
 
 
 def _matches(node: ir.Node, names: tuple[str, ...]) -> bool:
-    own = (patterns.label(node), node.outputs[0].name or "", node.op_type)
+    own = (walk.label(node), node.outputs[0].name or "", node.op_type)
     return any(fnmatchcase(name, pattern) for name in own for pattern in names)
 
 

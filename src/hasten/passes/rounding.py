@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from hasten.graph import walk
 from hasten.passes import patterns
+from hasten.passes.bias import mean_shift, take_off
 from hasten.passes.placement import Placement
 from hasten.quant import grid, ranges
 
@@ -17,13 +19,27 @@ if TYPE_CHECKING:
     from hasten.quant.histogram import TensorStats
 
 
-def write(graph: ir.Model, plan: Placement, method: str, stats: Mapping[str, TensorStats], *, bias32: bool) -> None:
-    """Insert the Q/DQ pairs of ``plan`` and replace the weights, in place. Biases become int32 with ``bias32``."""
+def write(
+    graph: ir.Model,
+    plan: Placement,
+    method: str,
+    stats: Mapping[str, TensorStats],
+    *,
+    bias32: bool,
+    correct: bool = False,
+) -> None:
+    """Insert the Q/DQ pairs of ``plan`` and replace the weights, in place. Biases become int32 with ``bias32``.
+
+    With ``correct`` they first lose what rounding the weights adds to an output on average.
+    """
     taken = walk.names(graph)
+    means = {id(n): _mean(n, stats) for n in plan.linear} if correct else {}
     scales: dict[ir.Value, float] = {}
     gated = {node.inputs[0] for node in plan.hardswish}
     for group in plan.groups():
         if any(v.name not in stats for v in group):  # never computed on the samples: stays float
+            continue
+        if len(group) == 1 and _in_channels(graph, group[0], plan, stats, taken):
             continue
         chosen = [ranges.choose_range(stats[v.name or ""], method) for v in group]
         low, high = min(low for low, _ in chosen), max(high for _, high in chosen)
@@ -38,7 +54,26 @@ def write(graph: ir.Model, plan: Placement, method: str, stats: Mapping[str, Ten
     written: dict[tuple[ir.Value, int], tuple[ir.Value, walk.Array]] = {}
     sources = {id(node): _source_scale(node, scales) for node in plan.linear}
     for node in plan.linear:
-        _round_weights(graph, node, sources[id(node)], written, bias32, taken)
+        _round_weights(graph, node, sources[id(node)], written, bias32, taken, means.get(id(node)))
+
+
+def _mean(node: ir.Node, stats: Mapping[str, TensorStats]) -> NDArray[np.float64] | None:
+    """The mean of each channel that a linear node reads, while it still reads the float tensor."""
+    value = node.inputs[0]
+    known = stats.get(value.name or "") if value is not None else None
+    return known.channel_mean if known is not None else None
+
+
+def _in_channels(
+    graph: ir.Model, value: ir.Value, plan: Placement, stats: Mapping[str, TensorStats], taken: set[str]
+) -> bool:
+    """Round ``value`` with a scale for each channel, from the channel's extremes, where the plan says so."""
+    known = stats[value.name or ""]
+    if value not in plan.by_channel or known.channel_low is None or known.channel_high is None:
+        return False
+    scale, zero = grid.affine(known.channel_low, known.channel_high, grid.U8)
+    _round_activation(graph, value, plan.reads[value], scale, zero, taken)
+    return True
 
 
 def _grid(low: float, high: float) -> tuple[np.float32, walk.Array]:
@@ -106,11 +141,12 @@ def _round_activation(
     model: ir.Model,
     value: ir.Value,
     uses: list[tuple[ir.Node, int]],
-    scale: np.float32,
+    scale: np.float32 | walk.Array,
     zero: walk.Array,
     taken: set[str],
 ) -> None:
     graph, base = model.graph, value.name or "x"
+    axis = {"axis": 1} if np.ndim(scale) else {}
     parts = [
         walk.add_constant(graph, walk.fresh(taken, f"{base}/scale"), np.asarray(scale, np.float32)),
         walk.add_constant(graph, walk.fresh(taken, f"{base}/zero"), np.asarray(zero, np.uint8)),
@@ -118,8 +154,8 @@ def _round_activation(
     codes = ir.Value(name=walk.fresh(taken, f"{base}/u8"), shape=value.shape, type=ir.TensorType(ir.DataType.UINT8))
     rounded = ir.Value(name=walk.fresh(taken, f"{base}/rounded"), shape=value.shape, type=value.type)
     pair = [
-        ir.node("QuantizeLinear", [value, *parts], outputs=[codes], name=codes.name),
-        ir.node("DequantizeLinear", [codes, *parts], outputs=[rounded], name=rounded.name),
+        ir.node("QuantizeLinear", [value, *parts], axis, outputs=[codes], name=codes.name),
+        ir.node("DequantizeLinear", [codes, *parts], axis, outputs=[rounded], name=rounded.name),
     ]
     for node, index in uses:
         node.replace_input_with(index, rounded)
@@ -137,9 +173,12 @@ def _round_weights(
     written: dict[tuple[ir.Value, int], tuple[ir.Value, walk.Array]],
     bias32: bool,
     taken: set[str],
+    mean: NDArray[np.float64] | None,
 ) -> None:
     found = walk.weight(node)
     assert found is not None
+    if mean is not None:
+        _correct(model, node, found, mean, taken)
     bias = walk.constant(node.inputs[2]) if len(node.inputs) > 2 else None
     as_int32 = (
         bias32
@@ -167,6 +206,16 @@ def _round_weights(
         zero32 = np.zeros(bias_scale.shape, np.int32)
         source_name = node.inputs[2].name if node.inputs[2] is not None else "b"
         node.replace_input_with(2, _stored(model, node, source_name or "b", codes32, bias_scale, zero32, 0, taken))
+
+
+def _correct(model: ir.Model, node: ir.Node, found: walk.Weight, mean: NDArray[np.float64], taken: set[str]) -> None:
+    w = walk.constant(found.value)
+    assert w is not None
+    scale, zero = grid.symmetric(np.abs(w).max(axis=tuple(i for i in range(w.ndim) if i != found.axis)), grid.S8)
+    error = grid.fake_quantize(w, scale, zero, grid.S8, found.axis) - w
+    shift = mean_shift(node, error, mean)
+    if shift is not None:
+        take_off(model, node, shift, taken)
 
 
 def _stored(

@@ -29,7 +29,7 @@ def answer(
     tuned = lossless.lossless_stage(run, usable, question.threads, noise.median_ms)
     run.stage = "2/3 narrow"
     run.say("stage", "narrower arithmetic")
-    narrow.narrow_stage(run, usable, tuned, question.threads)
+    narrow.narrow_stage(run, usable, tuned, question.threads, noise.median_ms)
     final.what_ran(run, list(run.loaded))
     run.stage = "3/3 confirm"
     run.say("stage", "proof on unseen samples, then the final timing")
@@ -57,6 +57,7 @@ def answer(
         seconds=time.monotonic() - start,
         peak_bytes=peak_together(),
         needed_samples=needed,
+        plans=tuple(run.plans),
         warnings=tuple(warnings) + _noise_warning(noise),
         looks=1,
     )

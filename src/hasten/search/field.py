@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from hasten.measure.timing import Workload
 from hasten.model import TensorSpec
 from hasten.protocols import Event, Listener
 from hasten.splits import Splits
-from hasten.trial import Candidate, Trial
-from hasten.worker import CallFailed, Worker, WorkerDied, once
+from hasten.trial import Candidate, Mixed, Trial
+from hasten.worker import CallFailed, Worker, WorkerDied
 
 BUILD_SECONDS = 600.0
 SCREENED = 256  # samples of the search split that a candidate is screened on, at most
@@ -46,6 +45,9 @@ class Run:
     artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     digests: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     loaded: dict[str, Worker] = field(default_factory=dict)
+    quick_ms: dict[str, float] = field(default_factory=dict)  # a first look at each candidate's latency
+    plans: list[Mixed] = field(default_factory=list)
+    workshop: Worker | None = None  # builds, one after another; started when needed
     given: str = ""  # the key of the network as it is served today
     best: float = 1.0
     stage: str = ""
@@ -77,6 +79,12 @@ class Run:
         """Change what is known of a trial."""
         return self.record(replace(self.trials[key], **changes))
 
+    def close(self) -> None:
+        """End every process of this run."""
+        self.retire(self.loaded)
+        if self.workshop is not None:
+            self.workshop.close()
+
     def retire(self, keys: Iterable[str]) -> None:
         """Close the workers of candidates that are out of the race."""
         for key in list(keys):
@@ -90,12 +98,37 @@ def recipe_key(candidate: Candidate) -> str:
     return replace(candidate, settings={}).key
 
 
-def build_all(run: Run, candidates: Sequence[Candidate], workers: int = 2) -> None:
-    """Make the artefacts that are missing, each in a process of its own. A failure becomes a trial."""
+def material(run: Run) -> dict[str, Any]:
+    """What builders work on, as JSON (``workshop.Material``)."""
+    return {
+        "source": str(run.source),
+        "store": str(run.evaluator.store.directory),
+        "calibrate": [int(i) for i in run.splits.calibrate],
+        "cache": str(run.folder / "artefacts" / "stats.npz"),
+    }
+
+
+def in_workshop(run: Run, function: str, **arguments: Any) -> Any:
+    """Call a function of ours in the run's builder process, which keeps what it has read; a dead one is replaced.
+
+    Raises:
+        WorkerDied: it crashed, hung or ate memory in this very call.
+        CallFailed: it raised an exception.
+    """
+    if run.workshop is None:
+        run.workshop = Worker(name="workshop")
+    try:
+        return run.workshop.call("call", seconds=BUILD_SECONDS, function=function, keywords=arguments)
+    except WorkerDied:
+        run.workshop = None
+        raise
+
+
+def build_all(run: Run, candidates: Sequence[Candidate]) -> None:
+    """Make the artefacts that are missing, in the run's builder process. A failure becomes a trial."""
     todo = {recipe_key(c): c for c in candidates if recipe_key(c) not in run.artefacts}
-    with ThreadPoolExecutor(workers) as pool:
-        for key, made in zip(todo, pool.map(lambda item: _build(run, *item), todo.items()), strict=True):
-            run.artefacts[key] = made
+    for key, candidate in todo.items():
+        run.artefacts[key] = _build(run, key, candidate)
     for candidate in candidates:
         made = run.artefacts[recipe_key(candidate)]
         if "artefact" in made and recipe_key(candidate) in todo:
@@ -115,17 +148,13 @@ def unless_twin(run: Run, candidate: Candidate, made: dict[str, Any]) -> dict[st
 def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
     start = time.perf_counter()
     try:
-        made = once(
+        made = in_workshop(
+            run,
             "hasten.search.build:build",
-            {
-                "source": str(run.source),
-                "steps": msgspec.to_builtins(candidate.steps),
-                "engine": candidate.engine,
-                "directory": str(run.folder / "artefacts" / key),
-                "store": str(run.evaluator.store.directory),
-                "calibrate": [int(i) for i in run.splits.calibrate],
-            },
-            seconds=BUILD_SECONDS,
+            **material(run),
+            steps=msgspec.to_builtins(candidate.steps),
+            engine=candidate.engine,
+            directory=str(run.folder / "artefacts" / key),
         )
     except WorkerDied as fault:
         return {"status": fault.status, "reason": str(fault), "seconds": time.perf_counter() - start}
@@ -176,6 +205,14 @@ def load(run: Run, candidate: Candidate) -> Worker | None:
         )
     )
     return worker
+
+
+def ready(run: Run, candidate: Candidate) -> bool:
+    """Built and loaded; what prevents it is on record."""
+    if candidate.key in run.loaded:
+        return True
+    build_all(run, [candidate])
+    return "artefact" in run.artefacts[recipe_key(candidate)] and load(run, candidate) is not None
 
 
 def fresh_worker(run: Run, candidate: Candidate, *, keep: bool = True) -> Worker:

@@ -17,15 +17,18 @@ from hasten.search.field import SCREENED, Run, lost
 from hasten.trial import Candidate, Quality
 from hasten.worker import CallFailed, WorkerDied
 
+CLEARLY_SLOWER = 1.15  # a quick look is this far off at most
 
-def screen(run: Run, candidate: Candidate) -> Quality | None:
+
+def screen(run: Run, candidate: Candidate, most: int = SCREENED) -> Quality | None:
     """Look at the candidate's answers on growing parts of the search split; stop as soon as it is hopeless.
 
     Rejecting early adds no false acceptance: proof happens elsewhere, on data that nobody has looked at.
     """
     worker = run.loaded[candidate.key]
     start = time.perf_counter()
-    ids = [int(i) for i in run.splits.search[:SCREENED]]
+    ids = [int(i) for i in run.splits.search[:most]]
+    run.evaluator.measure_baseline(run.loaded[run.given], ids)
     rows, quality, seen = None, None, 0
     looks = sorted({min(look, len(ids)) for look in LOOKS})
     try:
@@ -79,15 +82,15 @@ def race(run: Run, keys: Sequence[str], rounds: int) -> Series:
 
 
 def hopelessly_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
-    """A quick look at the clock before the long look at the answers: half again the time to beat is out."""
+    """A quick look at the clock before the long look at the answers: clearly above the time to beat is out."""
     worker = run.loaded[candidate.key]
     try:
         inner = warm_up(worker, run.work)
-        taken = min(milliseconds(worker, run.work, inner))
+        taken = run.quick_ms[candidate.key] = min(milliseconds(worker, run.work, inner))
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
         return True
-    if taken <= 1.5 * best_ms:
+    if taken <= CLEARLY_SLOWER * best_ms:
         return False
     run.retire([candidate.key])
     text = f"{taken:.3g} ms in a quick look, {best_ms:.3g} ms are to be beaten"
