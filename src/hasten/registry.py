@@ -13,11 +13,13 @@ PASSES = {
     "clean": "hasten.passes.clean:Clean",
     "quantize": "hasten.passes.quantize:Quantize",
     "quantize_dynamic": "hasten.passes.dynamic:QuantizeDynamic",
+    "quantize_weights": "hasten.passes.weights:QuantizeWeights",
 }
 
 ENGINES = {
     "onnxruntime": "hasten.engines.onnxruntime",
     "openvino": "hasten.engines.openvino",
+    "litert": "hasten.engines.litert",
 }
 
 METRICS = {
@@ -36,6 +38,7 @@ METRICS = {
 
 FRONTENDS = {
     "onnx": "hasten.frontends.onnx",
+    "tflite": "hasten.frontends.tflite",
 }
 
 _TABLES = {"passes": PASSES, "engines": ENGINES, "metrics": METRICS, "frontends": FRONTENDS}

@@ -118,7 +118,7 @@ class _Interpreter:
             kind = _KINDS.get(operator.kind, "")
             weights = self._file.tensors[operator.inputs[1]] if kind and len(operator.inputs) > 1 else None
             counts[kind, "int8" if weights is not None and weights.quantized else "f32"] += 1
-        taken, total = _delegated(self._interpreter._get_ops_details()), len(self._file.operators)  # noqa: SLF001
+        taken, total = _delegated(self._interpreter._get_ops_details()), len(self._file.operators)
         return f"{describe(counts)}; XNNPACK ran {taken} of {total} operators"
 
     def close(self) -> None:
@@ -172,5 +172,3 @@ def _quiet() -> Iterator[None]:
 def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
     """An interpreter over ``path``; the setting is ``threads``."""
     return _Interpreter(path, settings)
-
-

@@ -46,6 +46,7 @@ class Step:
     outs: list[ir.Value] = field(default_factory=list)
     activation: int = NONE
     int8: bool = False
+    moves: bool = False  # the input is codes already, and so is the output
 
     def refuse(self, cause: str) -> InputError:
         """The error for a node that LiteRT cannot run."""
@@ -97,6 +98,8 @@ class Step:
     def input(self, k: int) -> int:
         """The tensor of input ``k``: codes where the node runs on them."""
         value = self.value(k)
+        if self.moves and k == 0:
+            return self.writer.coded[value][0]
         if not self.int8 or not walk.is_float(value):
             return self.writer.real(value)
         stored = self.writer.stored(value)
@@ -106,6 +109,8 @@ class Step:
 
     def grid(self, k: int = 0) -> Grid:
         """The grid of input ``k``, when the node runs on codes."""
+        if self.moves:
+            return self.writer.coded[self.value(k)][1]
         stored = self.writer.stored(self.value(k))
         return stored[1] if stored is not None else self.writer.codes(self.value(k))[1]
 
@@ -180,6 +185,10 @@ class Step:
 
     def _coded(self, value: ir.Value, required: str | Grid) -> tuple[int, bool]:
         """A tensor of codes for an output; and whether its grid is the one that its readers want."""
+        if self.moves:
+            made = self.writer.file.tensor(value.name or "", self.writer.dims(value), "int8", self.grid())
+            self.writer.coded[value] = made, self.grid()
+            return made, True
         readers = [n for n, _ in walk.consumers(value)]
         wanted = self.writer.grid(readers[0]) if readers else Grid((1.0,), (0,))
         assert wanted is not None

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from hasten.errors import InputError
 from hasten.export.tflite_file import FlatFile, Grid, numbers
-from hasten.export.tflite_step import FUSED, Rule, Step, bounds
+from hasten.export.tflite_step import FUSED, NONE, Rule, Step, bounds
 from hasten.graph import walk
 from hasten.graph.walk import Array
 
@@ -62,6 +62,8 @@ class Writer:
         for value in self.graph.outputs:
             place = self.coded_output(value) if value in self.coded else self.real(value)
             outputs[value.name or ""] = place
+            if value.producer() is not None and list(outputs.values()).count(place) == 1:
+                self.file.graph.tensors[place].name = value.name
         return self.file.finish(inputs, outputs)
 
     # ------------------------------------------------------------ values
@@ -187,6 +189,10 @@ class Writer:
     def step(self, node: ir.Node, rule: Rule) -> Step:
         """What to write for a node: with which activation, on codes or not."""
         step = Step(self, node, rule)
+        if rule.int8 == "same" and node.inputs[0] in self.coded:
+            step.int8 = step.moves = True
+            step.outs = list(node.outputs)
+            return step
         for k, value in enumerate(node.outputs):
             out = self._activated(step, value) if k == 0 and rule.fuses else value
             step.outs.append(out)
@@ -199,12 +205,25 @@ class Writer:
 
     def _activated(self, step: Step, value: ir.Value) -> ir.Value:
         after = walk.only_consumer(value)
-        kind = FUSED.get(bounds(after)) if after is not None and after.inputs[0] is value else None
-        if after is None or kind is None:
+        if after is None or after.inputs[0] is not value:
+            return value
+        kind = FUSED.get(bounds(after), NONE if self._implied(after) else None)
+        if kind is None:
             return value
         step.activation = kind
         self.written.add(after)
         return after.outputs[0]
+
+    def _implied(self, clamp: ir.Node) -> bool:
+        """Does the rounding behind a Relu or Clip clamp as it does, because its codes reach no further?"""
+        low, high = bounds(clamp)
+        readers = self._quantizers(clamp.outputs[0]) if (low, high) != (None, None) else []
+        grid = self.grid(readers[0]) if readers else None
+        if grid is None:
+            return False
+        ends = [grid.scale[0] * (code - grid.zero[0]) for code in (-128, 127)]
+        slack = grid.scale[0] / 100
+        return (low is None or ends[0] >= low - slack) and (high is None or ends[1] <= high + slack)
 
     def _quantizers(self, value: ir.Value) -> list[ir.Node]:
         """The QuantizeLinear nodes that are all that reads a value, when they agree; else none."""

@@ -137,11 +137,14 @@ def _side(
 
 
 def _size(value: ir.Value) -> int:
-    """Elements that a transpose would move; 1 where it only renames axes of size 1."""
+    """Bytes that a transpose would move; 1 where it only renames axes of size 1."""
     if value.shape is None:
         return 1
-    dims = [d if isinstance(d, int) else 1 for d in value.shape]
-    return 1 if sum(d != 1 for d in dims[1:]) < 2 else math.prod(dims)
+    dims, width = (
+        [d if isinstance(d, int) else 1 for d in value.shape],
+        4 if value.dtype is None else value.dtype.itemsize,
+    )
+    return 1 if sum(d != 1 for d in dims[1:]) < 2 else max(1, math.ceil(math.prod(dims) * width))
 
 
 def _cut(size: int, edges: Sequence[tuple[int, int, int]]) -> list[bool]:

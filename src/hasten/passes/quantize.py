@@ -19,7 +19,7 @@ from hasten.passes.rounding import keep_float, write
 from hasten.protocols import Context, NotApplicable
 from hasten.quant import ranges
 
-SCHEMES = ("onnxruntime", "openvino")
+SCHEMES = ("onnxruntime", "openvino", "litert")
 OPERATORS = ("all", "linear", "conv", "matmul")
 BIASES = ("kept", "corrected")
 SINCE = 13  # per-channel DequantizeLinear
@@ -76,7 +76,7 @@ class Quantize:
         if not plan.linear:
             raise NotApplicable(_why_nothing(graph))
         stats = context.stats(model, *plan.needs())
-        bias32, correct = self.scheme == "onnxruntime", self.bias == "corrected"
+        bias32, correct = self.scheme != "openvino", self.bias == "corrected"
         write(graph, plan, self.ranges, stats, bias32=bias32, correct=correct)
         if self.scheme == "onnxruntime":
             keep_float(graph)
