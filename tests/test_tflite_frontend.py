@@ -182,6 +182,18 @@ def test_a_batch_that_is_asked_for_at_run_time(tmp_path: Path) -> None:
     assert got.shape == (5, 3, 8)
 
 
+def test_names_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    flat = Flat()
+    x = flat.input([2, 3])
+    y = flat.op("ABS", [x], [flat.tensor([2, 3])])
+    z = flat.op("SUM", [y, flat.const(np.array([1], np.int32))], [flat.tensor([2])], "ReducerOptions")
+    for index, end in ((y, "y"), (z, "z")):
+        flat.graph.tensors[index].name = "a" * 300 + end
+    w = flat.op("NEG", [z], [flat.tensor([2])])
+    model = tflite.load(flat.save(tmp_path / "m.tflite", w))
+    assert [n.op_type for n in model.graph.graph] == ["Abs", "ReduceSum", "Neg"]
+
+
 # ---------------------------------------------------------------- what is refused
 
 

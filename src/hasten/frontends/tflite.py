@@ -6,6 +6,7 @@ first, as ONNX has them, and the transposes between them cancel. No TensorFlow: 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx_ir as ir
@@ -38,8 +39,8 @@ def load(path: Path) -> Model:
         EnvironmentFault: LiteRT is not installed.
     """
     file = fold(read(path))
-    graph = translate(file, OPERATORS)
-    _check_shapes(graph, file)
+    graph, values = translate(file, OPERATORS)
+    _check_shapes(graph, values, file)
     layout.settle(graph, layout.to_first)
     inputs, outputs = (tuple(_spec(v) for v in values) for values in (graph.graph.inputs, graph.graph.outputs))
     return Model(graph, inputs, outputs, Origin("tflite", str(path)))
@@ -52,16 +53,15 @@ def _spec(value: ir.Value) -> TensorSpec:
     return TensorSpec(value.name or "", shape, value.type.dtype.numpy().name)
 
 
-def _check_shapes(graph: ir.Model, file: File) -> None:
+def _check_shapes(graph: ir.Model, values: Mapping[int, ir.Value], file: File) -> None:
     """What ONNX infers must be what the file says, or something was translated by a wrong size."""
     outputs = [(v, v.shape) for v in graph.graph.outputs]
     for value, _ in outputs:
         value.shape = None
     walk.infer(graph, outputs=True)
-    declared = {t.name: t for t in file.tensors} | {name: file.tensors[index] for name, index in file.outputs}
-    for value in (v for node in graph.graph for v in node.outputs):
-        tensor = declared.get(value.name or "")
-        if tensor is None or value.shape is None:
+    for index, value in values.items():
+        tensor = file.tensors[index]
+        if value.shape is None:
             continue
         known = [d if isinstance(d, int) else None for d in value.shape]
         if len(known) != len(tensor.dims) or any(

@@ -182,8 +182,8 @@ class Call:
         return self.clip(value, -1 if kind == "RELU_N1_TO_1" else 0, {"RELU6": 6, "RELU_N1_TO_1": 1}.get(kind))
 
 
-def translate(file: File, table: Mapping[str, Translate]) -> ir.Model:
-    """The network as an ONNX graph, channels last as the file has it.
+def translate(file: File, table: Mapping[str, Translate]) -> tuple[ir.Model, dict[int, ir.Value]]:
+    """The network as an ONNX graph, channels last as the file has it; and the value of each tensor by its index.
 
     Raises:
         InputError: an operator is not in ``table``, or is one that its function cannot translate.
@@ -207,4 +207,4 @@ def translate(file: File, table: Mapping[str, Translate]) -> ir.Model:
         made = {v for node in builder.nodes[before:] for v in node.outputs}
         for index, value in zip(operator.outputs, results, strict=False):
             builder.bind(index, value, value in made)
-    return builder.model()
+    return builder.model(), builder.codes
