@@ -19,7 +19,7 @@ LAYERS = (
     ("model", "samples", "machine", "trial", "budget", "splits"),
     ("protocols", "metrics"),
     ("graph", "quant"),
-    ("passes", "engines", "frontends", "safety"),
+    ("passes", "engines", "export", "frontends", "safety"),
     ("wire", "serve", "worker", "measure", "journal", "looks"),
     ("search",),
     ("report", "artefacts", "example"),

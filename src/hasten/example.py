@@ -11,7 +11,8 @@ from hasten.model import TensorSpec
 from hasten.report.build import read_template
 from hasten.trial import Result, Scalar
 
-ENGINES = ("onnxruntime", "openvino")
+ENGINES = ("onnxruntime", "openvino", "litert")
+PACKAGES = {"litert": "ai-edge-litert"}  # where it is not the engine's own name
 UNKNOWN = 64  # stands for a free dimension when no real shape is at hand
 _LEVELS = {"none": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED"}
 
@@ -33,7 +34,7 @@ def example(result: Result, file: str, inputs: Sequence[TensorSpec], extra: Mapp
     environment = jinja2.Environment(  # noqa: S701 - it writes Python, where values enter as literals
         loader=jinja2.FunctionLoader(read_template), trim_blocks=True, keep_trailing_newline=True
     )
-    packages = ("numpy", chosen.engine)
+    packages = ("numpy", PACKAGES.get(chosen.engine, chosen.engine))
     return environment.get_template(f"example_{chosen.engine}.py.j2").render(
         file=file,
         file_literal=repr(file),
@@ -43,6 +44,7 @@ def example(result: Result, file: str, inputs: Sequence[TensorSpec], extra: Mapp
         batch=batch,
         statements=_session_statements(chosen.settings),
         properties=_literal(_properties(chosen.settings)),
+        threads=int(chosen.settings.get("threads", 1)),
     )
 
 

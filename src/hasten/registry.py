@@ -15,6 +15,7 @@ PASSES = {
     "equalize": "hasten.passes.equalize:Equalize",
     "quantize": "hasten.passes.quantize:Quantize",
     "quantize_dynamic": "hasten.passes.dynamic:QuantizeDynamic",
+    "quantize_hybrid": "hasten.passes.hybrid:QuantizeHybrid",
     "quantize_weights": "hasten.passes.quantize_weights:QuantizeWeights",
     "round_weights": "hasten.passes.round_weights:RoundWeights",
     "smooth": "hasten.passes.smooth:Smooth",
@@ -23,6 +24,7 @@ PASSES = {
 ENGINES = {
     "onnxruntime": "hasten.engines.onnxruntime",
     "openvino": "hasten.engines.openvino",
+    "litert": "hasten.engines.litert",
 }
 
 METRICS = {
@@ -41,6 +43,7 @@ METRICS = {
 
 FRONTENDS = {
     "onnx": "hasten.frontends.onnx",
+    "tflite": "hasten.frontends.tflite",
 }
 
 _TABLES = {"passes": PASSES, "engines": ENGINES, "metrics": METRICS, "frontends": FRONTENDS}

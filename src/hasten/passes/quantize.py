@@ -20,7 +20,7 @@ from hasten.passes.rounding import keep_float, write
 from hasten.protocols import Context, NotApplicable
 from hasten.quant import ranges
 
-SCHEMES = ("onnxruntime", "openvino")
+SCHEMES = ("onnxruntime", "openvino", "litert")
 OPERATORS = ("all", "linear", "conv", "matmul")
 BIASES = ("kept", "corrected")
 SINCE = 13  # per-channel DequantizeLinear
@@ -88,7 +88,7 @@ class Quantize:
         own = self.methods(graph, plan)
         write(
             graph, plan, lambda name: own.get(name, self.ranges), context.stats(model, *plan.needs()),
-            bias32=self.scheme == "onnxruntime", per_channel=self.per_channel, correct=self.bias == "corrected",
+            bias32=self.scheme != "openvino", per_channel=self.per_channel, correct=self.bias == "corrected",
         )  # fmt: skip
         if self.scheme == "onnxruntime":
             keep_float(graph)

@@ -41,6 +41,8 @@ def write(
         chosen = [ranges.choose_range(stats[v.name or ""], method(v.name or "")) for v in group]
         low, high = min(low for low, _ in chosen), max(high for _, high in chosen)
         scale, zero = hardswish_grid(high) if group[0] in gated else activation_grid(low, high)
+        if group[0] in plan.fixed and len(group) == 1:
+            scale, zero = np.float32(plan.fixed[group[0]][0]), np.asarray(plan.fixed[group[0]][1], np.uint8)
         scales.update((v, float(scale)) for v in group)
         for value in group:
             _round_activation(graph, value, plan.reads[value], scale, zero, taken)
@@ -158,6 +160,10 @@ def _round_activation(
     ]
     for node, index in uses:
         node.replace_input_with(index, rounded)
+    for place, output in enumerate(graph.outputs):
+        if output is value:  # it leaves the graph rounded, under its own name
+            graph.outputs[place] = rounded
+            rounded.name, value.name = value.name, rounded.name
     producer = value.producer()
     if producer is not None:
         graph.insert_after(producer, pair)

@@ -225,7 +225,7 @@ def _narrower(name: str, scheme: str, options: Mapping[str, str], stats: Mapping
 
     def int8(graph: ir.Model, labels: frozenset[str]) -> ir.Model:
         plan = place(graph, scheme, lambda node: walk.label(node) in labels, chain=True)
-        bias32, correct = scheme == "onnxruntime", options["bias"] == "corrected"
+        bias32, correct = scheme != "openvino", options["bias"] == "corrected"
         write(graph, plan, lambda _: options["ranges"], stats, bias32=bias32, correct=correct)
         if scheme == "onnxruntime":
             keep_float(graph)
