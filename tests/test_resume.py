@@ -34,7 +34,7 @@ BRISK, DEADLY = "tests.engines.brisk", "tests.engines.deadly"
 SCRIPT = """
 import sys, hasten
 from hasten.search import answer
-answer.RESTARTS = 1
+answer.RESTARTS, answer.FINAL_ROUNDS = 1, 24
 def listen(event):
     print(event.kind, event.stage, event.text, sep="|", flush=True)
 folder, engines = sys.argv[1], sys.argv[2].split(",")
@@ -129,8 +129,9 @@ def dead(question: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def one_restart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The final timing is not what these tests are about."""
+    """The final timing is not what these tests are about, but it must stand a busy machine."""
     monkeypatch.setattr(answer, "RESTARTS", 1)
+    monkeypatch.setattr(answer, "FINAL_ROUNDS", 24)
 
 
 @pytest.fixture
