@@ -132,6 +132,10 @@ def copy_model(artefact: Path, folder: Path) -> str:
     ONNX names its external weights inside, so that those keep their names; OpenVINO finds ``model.bin`` by itself.
     """
     name = f"model{artefact.suffix}"
+    if artefact.is_dir():
+        for file in sorted(p for p in artefact.rglob("*") if p.is_file()):
+            _copy(file, folder / "model" / file.relative_to(artefact))
+        return "model"
     _copy(artefact, folder / name)
     if artefact.suffix == ".xml":
         _copy(artefact.with_suffix(".bin"), folder / "model.bin")

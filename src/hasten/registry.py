@@ -18,6 +18,7 @@ PASSES = {
 ENGINES = {
     "onnxruntime": "hasten.engines.onnxruntime",
     "openvino": "hasten.engines.openvino",
+    "torch": "hasten.engines.torch",
 }
 
 METRICS = {
@@ -36,6 +37,7 @@ METRICS = {
 
 FRONTENDS = {
     "onnx": "hasten.frontends.onnx",
+    "torch": "hasten.frontends.torch",
 }
 
 _TABLES = {"passes": PASSES, "engines": ENGINES, "metrics": METRICS, "frontends": FRONTENDS}

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from hasten.errors import InputError, UsageError
 
-READS = "hasten reads ONNX today"
+READS = "hasten reads ONNX, PyTorch, Keras and TensorFlow"
 TORCH = "export it: torch.onnx.export(model, args, 'model.onnx', dynamo=True)"
 KERAS = "export it: model.export('model.onnx', format='onnx')"
+JAX = "export the function: jax2onnx.to_onnx(function, [('B', 28, 28)], return_mode='file', output_path='model.onnx')"
 HEAD = 1024  # bytes
 
 
@@ -27,6 +28,8 @@ def require_onnx(path: Path) -> None:
     except OSError as error:
         raise UsageError(f"no model at {path}", cause=_why_missing(path, error), help=_nearby(path)) from error
     if stat.S_ISDIR(mode):
+        if (path / "_CHECKPOINT_METADATA").exists() or (path / "manifest.ocdbt").exists():
+            raise InputError(f"{path} is a JAX checkpoint (Orbax)", cause="it holds weights and no network", help=JAX)
         kind = "a TensorFlow SavedModel" if (path / "saved_model.pb").exists() else "a folder"
         raise InputError(f"{path} is {kind}", cause=READS, help="give the .onnx file")
     if not stat.S_ISREG(mode):

@@ -79,15 +79,25 @@ def inspect(path: str) -> dict[str, Any]:
 
 
 def build(
-    source: str, steps: Sequence[Mapping[str, Any]], engine: str, directory: str, store: str, calibrate: Sequence[int]
+    source: str,
+    steps: Sequence[Mapping[str, Any]],
+    engine: str,
+    directory: str,
+    store: str,
+    calibrate: Sequence[int],
+    form: str = "onnx",
+    baked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Apply ``steps`` to the network ``source`` and export it for ``engine`` into ``directory``.
 
-    Returns ``{"artefact", "bytes", "seconds", "history"}``, or ``{"not_applicable": reason}``.
+    A ``form`` other than the graph takes no steps: the engine makes its file from the owner's, with the settings
+    ``baked`` into it. Returns ``{"artefact", "bytes", "seconds", "history"}``, or ``{"not_applicable": reason}``.
     """
     start = time.perf_counter()
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
+    if form != "onnx":
+        return _made(registry.find("engines", engine).export(Path(source), folder, **(baked or {})), start)
     model = load(Path(source))
     calibration = Calibration(SampleStore.open(Path(store)), tuple(calibrate), folder.parent / "stats.npz")
     context = Context(feeds=calibration.feeds, stats=calibration.stats, instruction_sets=instruction_sets())
@@ -99,13 +109,18 @@ def build(
                 return {"not_applicable": str(reason)}
     onnx = folder / "model.onnx"
     model.save(onnx)
-    artefact = registry.find("engines", engine).export(onnx, folder)
+    artefact = registry.find("engines", engine).export(onnx, folder, **(baked or {}))
+    return {**_made(artefact, start), "digest": file_digest(onnx), "history": list(model.history)}
+
+
+def _made(artefact: Path, start: float) -> dict[str, Any]:
+    """What is known of every artefact, however it was made."""
     return {
         "artefact": str(artefact),
         "bytes": artefact_bytes(artefact),
-        "digest": file_digest(onnx),
+        "digest": file_digest(artefact),
         "seconds": time.perf_counter() - start,
-        "history": list(model.history),
+        "history": [],
     }
 
 
@@ -116,7 +131,9 @@ def make_pass(step: Step) -> Any:
 
 
 def artefact_bytes(artefact: Path) -> int:
-    """Bytes of a served network: the file with its weights."""
+    """Bytes of a served network: the file with its weights, or all of a folder."""
+    if artefact.is_dir():
+        return sum(p.stat().st_size for p in artefact.rglob("*") if p.is_file())
     beside = [artefact.with_suffix(".data"), artefact.with_suffix(".bin")]
     return artefact.stat().st_size + sum(p.stat().st_size for p in beside if p.exists())
 

@@ -15,8 +15,9 @@ from hasten import registry
 from hasten.budget import Budget
 from hasten.measure.evaluate import Evaluator
 from hasten.measure.timing import Workload
-from hasten.model import TensorSpec
+from hasten.model import Origin, TensorSpec
 from hasten.protocols import Event, Listener
+from hasten.search import forms
 from hasten.splits import Splits
 from hasten.trial import Candidate, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied, once
@@ -40,6 +41,11 @@ class Run:
     work: Workload
     listen: Listener
     seed: int = 0
+    forms: dict[str, Path] = field(default_factory=dict)  # files of the same network, by form; of old only the graph
+    origin: Origin = field(default_factory=Origin)
+    staged: Path = Path()  # the copy of what the user gave
+    title: str = "the network"
+    entering: float = 0.0  # seconds that the conversion and its proof took
     deadline: float = float("inf")
     stopping: Callable[[], bool] = lambda: False
     trials: dict[str, Trial] = field(default_factory=dict)
@@ -49,6 +55,10 @@ class Run:
     given: str = ""  # the key of the network as it is served today
     best: float = 1.0
     stage: str = ""
+
+    def __post_init__(self) -> None:
+        self.forms.setdefault(forms.GRAPH, self.source)
+        self.staged = self.source if self.staged == Path() else self.staged
 
     @property
     def names(self) -> list[str]:
@@ -86,8 +96,8 @@ class Run:
 
 
 def recipe_key(candidate: Candidate) -> str:
-    """Candidates that differ only in settings share an artefact."""
-    return replace(candidate, settings={}).key
+    """Candidates that differ only in settings share an artefact, but for settings that go into the file."""
+    return replace(candidate, settings=forms.baked(candidate)).key
 
 
 def build_all(run: Run, candidates: Sequence[Candidate], workers: int = 2) -> None:
@@ -114,11 +124,14 @@ def unless_twin(run: Run, candidate: Candidate, made: dict[str, Any]) -> dict[st
 
 def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
     start = time.perf_counter()
+    form = forms.form_of(candidate.engine, candidate.steps, run.forms) or forms.GRAPH
     try:
         made = once(
             "hasten.search.build:build",
             {
-                "source": str(run.source),
+                "source": str(run.forms[form]),
+                "form": form,
+                "baked": forms.baked(candidate),
                 "steps": msgspec.to_builtins(candidate.steps),
                 "engine": candidate.engine,
                 "directory": str(run.folder / "artefacts" / key),

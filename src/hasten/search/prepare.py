@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
+from hasten import registry
 from hasten.budget import Budget
 from hasten.errors import InputError
 from hasten.measure.evaluate import Evaluator
@@ -18,14 +19,15 @@ from hasten.measure.timing import ROTATING_SAMPLES, Workload
 from hasten.metrics import auto_metric, resolve
 from hasten.metrics.classes import IGNORED
 from hasten.model import TensorSpec
-from hasten.protocols import Array, Listener, Metric
-from hasten.safety.stage import stage
+from hasten.protocols import Array, Door, Listener, Metric
 from hasten.samples import SampleStore, load_samples
 from hasten.search.baseline import start_baseline
+from hasten.search.conversion import prove_conversion
+from hasten.search.enter import Entered, enter
 from hasten.search.field import SCREENED, Run
 from hasten.splits import Splits, split
 from hasten.trial import Provable
-from hasten.worker import CallFailed, WorkerDied, once
+from hasten.worker import CallFailed, WorkerDied
 
 PROBE = 16
 CALIBRATE, LEAST_CALIBRATE = 128, 24
@@ -49,21 +51,8 @@ class Question:
     threads: int | None = None
     engines: Sequence[str] | None = None
     seed: int | None = None
-    served_by: str = "onnxruntime"
-
-
-def inspect_file(path: Path) -> dict[str, Any]:
-    """What a model file holds, read in a process of its own.
-
-    Raises:
-        InputError: the file is not a network that we read, or is unsafe.
-    """
-    try:
-        return dict(once("hasten.search.build:inspect", {"path": str(path)}, seconds=300))
-    except WorkerDied as fault:
-        raise InputError(f"{path} cannot be read", cause=f"the reader {fault}") from fault
-    except CallFailed as fault:
-        raise InputError(f"{path} cannot be read", cause=str(fault).splitlines()[0]) from fault
+    served_by: str | None = None
+    door: Door = field(default_factory=Door)
 
 
 def prepare(question: Question, folder: Path, listen: Listener) -> tuple[Run, Provable, dict[str, Any]]:
@@ -72,9 +61,10 @@ def prepare(question: Question, folder: Path, listen: Listener) -> tuple[Run, Pr
     Raises:
         InputError: the model, the data or their match is wrong; nothing has been written outside ``folder``.
     """
-    source = stage(question.model, folder / "stage")
-    found = inspect_file(source)
-    inputs, outputs = (msgspec.convert(found[k], tuple[TensorSpec, ...]) for k in ("inputs", "outputs"))
+    start = time.monotonic()
+    entered = enter(question.model, folder, question.door, question.data)
+    entering = time.monotonic() - start
+    inputs, outputs = entered.inputs, entered.outputs
     samples = load_samples(
         question.data,
         labels=question.labels,
@@ -90,7 +80,11 @@ def prepare(question: Question, folder: Path, listen: Listener) -> tuple[Run, Pr
     evaluator = Evaluator(store, _no_metric(), tuple(o.name for o in outputs), (), question.batch)
     run = Run(
         folder=folder,
-        source=source,
+        source=entered.graph,
+        forms=dict(entered.forms),
+        origin=entered.origin,
+        staged=entered.staged,
+        title=question.model.name,
         inputs=inputs,
         outputs=outputs,
         budget=question.budget,
@@ -103,12 +97,23 @@ def prepare(question: Question, folder: Path, listen: Listener) -> tuple[Run, Pr
     for text in warnings:
         run.say("warning", text)
     run.stage = "0/3 baseline"
-    start_baseline(run, question.served_by)
+    start_baseline(run, question.served_by or owner(entered))
+    if entered.origin.format != "onnx":
+        start = time.monotonic()
+        error = prove_conversion(run, entered)
+        run.entering = entering + time.monotonic() - start
+        run.say("note", f"conversion from {entered.origin.format}: outputs agree within {error:.1e} of their scale")
     choose_metric(run, question)
     check_baseline(run)
     able = provable(question.budget, evaluator.metric, len(splits.calibrate), len(splits.search), len(splits.confirm))
     run.say("note", able.sentence)
-    return run, able, {**found, "warnings": warnings}
+    return run, able, {**entered.facts, "warnings": warnings}
+
+
+def owner(entered: Entered) -> str:
+    """The engine that serves the network at its owner's, where it is installed; else ONNX Runtime."""
+    name = entered.origin.engine
+    return name if registry.find("engines", name).missing() is None else "onnxruntime"
 
 
 def cut(store: SampleStore, seed: int | None = None) -> Splits:
