@@ -19,6 +19,8 @@ ENGINES = {
     "onnxruntime": "hasten.engines.onnxruntime",
     "openvino": "hasten.engines.openvino",
     "torch": "hasten.engines.torch",
+    "keras": "hasten.engines.keras",
+    "tensorflow": "hasten.engines.tensorflow",
 }
 
 METRICS = {
@@ -38,6 +40,8 @@ METRICS = {
 FRONTENDS = {
     "onnx": "hasten.frontends.onnx",
     "torch": "hasten.frontends.torch",
+    "keras": "hasten.frontends.keras",
+    "tensorflow": "hasten.frontends.tensorflow",
 }
 
 _TABLES = {"passes": PASSES, "engines": ENGINES, "metrics": METRICS, "frontends": FRONTENDS}

@@ -46,7 +46,9 @@ def test_the_door_keeps_its_promises(program: Path, images: Any, tmp_path: Path)
 
 
 def test_the_engine_keeps_its_promises(program: Path, images: Any, tmp_path: Path) -> None:
-    check_engine(engine, program, {"input": images}, [answers(programs.cnn(), images)], tmp_path)
+    check_engine(
+        registry.find("engines", "torch"), program, {"input": images}, [answers(programs.cnn(), images)], tmp_path
+    )
 
 
 @pytest.mark.slow
@@ -146,7 +148,7 @@ def test_what_runs_code_comes_in_with_trust(tmp_path: Path, images: Any, kind: s
 def test_names_of_outputs_are_the_authors(tmp_path: Path) -> None:
     import torch
 
-    class Two(torch.nn.Module):
+    class Two(torch.nn.Module):  # type: ignore[misc,unused-ignore]
         def forward(self, a: Any, b: Any) -> Any:
             return {"sum": a + b, "both": (a, b * 2)}
 
@@ -210,7 +212,7 @@ def test_optimize_takes_a_module_and_a_loader_as_they_are(tmp_path: Path) -> Non
 def test_a_module_that_is_not_the_same_twice() -> None:
     import torch
 
-    class Dice(torch.nn.Module):
+    class Dice(torch.nn.Module):  # type: ignore[misc,unused-ignore]
         def forward(self, x: Any) -> Any:
             return x + torch.rand_like(x)
 
@@ -221,7 +223,7 @@ def test_a_module_that_is_not_the_same_twice() -> None:
 def test_a_module_that_cannot_be_exported() -> None:
     import torch
 
-    class Branch(torch.nn.Module):
+    class Branch(torch.nn.Module):  # type: ignore[misc,unused-ignore]
         def forward(self, x: Any) -> Any:
             return x if x.sum() > 0 else -x
 

@@ -96,3 +96,9 @@ def repack(archive: zipfile.ZipFile, target: Path, renamed: Callable[[str], str 
             with archive.open(entry) as source, out.open(zipfile.ZipInfo(name, DATED), "w", force_zip64=True) as sink:
                 while piece := source.read(1 << 20):
                     sink.write(piece)
+
+
+def add(target: Path, name: str, data: bytes) -> None:
+    """One more entry in an archive of our own."""
+    with zipfile.ZipFile(target, "a", zipfile.ZIP_STORED) as out:
+        out.writestr(zipfile.ZipInfo(name, DATED), data)

@@ -97,8 +97,11 @@ def difference(old: Array, new: Array) -> float:
 def _where(entered: Entered, run: Run, sample: int, limit: float) -> str:
     """The first node that differs, in words; never the reason for another failure."""
     origin = entered.origin
+    engine, path, settings = origin.engine, origin.path, dict(origin.settings)
+    if "torch" in entered.forms:  # the graph was written from this program
+        engine, path, settings = "torch", str(entered.forms["torch"]), {}
     arguments = {
-        "engine": origin.engine, "path": origin.path, "settings": dict(origin.settings), "graph": str(entered.graph),
+        "engine": engine, "path": path, "settings": settings, "graph": str(entered.graph),
         "store": str(run.evaluator.store.directory), "sample": sample, "limit": limit,
     }  # fmt: skip
     try:
