@@ -66,8 +66,9 @@ def tampered(
     graph: Callable[[Any], None] | None = None,
     members: Mapping[str, bytes] | None = None,
     config: Callable[[Any], None] | None = None,
+    words: Mapping[str, str] | None = None,
 ) -> Path:
-    """``source`` with its graph or its constants' table edited, or with entries added or replaced."""
+    """``source`` with its graph or its constants' table edited, ``words`` replaced there, or entries added."""
     extra = dict(members or {})
     with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as out:
         root = archive.namelist()[0].partition("/")[0]
@@ -77,7 +78,10 @@ def tampered(
             if edit is not None:
                 value = json.loads(data)
                 edit(value)
-                data = json.dumps(value).encode()
+                text = json.dumps(value)
+                for word, meant in (words or {}).items():
+                    text = text.replace(word, meant)
+                data = text.encode()
             out.writestr(name, extra.pop(short, data))
         for short, data in extra.items():
             out.writestr(f"{root}/{short}", data)

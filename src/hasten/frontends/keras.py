@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import zipfile
 from collections.abc import Sequence
 from importlib import import_module
@@ -52,7 +53,7 @@ def load(path: Path, options: Door) -> Model:
     keras = start_keras("torch", options.folder)
     torch = quiet_torch()
     model = read_model(keras, safe, options.trust, options.module)
-    if safe == path:
+    if safe.suffix == ".h5":
         safe = options.folder / "model.keras"
         model.save(safe)
     module, example, free = traced(model)
@@ -69,11 +70,12 @@ def _checked(path: Path, options: Door) -> Path:
     """A file that may be loaded: the archive packed anew, or with ``--trust`` the file itself."""
     with path.open("rb") as file:
         legacy = file.read(8) == HDF5
-    if options.trust:
-        return path
-    if legacy:
+    if legacy and not options.trust:
         raise refusal(path, "it is a legacy HDF5 model, for which Keras has no safe mode")
-    target = options.folder / "model.keras"
+    target = options.folder / ("given.h5" if legacy else "model.keras")  # Keras goes by the name
+    if options.trust:
+        shutil.copyfile(path, target)
+        return target
     check_keras(path, target)
     h5py = need("h5py", "keras", "Keras files")
     with zipfile.ZipFile(target) as archive:

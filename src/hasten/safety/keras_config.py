@@ -24,25 +24,29 @@ MODULE = re.compile(
     r"|keras\.src\.(models\.(functional|sequential)|layers\.[a-z_.0-9]+|ops\.(numpy|math|nn)|dtype_policies\.dtype_policy)"
 )
 OPERATIONS = re.compile(r"keras\.src\.ops\.(numpy|math|nn)")
-_CLASSES = """Functional Sequential InputLayer Dense EinsumDense Embedding Masking Identity Activation ReLU LeakyReLU PReLU
-    ELU Softmax BatchNormalization LayerNormalization GroupNormalization RMSNormalization UnitNormalization
-    SpectralNormalization Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose DepthwiseConv1D
-    DepthwiseConv2D SeparableConv1D SeparableConv2D MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D
-    AveragePooling2D AveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GlobalAveragePooling1D
-    GlobalAveragePooling2D GlobalAveragePooling3D AdaptiveAveragePooling2D Add Subtract Multiply Average Maximum Minimum
-    Concatenate Dot Flatten Reshape Permute RepeatVector ZeroPadding1D ZeroPadding2D ZeroPadding3D Cropping1D Cropping2D
-    Cropping3D UpSampling1D UpSampling2D UpSampling3D Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D
-    GaussianDropout AlphaDropout GaussianNoise ActivityRegularization LSTM GRU SimpleRNN LSTMCell GRUCell SimpleRNNCell
-    StackedRNNCells RNN Bidirectional TimeDistributed ConvLSTM1D ConvLSTM2D MultiHeadAttention GroupQueryAttention
-    Attention AdditiveAttention Rescaling Normalization Resizing CenterCrop
-    Zeros Ones Constant RandomNormal RandomUniform TruncatedNormal VarianceScaling GlorotNormal GlorotUniform HeNormal
-    HeUniform LecunNormal LecunUniform Orthogonal OrthogonalInitializer IdentityInitializer
-    L1 L2 L1L2 OrthogonalRegularizer MaxNorm NonNeg UnitNorm MinMaxNorm
-    DTypePolicy __keras_tensor__ __tensor__ __numpy__ __slice__ __ellipsis__ function"""
+_CLASSES = """
+    Functional Sequential InputLayer Dense EinsumDense Embedding Masking Identity Activation ReLU LeakyReLU
+    PReLU ELU Softmax BatchNormalization LayerNormalization GroupNormalization RMSNormalization
+    UnitNormalization SpectralNormalization Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose
+    DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D MaxPooling1D MaxPooling2D MaxPooling3D
+    AveragePooling1D AveragePooling2D AveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D
+    GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D AdaptiveAveragePooling2D Add Subtract
+    Multiply Average Maximum Minimum Concatenate Dot Flatten Reshape Permute RepeatVector ZeroPadding1D
+    ZeroPadding2D ZeroPadding3D Cropping1D Cropping2D Cropping3D UpSampling1D UpSampling2D UpSampling3D Dropout
+    SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianDropout AlphaDropout GaussianNoise
+    ActivityRegularization LSTM GRU SimpleRNN LSTMCell GRUCell SimpleRNNCell StackedRNNCells RNN Bidirectional
+    TimeDistributed ConvLSTM1D ConvLSTM2D MultiHeadAttention GroupQueryAttention Attention AdditiveAttention
+    Rescaling Normalization Resizing CenterCrop Zeros Ones Constant RandomNormal RandomUniform TruncatedNormal
+    VarianceScaling GlorotNormal GlorotUniform HeNormal HeUniform LecunNormal LecunUniform Orthogonal
+    OrthogonalInitializer IdentityInitializer L1 L2 L1L2 OrthogonalRegularizer MaxNorm NonNeg UnitNorm
+    MinMaxNorm DTypePolicy __keras_tensor__ __tensor__ __numpy__ __slice__ __ellipsis__ function
+"""
 CLASSES = frozenset(_CLASSES.split())
-_FUNCTIONS = """relu relu6 gelu silu swish elu selu celu glu leaky_relu sigmoid hard_sigmoid hard_silu hard_swish
-    hard_tanh hard_shrink log_sigmoid log_softmax softmax softplus softsign soft_shrink sparse_plus sparsemax squareplus tanh
-    tanh_shrink threshold exponential linear mish"""
+_FUNCTIONS = """
+    relu relu6 gelu silu swish elu selu celu glu leaky_relu sigmoid hard_sigmoid hard_silu hard_swish hard_tanh
+    hard_shrink log_sigmoid log_softmax softmax softplus softsign soft_shrink sparse_plus sparsemax squareplus
+    tanh tanh_shrink threshold exponential linear mish
+"""
 FUNCTIONS = frozenset(_FUNCTIONS.split())
 
 
