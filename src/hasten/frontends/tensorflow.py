@@ -113,6 +113,9 @@ def session(path: Path, contents: savedmodel.Contents, signature: savedmodel.Sig
             value = tf.compat.v1.placeholder(op.get_attr("dtype"))
             assign = tf.raw_ops.AssignVariableOp(resource=op.outputs[0], value=value)
             opened.run(assign, {value: weights[op.name]})
+            reads = f"{op.name}/Read/ReadVariableOp"  # by which the freezer finds the value
+            if reads not in {o.name for o in graph.get_operations()}:
+                tf.raw_ops.ReadVariableOp(resource=op.outputs[0], dtype=op.get_attr("dtype"), name=reads)
     return opened
 
 

@@ -81,11 +81,20 @@ def load(path: Path, options: Door) -> Model:
             check_program(path, target)
             program = read_program(target)
     else:
-        program = exported.export(*_module(path, found, options, torch))
+        program = _plain_convolutions(exported.export(*_module(path, found, options, torch)), torch)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(program, target)
     return exported.converted(program, options.folder, target)
+
+
+def _plain_convolutions(program: Any, torch: Any) -> Any:
+    """A traced TorchScript calls convolutions by an inner name, which ONNX export does not know."""
+    for node in program.graph.nodes:
+        if node.target == torch.ops.aten._convolution.default:
+            node.target, node.args = torch.ops.aten.convolution.default, node.args[:9]
+    program.graph_module.recompile()
+    return program
 
 
 def read_program(path: Path) -> Any:
@@ -145,10 +154,10 @@ class _Scripted:
         class Scripted(torch.nn.Module):  # type: ignore[misc,unused-ignore]
             def __init__(self) -> None:
                 super().__init__()
-                self.script = script
+                self.held = [script]  # its weights are no Parameters: in a list they are traced as constants
 
             def forward(self, *inputs: Any) -> Any:
-                return self.script(*inputs)
+                return self.held[0](*inputs)
 
         return Scripted()
 
