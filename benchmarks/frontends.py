@@ -39,7 +39,7 @@ SAMPLES, ROUNDS = 32, 20
 
 @dataclass(frozen=True)
 class Case:
-    """A network at a door: what makes it (from packages, prepared networks and a scratch folder), and how it is let in."""
+    """A network at a door: ``make(packages, prepared networks, scratch folder)``, and how it is let in."""
 
     door: str
     make: Callable[[Path, Path, Path], tuple[Any, Any]]  # (network, data or None)

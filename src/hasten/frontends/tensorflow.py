@@ -179,10 +179,11 @@ def freeze(path: Path, contents: savedmodel.Contents, signature: savedmodel.Sign
     from tf2onnx.tf_loader import tf_optimize
 
     tf = start_tensorflow()
-    with session(path, contents, signature) as opened:
+    with session(path, contents, signature) as opened, opened.graph.as_default():
         names = sorted({savedmodel.node_of(tensor) for tensor in signature.outputs.values()})
         frozen = tf.compat.v1.graph_util.convert_variables_to_constants(opened, opened.graph.as_graph_def(), names)
-    return tf_optimize(list(signature.inputs.values()), list(signature.outputs.values()), frozen)
+    with tf.Graph().as_default():
+        return tf_optimize(list(signature.inputs.values()), list(signature.outputs.values()), frozen)
 
 
 def _erfc(ctx: Any, node: Any, name: str, _: Mapping[str, Any]) -> None:

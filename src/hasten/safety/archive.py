@@ -17,7 +17,7 @@ from pathlib import Path
 from hasten.errors import InputError
 
 MAX_ENTRIES = 10_000
-MAX_RATIO = 200  # unpacked over packed, beyond MAX_SLACK: weights hardly shrink, a bomb does by a thousand
+MAX_RATIO = 20  # unpacked over packed, beyond MAX_SLACK: weights hardly shrink, a bomb does by a thousand
 MAX_SLACK = 64 << 20
 AGAIN = "save it again, or fetch it from where it was made"
 DATED = (1980, 1, 1, 0, 0, 0)  # every entry, so that the same contents give the same bytes
