@@ -26,6 +26,7 @@ from hasten.model import Model, Origin
 from hasten.protocols import Array, Door
 from hasten.safety import archive as archives
 from hasten.safety.keras_config import check_keras, check_weights, refusal
+from hasten.trial import Scalar
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 SOME = 8  # length of a free axis in the example that is traced
@@ -61,7 +62,9 @@ def load(path: Path, options: Door) -> Model:
     file = options.folder / "program.pt2"
     torch.export.save(program, file)
     graph = exported.graph(program, options.folder)
-    settings = {"trust": True, **({"module": options.module} if options.module else {})} if options.trust else {}
+    settings: dict[str, Scalar] = {"trust": True} if options.trust else {}
+    if options.trust and options.module:
+        settings["module"] = options.module
     origin = Origin("keras", str(safe), "keras", settings, {"torch": str(file)})
     return Model(graph.graph, graph.inputs, graph.outputs, origin)
 

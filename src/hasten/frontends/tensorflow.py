@@ -93,13 +93,11 @@ def session(path: Path, contents: savedmodel.Contents, signature: savedmodel.Sig
     tf = start_tensorflow()
     meta = _meta_graph(path)
     nodes, functions, _ = contents.reached(signature)
-    pruned = type(meta.graph_def)()
+    pruned: Any = type(meta.graph_def)()
     pruned.CopyFrom(meta.graph_def)
-    for keep, held, name_of in (
-        (nodes, pruned.node, lambda n: n.name),
-        (functions, pruned.library.function, lambda f: f.signature.name),
-    ):
-        kept = [item for item in held if name_of(item) in keep]
+    kept_nodes = [node for node in pruned.node if node.name in nodes]
+    kept_functions = [function for function in pruned.library.function if function.signature.name in functions]
+    for held, kept in ((pruned.node, kept_nodes), (pruned.library.function, kept_functions)):
         del held[:]
         held.extend(kept)
     del pruned.library.gradient[:]

@@ -77,9 +77,10 @@ def load(path: Path, options: Door) -> Model:
         if options.trust:
             os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD", None)
             program = _read(lambda: torch.export.load(path), path)
+            program._guards_code = []
         else:
             check_program(path, target)
-            program = read_program(target)
+            program = read_program(target, path)
     else:
         program = _plain_convolutions(exported.export(*_module(path, found, options, torch)), torch)
     with warnings.catch_warnings():
@@ -97,14 +98,14 @@ def _plain_convolutions(program: Any, torch: Any) -> Any:
     return program
 
 
-def read_program(path: Path) -> Any:
+def read_program(path: Path, named: Path | None = None) -> Any:
     """A program from a file that ``check_program`` wrote. Guards are dropped: they are code, and they cost time.
 
     Raises:
-        InputError: torch cannot read it.
+        InputError: torch cannot read it; the message speaks of the file ``named``.
     """
     torch = quiet_torch()
-    program = _read(lambda: torch.export.load(path), path)
+    program = _read(lambda: torch.export.load(path), named or path)
     program._guards_code = []
     return program
 
@@ -115,6 +116,8 @@ def _read(read: Any, path: Path) -> Any:
             warnings.simplefilter("ignore")
             return read()
     except Exception as error:  # torch raises whatever it meets in a damaged file
+        if "Weights only load failed" in str(error):
+            raise refusal(path, "it holds a pickle of more than tensors") from error
         cause = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         raise InputError(f"{path.name} cannot be read by torch", cause=cause, help=archives.AGAIN) from error
 
