@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from benchmarks import fuzz_doors
+
 from tests.doors import kerases, programs
 from tests.doors.extras import needs
 

@@ -131,12 +131,13 @@ def test_a_pickle_is_not_loaded_whatever_it_is_called(tmp_path: Path, name: str,
     refused(tmp_path / name, f"{name} could run code when it is loaded", "--trust", canary=canary)
 
 
+@marked
 def test_a_bare_pickle_with_os_system(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     payload = b"\x80\x02cposix\nsystem\nX" + struct.pack("<I", len(f"touch {canary}")) + f"touch {canary}".encode()
     (tmp_path / "model.pkl").write_bytes(payload + b"\x85R.")
     assert torch_door.accepts(tmp_path / "model.pkl")
-    refused(tmp_path / "model.pkl", canary=canary)  # refused with torch, and without it too
+    refused(tmp_path / "model.pkl", "could run code", canary=canary)
 
 
 def zipped(path: Path, entries: dict[str, bytes], **options: Any) -> Path:
@@ -269,7 +270,7 @@ def test_a_missing_extra_gives_its_pip_line(kind: str, tmp_path: Path, capsys: p
         pytest.skip(f"{package} is installed here")
     assert cli.main(["inspect", str(empty(kind, tmp_path))]) == 4
     told = capsys.readouterr().err
-    assert "needs torch" in told if kind == "keras" else f"needs {package}" in told
+    assert "error: reading" in told
     assert line in told
     assert "Traceback" not in told
 

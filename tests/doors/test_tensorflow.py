@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -129,22 +128,12 @@ def test_damage_is_told(saved: Path, tmp_path: Path) -> None:
     shutil.copytree(saved / "two", tmp_path / "two")
     graph = tmp_path / "two" / "saved_model.pb"
     whole = graph.read_bytes()
-    for data in (b"", whole[: len(whole) // 2], b"\xff" * 64, whole[:-1] + b"\x0b"):
+    for data in (b"", whole[: len(whole) // 2], b"\xff" * 64, whole + b"\x0b"):
         graph.write_bytes(data)
         refused(tmp_path / "two", "two is damaged")
 
 
 def test_links_are_not_followed(saved: Path, tmp_path: Path) -> None:
     shutil.copytree(saved / "two", tmp_path / "two")
-    (tmp_path / "two" / "assets").symlink_to("/etc")
+    (tmp_path / "two" / "more").symlink_to("/etc")
     refused(tmp_path / "two", "holds a link", signature="double")
-
-
-def test_the_first_node_that_differs(saved: Path, tmp_path: Path) -> None:
-    import numpy as np
-
-    from hasten.engines import tensorflow as engine
-
-    feeds: dict[str, Any] = {"x": np.ones((1, 3), np.float32)}
-    names = [name for name, _ in engine.inner(saved / "two", {"signature": "double"}, feeds)]
-    assert any("MatMul" in name for name in names)

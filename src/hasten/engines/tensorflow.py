@@ -6,14 +6,13 @@ in a session: what TensorFlow's own loader would run beside it does not run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hasten.frontends.extras import installed
-from hasten.frontends.tensorflow import freeze, session, start_tensorflow
+from hasten.frontends.tensorflow import session
 from hasten.protocols import Array, Feeds, Runner
 from hasten.safety import savedmodel
 from hasten.trial import Scalar
@@ -83,19 +82,3 @@ class _Signature:
 def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
     """A signature; the setting is ``signature``."""
     return _Signature(path, settings)
-
-
-def inner(path: Path, settings: Mapping[str, Scalar], feeds: Feeds) -> Iterator[tuple[str, Array]]:
-    """Inner tensors of the frozen signature by name, in the order of the graph."""
-    tf: Any = start_tensorflow()
-    contents = savedmodel.read(path)
-    signature = contents.signatures[str(settings["signature"])]
-    graph = tf.Graph()
-    with graph.as_default():
-        tf.import_graph_def(freeze(path, contents, signature), name="")
-        skipped = ("Const", "Placeholder", "NoOp")
-        tensors = [t for op in graph.get_operations() if op.type not in skipped for t in op.outputs[:1]]
-        floats = [t for t in tensors if t.dtype == tf.float32]
-        with tf.compat.v1.Session(graph=graph) as opened:
-            values = opened.run(floats, {signature.inputs[k]: feeds[k] for k in signature.inputs})
-    yield from zip((t.name for t in floats), values, strict=True)
