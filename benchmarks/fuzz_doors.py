@@ -80,7 +80,10 @@ def exchanged(entry: bytes, rng: random.Random) -> bytes:
             holder[key] = (
                 rng.choice(ODD) if rng.random() < 0.7 else other.get(name) if isinstance(other, dict) else None
             )
-    return json.dumps(value, default=str).encode()
+    try:
+        return json.dumps(value, default=str).encode()
+    except ValueError:  # a value was put into itself
+        return flip(entry, rng)
 
 
 def slots(root: Any) -> list[tuple[Any, Any]]:

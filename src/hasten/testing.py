@@ -129,7 +129,7 @@ def check_pass(step: Pass, model: Model, context: Context, folder: Path) -> Mode
     assert _bytes(model, folder / "after.onnx") == before, "a pass leaves its argument alone"
     assert (made.inputs, made.outputs) == (model.inputs, model.outputs)
     if made is not model:
-        assert len(made.history) == len(model.history) + 1
+        assert len(made.history) == len(model.history) + 1, "a pass adds itself to the history"
         assert type(step).__name__ in made.history[-1]
         first, again = _bytes(made, folder / "made.onnx"), _bytes(step(model, context), folder / "again.onnx")
         assert first == again, "the same recipe gives the same network"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +249,24 @@ def test_accepts_looks_at_the_content(program: Path, tmp_path: Path) -> None:
     (tmp_path / "x.pt2").write_bytes(b"PK\x03\x04 not a zip")
     assert not door.accepts(tmp_path / "x.pt2")
     assert not door.accepts(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_result_is_verified_timed_and_run_without_hasten(program: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(3).standard_normal((700, 3, 16, 16)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", input=x, labels=answers(programs.cnn(), x).argmax(1))
+    place = tmp_path / "cnn.pt2"
+    place.write_bytes(program.read_bytes())
+    result = hasten.optimize(place, tmp_path / "data.npz", max_drop="5%", engines=["torch"], out=tmp_path / "out")
+    assert {t.candidate.engine for t in result.trials} == {"torch"}
+    assert (tmp_path / "out" / "model.pt2").exists()
+    checked = hasten.verify(tmp_path / "out")
+    assert checked["checks"][0]["ok"]
+    assert [c["name"] for c in checked["checks"]] == ["files", "accuracy", "speed"]
+    rows = hasten.bench([place, tmp_path / "out"], tmp_path / "data.npz", pairs=8)
+    assert [row["engine"] for row in rows] == ["torch", "torch"]
+    hide = "import sys, runpy; sys.modules['hasten'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
+    command = [sys.executable, "-W", "ignore", "-c", hide, str(tmp_path / "out" / "example.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "output: (1, 10) float32" in done.stdout
