@@ -64,7 +64,8 @@ def test_every_option_reaches_the_api(api: Any) -> None:
     text = (
         "optimize m.onnx --data d.npz --max-drop rel:99% --metric auc --output y --labels t --groups g "
         "--state h=h_out --state c=c_out --preprocess imagenet --batch 4 --confidence .9 --time 5m --engine openvino "
-        "--engine onnxruntime --served-by openvino --seed 7 --threads 2 --out o --force -q"
+        "--engines onnxruntime,torch --served-by openvino --seed 7 --threads 2 --out o --force -q "
+        "--format onnx --trust --module a.b:f --signature s"
     )
     assert cli.main(text.split()) == 0
     options = dict(fake.options)
@@ -73,7 +74,8 @@ def test_every_option_reaches_the_api(api: Any) -> None:
     assert options == {
         "max_drop": Budget(kind="relative", limit=0.99, confidence=0.9), "metric": "auc", "output": "y", "labels": "t",
         "groups": "g", "state": {"h": "h_out", "c": "c_out"}, "preprocess": "imagenet", "batch": 4, "confidence": 0.9,
-        "seconds": 300.0, "engines": ["openvino", "onnxruntime"],
+        "seconds": 300.0, "engines": ["openvino", "onnxruntime", "torch"],
+        "format": "onnx", "trust": True, "module": "a.b:f", "signature": "s",
         "served_by": "openvino", "seed": 7, "threads": 2, "out": "o", "force": True,
     }  # fmt: skip
 

@@ -142,6 +142,12 @@ def copy_model(artefact: Path, folder: Path) -> str:
     ONNX names its external weights inside, so that those keep their names; OpenVINO finds ``model.bin`` by itself.
     """
     name = f"model{artefact.suffix}"
+    if artefact.is_dir():
+        for file in sorted(p for p in artefact.rglob("*") if p.is_file()):
+            target = folder / "model" / file.relative_to(artefact)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            durable.copy(file, target)
+        return "model"
     durable.copy(artefact, folder / name)
     if artefact.suffix == ".xml":
         durable.copy(artefact.with_suffix(".bin"), folder / "model.bin")

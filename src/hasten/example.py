@@ -11,7 +11,7 @@ from hasten.model import TensorSpec
 from hasten.report.build import read_template
 from hasten.trial import Result, Scalar
 
-ENGINES = ("onnxruntime", "openvino", "litert")
+ENGINES = ("onnxruntime", "openvino", "litert", "torch")
 PACKAGES = {"litert": "ai-edge-litert"}  # where it is not the engine's own name
 UNKNOWN = 64  # stands for a free dimension when no real shape is at hand
 _LEVELS = {"none": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED"}
@@ -40,9 +40,11 @@ def example(result: Result, file: str, inputs: Sequence[TensorSpec], extra: Mapp
         file_literal=repr(file),
         pins=" ".join(f"{p}=={versions[p]}" if p in versions else p for p in packages),
         inputs=_literal(shapes),
+        outputs=repr(list(extra.get("outputs") or [])),
+        compiled=bool(chosen.settings.get("compile")),
         state=_literal(state),
         batch=batch,
-        statements=_session_statements(chosen.settings),
+        statements=_statements(chosen.engine, chosen.settings),
         properties=_literal(_properties(chosen.settings)),
         threads=int(chosen.settings.get("threads", 1)),
     )
@@ -65,8 +67,10 @@ def _shape(spec: TensorSpec, batch: int, is_state: bool, known: Mapping[str, Seq
     )
 
 
-def _session_statements(settings: Mapping[str, Scalar]) -> list[str]:
-    """ONNX Runtime's settings as the statements that the engine itself runs."""
+def _statements(engine: str, settings: Mapping[str, Scalar]) -> list[str]:
+    """Settings as the statements that the engine itself runs."""
+    if engine == "torch":
+        return [f"torch.set_num_threads({int(settings['threads'])})"] if "threads" in settings else []
     lines = []
     if "threads" in settings:
         lines.append(f"options.intra_op_num_threads = {int(settings['threads'])}")

@@ -25,6 +25,9 @@ ENGINES = {
     "onnxruntime": "hasten.engines.onnxruntime",
     "openvino": "hasten.engines.openvino",
     "litert": "hasten.engines.litert",
+    "torch": "hasten.engines.torch",
+    "keras": "hasten.engines.keras",
+    "tensorflow": "hasten.engines.tensorflow",
 }
 
 METRICS = {
@@ -44,6 +47,9 @@ METRICS = {
 FRONTENDS = {
     "onnx": "hasten.frontends.onnx",
     "tflite": "hasten.frontends.tflite",
+    "torch": "hasten.frontends.torch",
+    "keras": "hasten.frontends.keras",
+    "tensorflow": "hasten.frontends.tensorflow",
 }
 
 _TABLES = {"passes": PASSES, "engines": ENGINES, "metrics": METRICS, "frontends": FRONTENDS}

@@ -21,6 +21,8 @@ from hasten.trial import Scalar
 
 name = scheme = "litert"
 spins = False
+takes = ("tflite", "onnx")
+writes = "tflite"
 
 
 def missing() -> str | None:
@@ -60,8 +62,8 @@ def lossy_settings(cores: int) -> Sequence[dict[str, Scalar]]:
     return []
 
 
-def export(onnx: Path, directory: Path) -> Path:
-    """Write a ``.tflite`` file.
+def export(source: Path, directory: Path) -> Path:
+    """Write a ``.tflite`` file; one that is of that format already is served as it is.
 
     Raises:
         InputError: LiteRT has no operator for something in the network; the message names the node.
@@ -69,9 +71,12 @@ def export(onnx: Path, directory: Path) -> Path:
     import onnx_ir as ir
 
     from hasten.export.tflite import write
+    from hasten.frontends.tflite import accepts
 
-    path = directory / f"{onnx.stem}.tflite"
-    write(ir.load(onnx), path)
+    if accepts(source):
+        return source
+    path = directory / f"{source.stem}.tflite"
+    write(ir.load(source), path)
     return path
 
 

@@ -19,6 +19,7 @@ from hasten.frontends.tflite_ops import OPERATORS
 from hasten.frontends.tflite_reader import AGAIN, MAGIC, MAGIC_AT, read
 from hasten.graph import layout, walk
 from hasten.model import Model, Origin, TensorSpec
+from hasten.protocols import Door
 
 __all__ = ["accepts", "load"]
 
@@ -31,7 +32,7 @@ def accepts(path: Path) -> bool:
         return file.read(MAGIC_AT + len(MAGIC))[MAGIC_AT:] == MAGIC
 
 
-def load(path: Path) -> Model:
+def load(path: Path, options: Door = Door()) -> Model:  # noqa: B008 - a frozen value
     """Check a file and translate it to ONNX.
 
     Raises:
@@ -43,7 +44,7 @@ def load(path: Path) -> Model:
     _check_shapes(graph, values, file)
     layout.settle(graph, layout.to_first)
     inputs, outputs = (tuple(_spec(v) for v in values) for values in (graph.graph.inputs, graph.graph.outputs))
-    return Model(graph, inputs, outputs, Origin("tflite", str(path)))
+    return Model(graph, inputs, outputs, Origin("tflite", str(path), "litert"))
 
 
 def _spec(value: ir.Value) -> TensorSpec:

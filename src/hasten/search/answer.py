@@ -37,7 +37,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     verdict, sentence, needed = decide(run, winner, looks)
     return Result(
         model=str(question.model),
-        model_sha256=file_digest(run.source),
+        model_sha256=file_digest(run.staged),
         data_sha256=run.evaluator.store.digest,
         metric=run.evaluator.metric.name,
         metric_kind=run.evaluator.metric.kind,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from hasten.errors import InputError
+from hasten.errors import InputError, UsageError
 from hasten.measure.quality import assess
 from hasten.measure.timing import interleave, timing
-from hasten.search import space
+from hasten.search import forms, space
 from hasten.search.build import artefact_bytes
 from hasten.search.field import SCREEN_ROUNDS, Run, fresh_worker, load, recipe_key
 from hasten.search.question import digest
@@ -23,11 +24,17 @@ def start_baseline(run: Run, engine: str) -> Worker:
     Raises:
         InputError: the runtime cannot load or run it.
     """
+    form = forms.form_of(engine, (), run.forms)
+    if form is None:
+        cause = f"{engine} takes {', '.join(forms.takes(engine))}; this network is at hand as {', '.join(run.forms)}"
+        raise UsageError(f"{engine} cannot serve {run.title}", cause=cause, help="leave out --served-by")
     candidate = space.as_given(engine)
+    if form == run.origin.format:
+        candidate = replace(candidate, settings={**candidate.settings, **run.origin.settings})
     run.given = candidate.key
     run.artefacts[recipe_key(candidate)] = {
-        "artefact": str(run.source),
-        "bytes": artefact_bytes(run.source),
+        "artefact": str(run.forms[form]),
+        "bytes": artefact_bytes(run.forms[form]),
         "seconds": 0.0,
     }
     worker = load(run, candidate)

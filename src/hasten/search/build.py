@@ -31,14 +31,19 @@ def inspect(path: str) -> dict[str, Any]:
 def build(
     source: str, store: str, calibrate: Sequence[int], cache: str,
     steps: Sequence[Mapping[str, Any]], engine: str, directory: str,
+    form: str = "onnx", baked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Apply ``steps`` to the network ``source`` and export it for ``engine`` into ``directory``.
 
-    Returns ``{"artefact", "bytes", "seconds", "history"}``, or ``{"not_applicable": reason}``.
+    A ``form`` other than the graph takes no steps: the engine makes its file from the owner's, with the settings
+    ``baked`` into it. Returns ``{"artefact", "bytes", "seconds", "history"}``, or ``{"not_applicable": reason}``.
     """
     start = time.perf_counter()
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
+    if form != "onnx":
+        with durable.disk("a candidate"):
+            return _made(registry.find("engines", engine).export(Path(source), folder, **(baked or {})), start)
     of = Material.read(source, store, calibrate, cache)
     context, todo = calibration(of).context(), msgspec.convert(list(steps), list[Step])
     tidy = todo[:1] == [Step(name="clean")]
@@ -54,13 +59,18 @@ def build(
     onnx = folder / "model.onnx"
     with durable.disk("a candidate"):
         model.save(onnx)
-        artefact = registry.find("engines", engine).export(onnx, folder)
+        artefact = registry.find("engines", engine).export(onnx, folder, **(baked or {}))
+    return {**_made(artefact, start), "digest": file_digest(onnx), "history": list(model.history)}
+
+
+def _made(artefact: Path, start: float) -> dict[str, Any]:
+    """What is known of every artefact, however it was made."""
     return {
         "artefact": str(artefact),
         "bytes": artefact_bytes(artefact),
-        "digest": file_digest(onnx),
+        "digest": file_digest(artefact),
         "seconds": time.perf_counter() - start,
-        "history": list(model.history),
+        "history": [],
     }
 
 
@@ -71,6 +81,8 @@ def make_pass(step: Step) -> Any:
 
 
 def artefact_bytes(artefact: Path) -> int:
-    """Bytes of a served network: the file with its weights."""
+    """Bytes of a served network: the file with its weights, or all of a folder."""
+    if artefact.is_dir():
+        return sum(p.stat().st_size for p in artefact.rglob("*") if p.is_file())
     beside = [artefact.with_suffix(".data"), artefact.with_suffix(".bin")]
     return artefact.stat().st_size + sum(p.stat().st_size for p in beside if p.exists())

@@ -13,6 +13,7 @@ import msgspec
 
 from hasten import registry
 from hasten.model import file_digest
+from hasten.search import forms
 from hasten.search.question import digest
 from hasten.search.run import Run as Run
 from hasten.search.run import T
@@ -26,8 +27,8 @@ SCREEN_ROUNDS = 12
 
 
 def recipe_key(candidate: Candidate) -> str:
-    """Candidates that differ only in settings share an artefact."""
-    return replace(candidate, settings={}).key
+    """Candidates that differ only in settings share an artefact, but for settings that go into the file."""
+    return replace(candidate, settings=forms.baked(candidate)).key
 
 
 def material(run: Run) -> dict[str, Any]:
@@ -126,11 +127,14 @@ def unless_twin(run: Run, candidate: Candidate, made: dict[str, Any]) -> dict[st
 
 def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
     start = time.perf_counter()
+    form = forms.form_of(candidate.engine, candidate.steps, run.forms) or forms.GRAPH
     try:
         made = in_workshop(
             run,
             "hasten.search.build:build",
-            **material(run),
+            **{**material(run), "source": str(run.forms[form])},
+            form=form,
+            baked=forms.baked(candidate),
             steps=msgspec.to_builtins(candidate.steps),
             engine=candidate.engine,
             directory=str(run.folder / "artefacts" / key),

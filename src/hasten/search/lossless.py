@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hasten.machine import cores
-from hasten.search import space
+from hasten.search import forms, space
 from hasten.search.confirm import WORTH, speed
 from hasten.search.field import SCREEN_ROUNDS, Run, build_all, load, lost, recipe_key
 from hasten.search.screening import hopelessly_slow, race
@@ -19,7 +19,7 @@ TOLERANCE = 1e-3  # of an output's scale: what reordered float32 sums may differ
 
 def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, baseline_ms: float) -> str:
     """Every engine in float32. Returns the key of the fastest whose answers are the baseline's, if need be its own."""
-    candidates = space.lossless(engines, cores(), threads)
+    candidates = forms.fitting(space.lossless(engines, cores(), threads), run)
     build_all(run, candidates)
     for done, candidate in enumerate(candidates):
         run.say("trial", candidate.label, done, len(candidates))

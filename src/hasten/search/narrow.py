@@ -7,7 +7,7 @@ from math import inf
 from typing import Any
 
 from hasten.machine import cores
-from hasten.search import space
+from hasten.search import forms, space
 from hasten.search.confirm import finalists, front, looks_inside
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, material, ready, study
 from hasten.search.lossless import engine_settings
@@ -139,6 +139,7 @@ def fastest_first(run: Run, engines: dict[str, Any]) -> list[str]:
 
 def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
     """Build, load, screen and race one wave of candidates; keep the few that can still win."""
+    candidates = forms.fitting(candidates, run)
     if run.over():
         out_of_time(run, candidates)
         return

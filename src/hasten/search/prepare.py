@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
+from hasten import registry
 from hasten.errors import InputError
 from hasten.looks import open_ledger
 from hasten.measure.evaluate import Evaluator
@@ -19,19 +19,22 @@ from hasten.measure.quality import at_chance, provable
 from hasten.measure.timing import ROTATING_SAMPLES, Workload
 from hasten.metrics import auto_metric, resolve
 from hasten.metrics.classes import IGNORED
-from hasten.model import TensorSpec
+from hasten.model import TensorSpec, file_digest
 from hasten.protocols import Array, Event, Listener, Metric
-from hasten.safety.stage import stage, staged_digests
+from hasten.safety.stage import staged_digests
 from hasten.samples import SampleStore, load_samples
 from hasten.samples.made_up import SIZES, made_up
+from hasten.search import forms
 from hasten.search.baseline import measure_baseline, start_baseline
+from hasten.search.conversion import prove_conversion
+from hasten.search.enter import Entered, enter
 from hasten.search.field import SCREENED, Run
 from hasten.search.folder import RunFolder
 from hasten.search.question import Question, digest, identity
 from hasten.search.space import usable_engines
 from hasten.splits import Splits, split
 from hasten.trial import Provable
-from hasten.worker import CallFailed, Worker, WorkerDied, once
+from hasten.worker import CallFailed, Worker, WorkerDied
 
 PROBE = 16
 CALIBRATE, LEAST_CALIBRATE = 128, 24
@@ -40,20 +43,6 @@ STAGE = "0/3 baseline"
 TRY_SECONDS = 120.0
 NO_DATA = "no data: lossless only, on made-up inputs"
 GIVE_DATA = "give real data: --data samples.npz"
-
-
-def inspect_file(path: Path) -> dict[str, Any]:
-    """What a model file holds, read in a process of its own.
-
-    Raises:
-        InputError: the file is not a network that we read, or is unsafe.
-    """
-    try:
-        return dict(once("hasten.search.build:inspect", {"path": str(path)}, seconds=300))
-    except WorkerDied as fault:
-        raise InputError(f"{path} cannot be read", cause=f"the reader {fault}") from fault
-    except CallFailed as fault:
-        raise InputError(f"{path} cannot be read", cause=str(fault).splitlines()[0]) from fault
 
 
 def prepare(
@@ -68,11 +57,13 @@ def prepare(
     """
     begun = time.monotonic()
     usable, absent = usable_engines(question.engines)
-    source = stage(question.model, folder.path / "stage")
-    found = inspect_file(source)
-    inputs, outputs = (msgspec.convert(found[k], tuple[TensorSpec, ...]) for k in ("inputs", "outputs"))
+    usable = forms.of_format(usable, question.format)
+    entered = enter(question.model, folder.path, question.door, question.data)
+    entering = time.monotonic() - begun
+    usable, absent = forms.serving(usable, absent, entered.forms, question.engines)
+    inputs, outputs = entered.inputs, entered.outputs
     if question.data is None:
-        store = make_samples(question, source, folder.path / "samples", inputs, [o.name for o in outputs])
+        store = make_samples(question, entered.graph, folder.path / "samples", inputs, [o.name for o in outputs])
         none = np.empty(0, np.int64)
         splits = Splits(none, np.arange(len(store)), none, (NO_DATA,))
     else:
@@ -81,7 +72,11 @@ def prepare(
     rotating = [int(i) for i in splits.search[: ROTATING_SAMPLES * question.batch]]
     run = Run(
         folder=folder.path,
-        source=source,
+        source=entered.graph,
+        forms=dict(entered.forms),
+        origin=entered.origin,
+        staged=entered.staged,
+        title=question.model.name,
         inputs=inputs,
         outputs=outputs,
         budget=question.budget,
@@ -96,7 +91,12 @@ def prepare(
         deadline=begun + seconds,
         stage=STAGE,
     )
-    start_baseline(run, question.served_by)
+    start_baseline(run, question.served_by or owner(entered))
+    if entered.origin.format != "onnx":
+        proving = time.monotonic()
+        error = prove_conversion(run, entered)
+        run.deadline += entering + time.monotonic() - proving  # the search's time is for searching
+        run.say("note", f"conversion from {entered.origin.format}: outputs agree within {error:.1e} of their scale")
     choose_metric(run, question)
     told = () if run.made_up else store.warnings
     warnings = [*told, *splits.warnings, *remember(run, question, folder, look), *absent]
@@ -110,7 +110,13 @@ def prepare(
     if run.look > 1:
         level = f"{run.proof.confidence:.2%}"
         run.say("note", f"look {run.look} at these samples: tested at {level}, so that all looks hold together")
-    return run, able, {**found, "warnings": warnings}
+    return run, able, {**entered.facts, "warnings": warnings}
+
+
+def owner(entered: Entered) -> str:
+    """The engine that serves the network at its owner's, where it is installed; else ONNX Runtime."""
+    name = entered.origin.engine
+    return name if registry.find("engines", name).missing() is None else "onnxruntime"
 
 
 def read_samples(question: Question, directory: Path, inputs: tuple[TensorSpec, ...], listen: Listener) -> SampleStore:
@@ -129,7 +135,7 @@ def read_samples(question: Question, directory: Path, inputs: tuple[TensorSpec, 
 
 
 def make_samples(
-    question: Question, source: Path, directory: Path, inputs: tuple[TensorSpec, ...], names: list[str]
+    question: Question, graph: Path, directory: Path, inputs: tuple[TensorSpec, ...], names: list[str]
 ) -> SampleStore:
     """Made-up samples of a size that the network takes.
 
@@ -139,7 +145,7 @@ def make_samples(
     state, reason = question.state or {}, ""
     with Worker(name="made-up inputs") as worker:
         try:
-            worker.call("load", engine=question.served_by, path=str(source), settings={}, names=names)
+            worker.call("load", engine="onnxruntime", path=str(graph), settings={}, names=names)
             for number, size in enumerate(SIZES):
                 place = directory.with_name(f"{directory.name}-{number}")
                 store = load_samples(made_up(inputs, state, size), state=state).spool(place, inputs)
@@ -157,7 +163,7 @@ def make_samples(
 def remember(run: Run, question: Question, folder: RunFolder, look: int | None) -> list[str]:
     """What an unfinished run left, and how often these samples were looked at. Returns warnings."""
     data = run.evaluator.store.digest
-    same = identity(question, run.evaluator.metric, staged_digests(run.source), data, run.engines)
+    same = identity(question, run.evaluator.metric, given_digests(run), data, run.engines)
     run.journal = folder.open_journal(same)
     if len(run.journal):
         took = f"{len(run.journal)} steps, {run.journal.seconds:.0f} s"
@@ -168,6 +174,14 @@ def remember(run: Run, question: Question, folder: RunFolder, look: int | None) 
     else:
         run.look = look
     return [*run.journal.warnings, *(run.ledger.warnings if run.ledger else ())]
+
+
+def given_digests(run: Run) -> Mapping[str, str]:
+    """sha256 of every file that the user's network consists of."""
+    if run.origin.format == "onnx":
+        return staged_digests(run.staged)
+    files = [run.staged] if run.staged.is_file() else sorted(p for p in run.staged.rglob("*") if p.is_file())
+    return {str(p.relative_to(run.staged.parent)): file_digest(p) for p in files}
 
 
 def cut(store: SampleStore, seed: int | None = None) -> Splits:

@@ -6,7 +6,7 @@ import inspect
 import marshal
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import msgspec
 
 from hasten.budget import Budget
 from hasten.machine import machine
-from hasten.protocols import Metric
+from hasten.protocols import Door, Metric
 
 WATCHED = ("OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA")  # variables that change what a worker computes
 
@@ -39,7 +39,9 @@ class Question:
     threads: int | None = None
     engines: Sequence[str] | None = None
     seed: int | None = None
-    served_by: str = "onnxruntime"
+    format: str | None = None
+    served_by: str | None = None
+    door: Door = field(default_factory=Door)
 
 
 def identity(
@@ -51,7 +53,9 @@ def identity(
     used. Network and data count by their content, wherever they lie; a function as a metric by the file that holds it.
     """
     here = machine()
-    asked = {f.name: getattr(question, f.name) for f in fields(question) if f.name not in ("model", "data", "metric")}
+    told = ("model", "data", "metric", "door")  # by other means
+    asked = {f.name: getattr(question, f.name) for f in fields(question) if f.name not in told}
+    asked |= {"module": question.door.module, "signature": question.door.signature}
     return {
         "network": digest(sorted(files.values())),
         "data": data,

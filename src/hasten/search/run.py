@@ -14,8 +14,9 @@ from hasten.looks import Ledger
 from hasten.measure.evaluate import Evaluator
 from hasten.measure.sequential import worn_alpha
 from hasten.measure.timing import Workload
-from hasten.model import TensorSpec
+from hasten.model import Origin, TensorSpec
 from hasten.protocols import Array, Event, Listener
+from hasten.search import forms
 from hasten.splits import Splits
 from hasten.trial import Candidate, Mixed, Trial
 from hasten.worker import Worker
@@ -37,6 +38,10 @@ class Run:
     work: Workload
     listen: Listener
     engines: dict[str, Any] = field(default_factory=dict)
+    forms: dict[str, Path] = field(default_factory=dict)  # files of the same network, by form; of old only the graph
+    origin: Origin = field(default_factory=Origin)
+    staged: Path = Path()  # the copy of what the user gave
+    title: str = "the network"
     journal: Journal = field(default_factory=Journal)
     ledger: Ledger | None = None  # None: nobody counts, as when a result is checked again
     look: int = 1
@@ -55,6 +60,10 @@ class Run:
     given: str = ""  # the key of the network as it is served today
     best: float = 1.0
     stage: str = ""
+
+    def __post_init__(self) -> None:
+        self.forms.setdefault(forms.GRAPH, self.source)
+        self.staged = self.source if self.staged == Path() else self.staged
 
     @property
     def names(self) -> list[str]:

@@ -44,7 +44,7 @@ def nearest(run: Run) -> Trial | None:
     near = [
         t
         for t in run.trials.values()
-        if t.timing and t.timing.low > 1 and (t.confirm or t.search) and t.candidate.steps and not t.candidate.lossless
+        if t.timing and t.timing.low > 1 and (t.confirm or t.search) and not t.candidate.lossless
     ]
     inside = [t for t in near if _drop(t) <= run.budget.max_drop]
     return max(inside or near, key=lambda t: t.timing.speedup if t.timing else 0.0, default=None)
