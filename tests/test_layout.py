@@ -168,7 +168,7 @@ UNARY: dict[str, Callable[[Last, str], str]] = {
     "pad and cut": lambda n, x: n.add(
         "Slice", n.add("Pad", x, n.ints(0, 0, 1, 0, 0, 0, 1, 2)), n.ints(1, 0), n.ints(7, 4), n.ints(2, 3)
     ),
-    "mean": lambda n, x: n.add("Sub", x, n.add("ReduceMean", x, n.ints(1, 3), keepdims=1)),
+    "mean": lambda n, x: n.add("Add", x, n.add("ReduceMean", x, n.ints(1, 3), keepdims=1)),
     "sum of rows": lambda n, x: n.add("Add", x, n.add("ReduceSum", x, n.ints(-2), keepdims=1)),
     "prelu": lambda n, x: n.add("PRelu", x, n.w(1, 1, 4)),
     "where": lambda n, x: n.add("Where", n.add("Greater", x, n.const(np.float32(0))), x, n.w(1, 6, 1)),
