@@ -88,7 +88,8 @@ def export(source: Path, directory: Path, *, compile: bool = False, precision: s
         config.freezing = True  # weights are packed once, for this processor
         config.aot_inductor.metadata = {"hasten_inputs": json.dumps(names)}
         config.cpp.dynamic_threads = True  # threads are chosen where it runs
-        aoti_compile_and_package(program, package_path=str(target))
+        functional = program.run_decompositions({})  # an author's in-place operators are unknown to the compiler
+        aoti_compile_and_package(functional, package_path=str(target))
     return target
 
 
