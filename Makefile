@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo/venv
+BENCH := .bench/venv
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench docs clean
@@ -34,8 +35,14 @@ check: $(VENV)/stamp  ## linters and types
 docs: $(VENV)/stamp  ## run every example in the documentation
 	$(BIN)/python -m pytest --doctest-modules --doctest-glob='*.md' src README.md docs
 
-bench: $(VENV)/stamp  ## compare with the stock tools, each in an environment of its own
-	$(BIN)/python -m benchmarks.networks .bench/packages .bench/nets
+$(BENCH)/stamp: benchmarks/networks/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/networks/requirements.txt
+	touch $@
+
+bench: $(VENV)/stamp $(BENCH)/stamp  ## fetch nine networks and compare with the stock tools, each in its own environment
+	$(BENCH)/bin/python -m benchmarks.networks.fetch .bench/packages
+	$(BENCH)/bin/python -m benchmarks.networks .bench/packages .bench/nets
 	$(BIN)/python -m benchmarks.peers --nets .bench/nets --envs .venvs
 
 clean:  ## remove what the other targets made

@@ -31,7 +31,7 @@ NAMES = ("efficientnet_lite0", "ppocr_cls")
 CALIBRATE, JUDGED = 64, 64
 CLEAN: dict[str, Any] = {"name": "clean", "options": {}}
 STATIC: dict[str, Any] = {"name": "quantize", "options": {"scheme": "litert", "ranges": "mse"}}
-WEIGHTS: dict[str, Any] = {"name": "quantize_weights", "options": {}}
+WEIGHTS: dict[str, Any] = {"name": "quantize_hybrid", "options": {}}
 OV: dict[str, Scalar] = {"precision": "f32", "hint": "LATENCY"}
 BOTH: dict[str, Scalar] = {"threads": 2}
 # of each: the engine, the passes, the settings
@@ -55,7 +55,7 @@ def chords(count: int, seconds_of_samples: int = 43844) -> NDArray[np.float32]:
             tone = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 6))
             clip += tone * np.exp(-3 * np.clip(time - start, 0, None)) * (time >= start)
     peaks = np.abs(clips).max(axis=1, keepdims=True)
-    return (clips / peaks * random.uniform(0.3, 0.9, (count, 1)))[..., None].astype(np.float32)
+    return np.asarray((clips / peaks * random.uniform(0.3, 0.9, (count, 1)))[..., None], np.float32)
 
 
 def build(source: Path, data: Path, folder: Path, extra: dict[str, Any]) -> None:
@@ -143,7 +143,7 @@ def pitch(file: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model = tflite.load(file)
     model.save(folder / "source.onnx")
-    np.savez(folder / "clips.npz", **{model.inputs[0].name: chords(CALIBRATE + JUDGED)})
+    np.savez(folder / "clips.npz", allow_pickle=False, **{model.inputs[0].name: chords(CALIBRATE + JUDGED)})
     given = {
         "litert as given": {"engine": "litert", "path": str(file), "settings": {}, "bytes": file.stat().st_size},
         "litert as given, 2 threads": {"engine": "litert", "path": str(file), "settings": BOTH},

@@ -23,8 +23,8 @@ from hasten.frontends import tflite as door
 from hasten.frontends.tflite_reader import read
 from hasten.graph import evaluate
 from hasten.model import Model
+from hasten.passes.hybrid import QuantizeHybrid
 from hasten.passes.quantize import Quantize, variants
-from hasten.passes.weights import QuantizeWeights
 from hasten.protocols import NotApplicable
 from hasten.quant import grid
 from hasten.testing import check_engine
@@ -219,7 +219,7 @@ def test_codes_at_the_doors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("network", [tiny.mlp, tiny.transformer, tiny.residual_cnn])
 def test_int8_weights_make_dynamic_kernels(network: Callable[[], Model], tmp_path: Path) -> None:
     model, samples = prepared(network)
-    quantized = QuantizeWeights(least=64)(model, tiny.context(samples))
+    quantized = QuantizeHybrid(least=64)(model, tiny.context(samples))
     before = written(model, tmp_path / "float.tflite")
     assert written(quantized, tmp_path / "m.tflite") == before  # the same operators, on floats, with int8 weights
     assert decibels(model, tmp_path / "m.tflite", list(samples)) > 25
@@ -231,21 +231,21 @@ def test_int8_weights_answers_and_options() -> None:
     model, samples = prepared(tiny.residual_cnn)
     context = tiny.context(samples)
     with pytest.raises(NotApplicable, match="no Conv or MatMul or Gemm has 1000000 constant float32 weights"):
-        QuantizeWeights(least=1_000_000)(model, context)
+        QuantizeHybrid(least=1_000_000)(model, context)
     with pytest.raises(NotApplicable, match="quantized already"):
-        QuantizeWeights()(QuantizeWeights(least=1)(model, context), context)
+        QuantizeHybrid()(QuantizeHybrid(least=1)(model, context), context)
     with pytest.raises(NotApplicable, match="operator set 11 has no per-channel DequantizeLinear; 13 has"):
-        QuantizeWeights()(tiny.residual_cnn(opset=11), context)
-    with pytest.raises(UsageError, match="quantize_weights has no operator 'Gem'"):
-        QuantizeWeights(operators=("Gem",))
-    with pytest.raises(UsageError, match="quantize_weights has no depthwise 'no'"):
-        QuantizeWeights(depthwise="no")
-    assert QuantizeWeights(exclude=["a"]) == QuantizeWeights(exclude=("a",))  # type: ignore[arg-type]
-    kept = QuantizeWeights(least=1, exclude=("Gemm",))(model, context)
+        QuantizeHybrid()(tiny.residual_cnn(opset=11), context)
+    with pytest.raises(UsageError, match="quantize_hybrid has no operator 'Gem'"):
+        QuantizeHybrid(operators=("Gem",))
+    with pytest.raises(UsageError, match="quantize_hybrid has no depthwise 'no'"):
+        QuantizeHybrid(depthwise="no")
+    assert QuantizeHybrid(exclude=["a"]) == QuantizeHybrid(exclude=("a",))  # type: ignore[arg-type]
+    kept = QuantizeHybrid(least=1, exclude=("Gemm",))(model, context)
     assert {n.op_type for n in kept.graph.graph if n.op_type == "Gemm" and n.inputs[1] is not None} == {"Gemm"}
     shapes = [v.shape for v in kept.graph.graph.initializers.values() if v.dtype == ir.DataType.INT8]
     assert sum(s is not None and len(s) == 4 for s in shapes) == 3  # not the depthwise one
-    whole = QuantizeWeights(least=1, depthwise="int8")(model, context)
+    whole = QuantizeHybrid(least=1, depthwise="int8")(model, context)
     assert (
         sum(len(v.shape or ()) > 1 for v in whole.graph.graph.initializers.values() if v.dtype == ir.DataType.INT8) == 5
     )

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import signal
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +18,12 @@ from hasten.errors import Stopped
 from hasten.machine import cores, machine
 from hasten.protocols import Event, Listener
 from hasten.samples.sequence import unroll
-from hasten.search import space
+from hasten.search.anatomy import anatomy
 from hasten.search.answer import answer
 from hasten.search.field import Run
-from hasten.search.prepare import Question, inspect_file, prepare
+from hasten.search.folder import run_folder
+from hasten.search.prepare import inspect_file, prepare
+from hasten.search.question import Question
 from hasten.trial import Result
 
 SEARCH_SECONDS = 80.0
@@ -33,7 +32,7 @@ RECORDED = ("output", "labels", "groups", "preprocess", "batch", "threads", "see
 
 def optimize(
     model: str | Path,
-    data: object,
+    data: object = None,
     *,
     max_drop: str | Budget = "1%",
     metric: str | Callable[..., Any] | None = None,
@@ -58,19 +57,20 @@ def optimize(
     Args:
         model: an ONNX file.
         data: ``.npz``, ``.npy``, a folder of images, a table, or in Python a mapping, an iterable or a callable.
+            Without any, inputs are made up and only what changes no arithmetic is tried.
         max_drop: ``"1%"`` absolute points, ``"rel:99%"`` of the score, ``"agree:99%"`` of the answers.
         metric: a name (``top1``, ``auc``, ...), ``"package.module:function"`` or a function; chosen when None.
         state: for networks with state, which input is fed from which output: ``{"state": "stateN"}``.
         batch: samples that the network is served with at a time.
         seconds: time for the search, 80 by default; the proof and the final timing come on top.
         served_by: the engine that serves the network today; what it takes there is the baseline.
-        out: where to write the result; nothing is written when None.
+        out: where to write the result; nothing is written when None. A run that is cut short keeps what it has beside
+            it, and the same call goes on from there.
 
     Raises:
         UsageError, InputError, EnvironmentFault: see ``hasten.errors``.
-        Stopped: interrupted before there was anything to keep.
+        Stopped: interrupted before anything was proven; with ``out`` the same call goes on from there.
     """
-    start = time.monotonic()
     question = Question(
         model=Path(model),
         data=data,
@@ -89,19 +89,21 @@ def optimize(
     )
     if out is not None:
         artefacts.check_out(Path(out), [question.model, *_paths(data)], force)
-    usable, absent = space.usable_engines(engines)
-    with _workspace(out) as folder, _gentle_interrupt() as stopping:
-        run, able, found = prepare(question, folder, listen or _silent)
+    with run_folder(Path(out) if out is not None else None) as folder, _interrupts() as stopping:
+        limit = SEARCH_SECONDS if seconds is None else seconds
+        run, able, found = prepare(question, folder, listen or _silent, seconds=limit)
         run.stopping = stopping.is_set
-        run.deadline = start + (SEARCH_SECONDS if seconds is None else seconds)
         try:
-            result = answer(run, question, usable, able, [*found["warnings"], *absent], start)
-            if out is not None:
-                _write(Path(out), run, question, result, force)
+            result = answer(run, question, able, found["warnings"])
         finally:
             run.close()
-    if stopping.is_set() and result.verdict != "met":
-        raise Stopped("stopped before anything faster was proven", help="run the same command again")
+        if result.stopped:
+            folder.keep = out is not None
+            run.journal.stopped()
+            if result.verdict != "met":
+                raise Stopped("stopped before anything faster was proven", help="run the same command again")
+        if out is not None:
+            _write(Path(out), run, question, result, force)
     return result
 
 
@@ -142,12 +144,27 @@ def _recorded(question: Question) -> dict[str, Any]:
     data = str(Path(question.data).resolve()) if isinstance(question.data, str | Path) else None
     metric = question.metric if isinstance(question.metric, str) else None
     state = dict(question.state) if question.state else None
-    return {**named, "model": str(question.model.resolve()), "data": data, "metric": metric, "state": state}
+    asked = {"model": str(question.model.resolve()), "data": data, "made_up": question.data is None}
+    return {**named, **asked, "metric": metric, "state": state}
 
 
-def inspect(model: str | Path) -> dict[str, Any]:
-    """What a model file holds: inputs, outputs, opset, operators, weights, ideas."""
-    return inspect_file(Path(model).resolve())
+def inspect(
+    model: str | Path, data: object = None, *, engines: Sequence[str] | None = None, listen: Listener | None = None
+) -> dict[str, Any]:
+    """What a model file holds: inputs, outputs, opset, operators, weights, ideas.
+
+    With ``data`` also ``regions`` (``trial.Mixed``): where the time goes, and what int8 does to the answers.
+    """
+    found = inspect_file(Path(model).resolve())
+    if data is None:
+        return found
+    question = Question(model=Path(model), data=data, budget=parse_budget("1%"), scored=False, engines=engines)
+    with run_folder(None) as folder:
+        run, _, _ = prepare(question, folder, listen or _silent)
+        try:
+            return {**found, "regions": anatomy(run, run.engines)}
+        finally:
+            run.close()
 
 
 def doctor() -> dict[str, Any]:
@@ -175,8 +192,8 @@ def bench(models: Sequence[str | Path], data: object, *, batch: int = 1, pairs: 
 
     Returns a dictionary a network: ``name``, ``engine``, ``median_ms``, ``speedup``, ``low``, ``high``, ``pairs``.
     """
-    with _workspace(None) as folder:
-        return replay.bench([Path(m) for m in models], data, folder, batch=batch, pairs=pairs)
+    with run_folder(None) as folder:
+        return replay.bench([Path(m) for m in models], data, folder.path, batch=batch, pairs=pairs)
 
 
 def apply(
@@ -184,13 +201,13 @@ def apply(
 ) -> dict[str, Any]:
     """Build another network by a recipe, calibrated on ``data``. Compared with the original, not certified."""
     artefacts.check_out(Path(out), [Path(model), Path(recipe), *_paths(data)], force)
-    with _workspace(out) as folder:
-        return replay.apply(Path(recipe), Path(model), data, folder, Path(out))
+    with run_folder(Path(out)) as folder:
+        return replay.apply(Path(recipe), Path(model), data, folder.path, Path(out))
 
 
 def verify(out: str | Path, data: object = None, *, listen: Listener | None = None) -> dict[str, Any]:
     """Check a result again: ``{"ok": bool, "checks": [{"name", "ok", "text"}]}``."""
-    with _workspace(None) as folder:
+    with run_folder(None) as folder:
         return claims.verify(Path(out), data, folder, listen or _silent)
 
 
@@ -203,36 +220,28 @@ def _silent(event: Event) -> None:
 
 
 @contextmanager
-def _workspace(out: str | Path | None) -> Iterator[Path]:
-    """A folder for the run's files, beside ``out`` so that renames stay on one disk; removed at the end."""
-    parent = Path(out).resolve().parent if out is not None else None
-    if parent is not None:
-        parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".hasten-run-", dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _gentle_interrupt() -> Iterator[threading.Event]:
-    """The first Ctrl-C asks the search to wrap up with what it has; the second ends it."""
+def _interrupts() -> Iterator[threading.Event]:
+    """The first Ctrl-C asks the search to wrap up with what it has; the second, or the system's word, ends it."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGINT or asked.is_set():
             raise KeyboardInterrupt
         asked.set()
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    known = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.getsignal(n) for n in known}  # what nohup or a shell ignores stays ignored
+    heard = [n for n in known if before[n] is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, on_signal)
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in heard:
+            signal.signal(number, before[number])
 
 
 __all__ = ["Result", "apply", "bench", "doctor", "inspect", "optimize", "verify"]

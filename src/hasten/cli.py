@@ -99,7 +99,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("model")
-@click.option("--data", required=True, metavar="PATH", help=".npz, .npy, a folder of images, or a table.")
+@click.option("--data", metavar="PATH", help=".npz, .npy, a folder of images, or a table; without it: lossless only.")
 @click.option("--max-drop", default="1%", show_default=True, metavar="BUDGET", help="1%, 0.5%, rel:99% or agree:99%.")
 @click.option(
     "--metric", metavar="NAME", callback=_known("metrics"), help="A metric's name, or package.module:function."
@@ -133,22 +133,19 @@ def cli() -> None:
 @click.option("-v", "--verbose", is_flag=True, help="A line a candidate.")
 @common
 def optimize(
-    model: str, data: str, max_drop: str, confidence: float, state: Mapping[str, str] | None,
+    model: str, data: str | None, max_drop: str, confidence: float, state: Mapping[str, str] | None,
     limit: float | None, engines: Sequence[str], out: str, quiet: bool, verbose: bool, as_json: bool, **options: Any,
 ) -> int:  # fmt: skip
     """Search, prove and write the fastest MODEL inside the budget. Exit 0: met, 1: nothing faster or undecided."""
     budget = parse_budget(max_drop, confidence)
     with console.Progress(verbosity=0 if quiet else 2 if verbose else 1) as progress:
-        try:
-            result: trial.Result = _api().optimize(
-                model, data, max_drop=budget, confidence=confidence, state=state, seconds=limit,
-                engines=list(engines) or None, out=out, listen=progress, **options,
-            )  # fmt: skip
-        except KeyboardInterrupt as stop:
-            if progress.best is None:
-                raise
-            raise Stopped("stopped before anything could be proven", help="run the same command again") from stop
+        result: trial.Result = _api().optimize(
+            model, data, max_drop=budget, confidence=confidence, state=state, seconds=limit,
+            engines=list(engines) or None, out=out, listen=progress, **options,
+        )  # fmt: skip
     _say(result, lambda: console.result_block(result, Path(out)), as_json)
+    if result.stopped:
+        return Stopped.exit_code
     return 0 if result.verdict == "met" else 1
 
 
@@ -166,11 +163,14 @@ def bench(models: Sequence[str], data: str, batch: int, rounds: int, as_json: bo
 
 @cli.command()
 @click.argument("model")
+@click.option("--data", metavar="PATH", help="Run it on these samples: time and harm by region.")
+@click.option("--engines", multiple=True, callback=_known("engines"), metavar="NAME", help="Measure on this engine.")
 @common
-def inspect(model: str, as_json: bool) -> None:
-    """Say what MODEL is, without running it."""
-    facts = _api().inspect(model)
-    _say({"schema_version": trial.SCHEMA_VERSION, **facts}, lambda: console.facts_block(facts), as_json)
+def inspect(model: str, data: str | None, engines: Sequence[str], as_json: bool) -> None:
+    """Say what MODEL is; with --data also where its time goes and what int8 would do to its answers."""
+    with console.Progress() as progress:
+        facts = _api().inspect(model, data, engines=list(engines) or None, listen=progress)
+    _say({"schema_version": trial.SCHEMA_VERSION, **trial.plain(facts)}, lambda: console.inspect_block(facts), as_json)
 
 
 @cli.command()

@@ -52,16 +52,26 @@ class Model:
         return self.graph.clone()
 
     def save(self, path: Path) -> int:
-        """Write ONNX, with weights in ``<name>.data`` beside it above 1 GiB. Returns the bytes on disk."""
+        """Write ONNX, with weights in ``<name>.data`` beside it above 1 GiB or where they lie in a file already.
+
+        Those are copied from file to file. Returns the bytes on disk.
+        """
         import onnx_ir as ir
 
-        weights = sum(v.const_value.nbytes for v in self.graph.graph.initializers.values() if v.const_value is not None)
         data = path.with_suffix(".data")
-        if weights > EXTERNAL_ABOVE:
+        if weights_apart(self.graph):
             ir.save(self.graph, path, external_data=data.name)
         else:
             ir.save(self.graph, path)
         return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+
+
+def weights_apart(graph: ir.Model) -> bool:
+    """Must the weights be written beside the graph: do they come near protobuf's limit, or lie in a file already?"""
+    import onnx_ir as ir
+
+    tensors = [v.const_value for v in graph.graph.initializers.values() if v.const_value is not None]
+    return sum(t.nbytes for t in tensors) > EXTERNAL_ABOVE or any(isinstance(t, ir.ExternalTensor) for t in tensors)
 
 
 def file_digest(path: Path) -> str:

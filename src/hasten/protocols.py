@@ -37,12 +37,14 @@ class Context:
     """What a pass may ask for beside the graph.
 
     ``feeds`` iterates afresh over the calibrate split, one sample (batch of one) at a time.
-    ``stats`` tells what the float network's inner tensors hold.
+    ``stats`` tells what the float network's inner tensors hold. ``reference`` is the float network as it was right
+    before the first ``quantize`` step, for passes behind that one; nodes and tensors keep their names.
     """
 
     feeds: Callable[[], Iterator[Feeds]]
     stats: Stats
     instruction_sets: tuple[str, ...] = ()
+    reference: Model | None = None
 
 
 @runtime_checkable
@@ -73,7 +75,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Layer:
-    """One kernel that an engine ran, with its mean time.
+    """One kernel that an engine ran, with its time.
 
     ``names`` are the nodes and tensors of the network that it stands for, as the engine tells (fusion joins several),
     ``reads`` those of the kernels before it. ``boundary`` marks what only converts between formats or layouts.
@@ -90,6 +92,7 @@ class Engine(Protocol):
     """A runtime. A module with these names is an engine; ``registry.ENGINES`` lists it."""
 
     name: str
+    scheme: str  # whose placement of rounding its fusions want: one of ``passes.quantize.SCHEMES``
     spins: bool  # its thread pool keeps cores busy after a call
 
     def missing(self) -> str | None:
@@ -117,9 +120,12 @@ class Engine(Protocol):
     def load(self, path: Path, settings: Mapping[str, Scalar]) -> Runner: ...
 
     def profile(
-        self, path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], repeats: int
+        self, path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], seconds: float
     ) -> Sequence[Layer]:
-        """Mean time of each kernel over ``repeats`` rounds of ``feeds``; empty when the engine cannot tell."""
+        """Time of each kernel of the warm network, over rounds of ``feeds`` for about ``seconds``, two at least.
+
+        Empty when the engine cannot tell.
+        """
         ...
 
 

@@ -11,9 +11,14 @@ from hasten.errors import UsageError, did_you_mean
 
 PASSES = {
     "clean": "hasten.passes.clean:Clean",
+    "correct": "hasten.passes.correct:Correct",
+    "equalize": "hasten.passes.equalize:Equalize",
     "quantize": "hasten.passes.quantize:Quantize",
     "quantize_dynamic": "hasten.passes.dynamic:QuantizeDynamic",
-    "quantize_weights": "hasten.passes.weights:QuantizeWeights",
+    "quantize_hybrid": "hasten.passes.hybrid:QuantizeHybrid",
+    "quantize_weights": "hasten.passes.quantize_weights:QuantizeWeights",
+    "round_weights": "hasten.passes.round_weights:RoundWeights",
+    "smooth": "hasten.passes.smooth:Smooth",
 }
 
 ENGINES = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from hasten import artefacts, durable
 from hasten.errors import InputError, UsageError
 from hasten.measure.timing import ROTATING_SAMPLES, Workload, interleave, timing
 from hasten.model import TensorSpec
@@ -144,7 +144,12 @@ def apply(recipe_path: Path, model: Path, data: object, folder: Path, out: Path)
     built = Served(model.name, recipe["engine"], Path(made["artefact"]), recipe.get("settings", {}))
     before = Served(model.name, "onnxruntime", source, {})
     error = _difference(before, built, str(store.directory), ids[:32], names)
-    _publish(built.path, recipe_path, out)
+
+    def fill(building: Path) -> None:
+        artefacts.copy_model(built.path, building)
+        durable.copy(recipe_path, building / "recipe.json")
+
+    artefacts.publish(out, fill)
     return {
         "out": str(out),
         "bytes": made["bytes"],
@@ -170,17 +175,3 @@ def _difference(before: Served, after: Served, store: str, ids: list[int], names
             squared += float(np.square(old.astype(np.float64) - new).sum())
             total += float(np.square(old.astype(np.float64)).sum())
     return squared / (total or 1.0)
-
-
-def _publish(artefact: Path, recipe: Path, out: Path) -> None:
-    """Copy a built network and its recipe into a fresh folder, by one rename."""
-    scratch = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    for part in (artefact, artefact.with_suffix(".bin"), artefact.with_suffix(".data")):
-        if part.exists():
-            shutil.copyfile(part, scratch / part.name)
-    shutil.copyfile(recipe, scratch / "recipe.json")
-    if out.exists():
-        shutil.rmtree(out)
-    scratch.replace(out)

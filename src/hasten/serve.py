@@ -77,11 +77,11 @@ class Child:
             took.append((time.perf_counter_ns() - start) / 1e6)
         return {"milliseconds": took}, []
 
-    def profile(self, store: str, ids: list[int], batch: int, repeats: int) -> tuple[Any, list[Array]]:
-        """Mean milliseconds of each kernel of the loaded network, compiled anew with its counters on."""
+    def profile(self, store: str, ids: list[int], batch: int, lasting: float) -> tuple[Any, list[Array]]:
+        """Milliseconds of each kernel of the loaded network, compiled anew with its counters on."""
         self._make_ready(store, ids, batch)
         engine, path, settings = self.loaded
-        layers = registry.find("engines", engine).profile(path, settings, self.ready[:MOST_PROFILED], repeats)
+        layers = registry.find("engines", engine).profile(path, settings, self.ready[:MOST_PROFILED], lasting)
         return {"layers": msgspec.to_builtins(list(layers))}, []
 
     def _make_ready(self, store: str, ids: list[int], batch: int) -> None:
@@ -145,11 +145,12 @@ def main() -> None:
         while len(header := requests.read(HEADER.size)) == HEADER.size:
             size, _ = HEADER.unpack(header)
             request = msgspec.json.decode(requests.read(size))
-            answers.write(_answer(child, request))
+            for piece in _answer(child, request):
+                answers.write(piece)
             answers.flush()
 
 
-def _answer(child: Child, request: dict[str, Any]) -> bytes:
+def _answer(child: Child, request: dict[str, Any]) -> list[bytes | memoryview]:
     try:
         value, arrays = getattr(child, request["operation"])(**request["arguments"])
         return pack({"value": value}, arrays)

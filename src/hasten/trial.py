@@ -99,6 +99,7 @@ class Trial:
     search: Quality | None = None
     confirm: Quality | None = None
     timing: Timing | None = None
+    quick_ms: float | None = None  # a first look at its latency, before any race
     harm: float | None = None  # divergence of its answers from the float network's, on calibrate samples
     executed: str = ""  # what really ran: "int8: 52 of 53 convolutions"
     artefact: str = ""  # path relative to the run folder
@@ -189,7 +190,8 @@ class Result:
     needed_samples: int | None = None  # for ``undecided``: about how many more confirm samples
     plans: tuple[Mixed, ...] = ()
     warnings: tuple[str, ...] = ()
-    looks: int = 1  # times that this confirm split has been looked at
+    looks: int = 1  # which look at this confirm split this was; each is tested at a smaller level
+    stopped: bool = False  # the search was cut short by an interrupt; the same command goes on
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -200,7 +202,7 @@ class Result:
     @property
     def certified(self) -> bool:
         """True when the winner is proven inside the budget on samples that the search never saw."""
-        return self.verdict == "met"
+        return self.verdict == "met" and self.provable.n_confirm > 0
 
 
 def encode(value: object) -> bytes:

@@ -18,6 +18,7 @@ from tests.engines.quick import settings as settings
 from tests.engines.quick import version as version
 
 name = "tests.engines.crashing"
+scheme = "onnxruntime"
 spins = False
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from hasten.engines.executed import describe
@@ -16,9 +18,10 @@ from hasten.protocols import Array, Feeds, Layer, Runner
 from hasten.trial import Scalar
 
 if TYPE_CHECKING:
+    import onnx
     import onnxruntime as ort
 
-name = "onnxruntime"
+name = scheme = "onnxruntime"
 spins = True  # its pool burns cores for about 42 ms after a call: whoever times next must wait
 
 
@@ -110,7 +113,7 @@ class _Session:
             options = _dumping(_options(self._chosen), optimised)
             ort.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
             graph = onnx.load(str(optimised), load_external_data=False).graph
-        return describe(Counter(_kind(node.op_type) for node in graph.node))
+        return describe(Counter(_kind(node) for node in graph.node))
 
     def close(self) -> None:
         del self._session
@@ -139,8 +142,10 @@ _KINDS = {
 }
 
 
-def _kind(op_type: str) -> tuple[str, str]:
-    return _KINDS.get(op_type, ("", ""))
+def _kind(node: onnx.NodeProto) -> tuple[str, str]:
+    if node.op_type == "MatMulNBits" and any(a.name == "bits" and a.i == 8 for a in node.attribute):
+        return "matrix products", "int8"
+    return _KINDS.get(node.op_type, ("", ""))
 
 
 def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
@@ -151,8 +156,8 @@ def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
 _BOUNDARIES = frozenset({"QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput", "Transpose"})
 
 
-def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], repeats: int) -> Sequence[Layer]:
-    """From the runtime's own trace; names come from the graph that it optimised for itself.
+def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], seconds: float) -> Sequence[Layer]:
+    """The median of each kernel in the runtime's own trace; names come from the graph that it optimised for itself.
 
     A Transpose that the runtime put in is a change of layout; one of the network keeps its name and counts as work.
     """
@@ -163,16 +168,18 @@ def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], 
         options = _dumping(_options(settings), Path(folder, "optimised.onnx"))
         options.enable_profiling, options.profile_file_prefix = True, str(Path(folder, "trace"))
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        for _ in range(repeats):
+        rounds, until = 0, time.perf_counter() + seconds
+        while rounds < 2 or time.perf_counter() < until:
             for one in feeds:
                 session.run(None, dict(one))
+            rounds += 1
         trace = json.loads(Path(session.end_profiling()).read_bytes())
         graph = onnx.load(str(Path(folder, "optimised.onnx")), load_external_data=False).graph
-    spent: Counter[str] = Counter()
+    spent: dict[str, list[float]] = {}
     for event in trace:
         if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
-            spent[event["name"].removesuffix(_KERNEL)] += event["dur"]
-    return _layers(graph.node, {name: us / 1e3 / (repeats * len(feeds)) for name, us in spent.items()})
+            spent.setdefault(event["name"].removesuffix(_KERNEL), []).append(event["dur"] / 1e3)
+    return _layers(graph.node, {name: median(several) for name, several in spent.items()})
 
 
 _KERNEL = "_kernel_time"

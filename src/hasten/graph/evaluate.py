@@ -11,8 +11,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from hasten.model import weights_apart
+
 Array = NDArray[Any]
-LARGE = 1 << 30  # bytes of weights above which protobuf's 2 GiB come near
 
 
 def session(graph: ir.Model, *, optimise: bool = False, fused: bool = True, threads: int = 2) -> Any:
@@ -29,8 +30,7 @@ def session(graph: ir.Model, *, optimise: bool = False, fused: bool = True, thre
     options.add_session_config_entry("session.disable_quant_qdq", "0" if fused else "1")
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
-    weights = sum(v.const_value.nbytes for v in graph.graph.initializers.values() if v.const_value is not None)
-    if weights < LARGE:
+    if not weights_apart(graph):
         source = ir.to_proto(graph).SerializeToString()
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     with tempfile.TemporaryDirectory() as folder:

@@ -1,72 +1,107 @@
-"""Cut a graph in two at a point of its order, so that what lies before need not run again.
+"""Run a network piece by piece, each node once: what lies between is kept for a few samples, and may be changed.
 
-inputs -> [ before ] -> frontier -> [ behind ] -> outputs
+x -> [Conv] -> a -> [Relu, Conv] -> b -> [Add(a), Conv] -> c      targets a, b and c make three pieces
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import evaluate
 from hasten.graph.walk import Array
+from hasten.protocols import Feeds
 
 
-def behind(model: ir.Model, position: int) -> ir.Model:
-    """A copy that starts at node number ``position``; its inputs are the tensors that cross the cut.
+@dataclass(frozen=True)
+class Piece:
+    """The nodes that compute ``outputs`` (the target first) from ``inputs``; ``kept`` is what later pieces read."""
 
-    Outputs that are complete before the cut are left out. Weights are shared with ``model``.
-    """
-    copy = model.clone()
-    nodes = list(copy.graph)
-    first, rest = nodes[:position], set(nodes[position:])
-    crossing = _crossing(copy, first, rest)
-    fresh = {v: ir.Value(name=v.name, shape=v.shape, type=v.type) for v in crossing}
-    copy.graph.outputs[:] = [v for v in copy.graph.outputs if v.producer() in rest]
-    for old, new in fresh.items():
-        old.replace_all_uses_with(new)
-    copy.graph.inputs[:] = list(fresh.values())
-    copy.graph.remove(first, safe=False)
-    walk.prune(copy)
-    return copy
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    kept: frozenset[str]
+
+    @property
+    def target(self) -> str:
+        """The tensor that ends the piece."""
+        return self.outputs[0]
 
 
-def between(model: ir.Model, start: int, end: int) -> ir.Model:
-    """A copy of the nodes from ``start`` to ``end``: from what crosses the first cut to what crosses the second.
-
-    Its outputs are only those that it computes; the rest is carried on by ``advance``.
-    """
-    wanted, copy = set(crossing(model, end)), behind(model, start)
-    copy.graph.outputs[:] = [v for node in copy.graph for v in node.outputs if v.name in wanted]
-    walk.prune(copy)
-    return copy
-
-
-def crossing(model: ir.Model, position: int) -> list[str]:
-    """Names of the tensors that the nodes from ``position`` on read from before it, inputs of the network included."""
-    nodes = list(model.graph)
-    return [v.name or "" for v in _crossing(model, nodes[:position], set(nodes[position:]))]
-
-
-def _crossing(model: ir.Model, first: Sequence[ir.Node], rest: set[ir.Node]) -> list[ir.Value]:
-    top = {inner: node for node in rest for graph in _bodies(node) for inner in graph.all_nodes()}
-    known = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
-    known += [v for node in first for v in node.outputs]
-    return [v for v in known if any(use.node in rest or use.node in top for use in v.uses())]
-
-
-def _bodies(node: ir.Node) -> list[ir.Graph]:
-    """The graphs of an If, Loop or Scan."""
-    found: list[ir.Graph] = []
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            found.append(attribute.value)
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            found.extend(attribute.value)
+def pieces(model: ir.Model, targets: Sequence[ir.Value]) -> list[Piece]:
+    """One piece for each target; targets come in the order of execution. What no target needs is in none."""
+    where: dict[ir.Node, int] = {}
+    for i, target in enumerate(targets):
+        waiting = [target.producer()]
+        while waiting:
+            node = waiting.pop()
+            if node is not None and node not in where:
+                where[node] = i
+                waiting += [value.producer() for value in read(node)]
+    last: dict[ir.Value, int] = {}
+    for node, i in where.items():
+        for value in read(node):
+            last[value] = max(last.get(value, i), i)
+    made = {value: i for node, i in where.items() for value in node.outputs}
+    found = []
+    for i, target in enumerate(targets):
+        inputs = {v for node, at in where.items() if at == i for v in read(node) if made.get(v, -1) < i}
+        later = [v for v, at in made.items() if at == i and v is not target and last.get(v, i) > i]
+        kept = {v for v, until in last.items() if until > i and made.get(v, -1) <= i}
+        found.append(Piece(_names(inputs), (target.name or "", *_names(later)), frozenset(_names(kept))))
     return found
 
 
-def advance(held: Mapping[str, Array], fresh: Mapping[str, Array], wanted: Sequence[str]) -> dict[str, Array]:
-    """The tensors that cross the next cut: computed just now, or carried on."""
-    return {name: fresh[name] if name in fresh else held[name] for name in wanted}
+def read(node: ir.Node) -> Iterator[ir.Value]:
+    """The computed or fed tensors that a node reads, its bodies included."""
+    bodies = [g for a in node.attributes.values() for g in _graphs(a)]
+    inside = (v for body in bodies for inner in ir.traversal.RecursiveGraphIterator(body) for v in inner.inputs)
+    for value in (*node.inputs, *(v for v in inside if v is not None and v.graph is node.graph)):
+        if value is not None and not value.is_initializer():
+            yield value
+
+
+def _graphs(attribute: ir.Attr) -> Sequence[ir.Graph]:
+    if attribute.type == ir.AttributeType.GRAPH:
+        return [attribute.as_graph()]
+    return attribute.as_graphs() if attribute.type == ir.AttributeType.GRAPHS else []
+
+
+def _names(values: object) -> tuple[str, ...]:
+    return tuple(sorted({v.name for v in values if v.name}))  # type: ignore[attr-defined]
+
+
+def peak_bytes(plan: Sequence[Piece], sizes: Mapping[str, int]) -> int:
+    """The most that is held of one sample; ``sizes`` are the bytes of each tensor."""
+    held, most = set[str](), 0
+    for piece in plan:
+        held |= {*piece.inputs, *piece.outputs}
+        most = max(most, sum(sizes.get(name, 0) for name in held))
+        held &= piece.kept
+    return most
+
+
+def run(
+    model: ir.Model, plan: Sequence[Piece], samples: Sequence[Feeds]
+) -> Iterator[tuple[Piece, list[dict[str, Array]]]]:
+    """Each piece, with what is known of each sample once it has run.
+
+    The arrays may be changed before the next piece is asked for, and so may constants of the model that later pieces
+    read, and nodes between their inputs and outputs. A node runs as it is written, nothing is fused.
+    """
+    known: list[dict[str, Array]] = [dict(sample) for sample in samples]
+    for piece in plan:
+        graph = ir.convenience.extract(model.graph, piece.inputs, piece.outputs)
+        for value in graph.inputs:
+            dtype = known[0][value.name or ""].dtype
+            value.type, value.shape = ir.TensorType(ir.DataType.from_numpy(dtype)), None
+        functions = list(model.functions.values())
+        session = evaluate.session(ir.Model(graph, ir_version=model.ir_version, functions=functions))
+        for arrays in known:
+            outputs = session.run(list(piece.outputs), {name: arrays[name] for name in piece.inputs})
+            arrays.update(zip(piece.outputs, outputs, strict=True))
+        yield piece, known
+        for arrays in known:
+            for name in set(arrays) - piece.kept:
+                del arrays[name]

@@ -1,4 +1,4 @@
-"""Look inside the float network: stream inner tensors into statistics, in bounded memory."""
+"""Look inside a network: stream inner tensors to whoever sums them up, in bounded memory."""
 
 from __future__ import annotations
 
@@ -47,27 +47,44 @@ def collect(
     Raises:
         InputError: ONNX Runtime cannot load or run the network, or there are no samples.
     """
-    wanted = set(names)
-    inputs = [spec.name for spec in model.inputs if spec.name in wanted and spec.dtype.startswith("float")]
-    inner = [v.name for v in _node_outputs(model.graph) if v.name in wanted and v.name is not None]
     axes: dict[str | None, int | None] = {
         v.name: _channel_axis(v)
         for v in chain(_node_outputs(model.graph), model.graph.graph.inputs)
         if v.name in set(channels)
     }
-    parts = _split(inner, {n: 4 * e for n, e in sizes(model, inner, feeds).items()}, memory_bytes)
+    stats: dict[str, TensorStats] = {}
+    stream(model, names, feeds, lambda name, array: _update(stats, name, array, axes), memory_bytes=memory_bytes)
+    return {name: stats[name] for name in names if name in stats}
+
+
+def stream(
+    model: Model,
+    names: Sequence[str],
+    feeds: Callable[[], Iterator[Feeds]],
+    take: Callable[[str, Any], None],
+    *,
+    memory_bytes: int = MEMORY,
+) -> None:
+    """Hand each of the tensors ``names`` of each sample to ``take(name, array)``, and keep none of them.
+
+    An array is a view of the runtime's memory: copy what must outlive the call. Samples come in order for each
+    tensor; which tensors come together, how often ``feeds`` is read, what is left out and what is raised are as for
+    ``collect``.
+    """
+    wanted = set(names)
+    inputs = [spec.name for spec in model.inputs if spec.name in wanted and spec.dtype.startswith("float")]
+    inner = [v.name for v in _node_outputs(model.graph) if v.name in wanted and v.name is not None]
+    parts = _split(inner, sizes(model, inner, feeds), memory_bytes)
     # every session holds its own copy of the weights; small networks read the feeds once for all parts
     together = len(parts) * _weight_bytes(model) <= memory_bytes
-    stats: dict[str, TensorStats] = {}
     for group in [parts] if together else [[part] for part in parts]:
         with TemporaryDirectory(prefix="hasten-") as folder:
             sessions = [_session(_with_outputs(model, part), Path(folder, str(i))) for i, part in enumerate(group)]
             for sample in feeds():
                 given = ((name, np.asarray(sample[name])) for name in inputs)
                 for name, array in chain(given, *(_run(session, sample) for session in sessions)):
-                    _update(stats, name, array, axes)
+                    take(name, array)
         inputs = []  # the first pass has seen them all
-    return {name: stats[name] for name in names if name in stats}
 
 
 def _update(stats: dict[str, TensorStats], name: str, array: Any, axes: Mapping[str | None, int | None]) -> None:
@@ -100,9 +117,12 @@ def _values(session: Any, outputs: Sequence[str], sample: Feeds) -> list[Any]:
 
 
 def sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feeds]]) -> dict[str, int]:
-    """Elements of each inner tensor on the first sample, from a network that gives the shapes instead of the tensors.
+    """Bytes of each tensor as float32 on the first sample, from a network that gives shapes in place of tensors.
 
     Names that the nodes of the graph do not compute are left out.
+
+    Raises:
+        InputError: there are no samples, or ONNX Runtime cannot run the network.
     """
     import onnx_ir as ir
 
@@ -127,7 +147,7 @@ def sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feeds
     with TemporaryDirectory(prefix="hasten-") as folder:
         session = _session(replace(model, graph=graph), Path(folder))
         dims = _values(session, [node.outputs[0].name for node in shapes if node.outputs[0].name], first)
-    return {name: prod(map(int, d.numpy())) for name, d in zip(names, dims, strict=True)}
+    return {name: 4 * prod(map(int, d.numpy())) for name, d in zip(names, dims, strict=True)}
 
 
 def _split(names: Sequence[str], sizes: Mapping[str, int], memory_bytes: int) -> list[list[str]]:

@@ -15,6 +15,7 @@ from hasten.model import Model
 from hasten.passes.activations import rewrite
 from hasten.passes.constants import fold_constants
 from hasten.passes.fold import fold
+from hasten.passes.lookup import pick_rows, tabulate
 from hasten.protocols import Context, Feeds, NotApplicable
 
 log = logging.getLogger(__name__)
@@ -166,6 +167,8 @@ STAGES: tuple[tuple[str, Callable[[ir.Model], ir.Model | None], float], ...] = (
     ("operator set", _modernise, CONVERSION_TOLERANCE),
     ("tidy", _tidy, TOLERANCE),
     ("constants", _stage(fold_constants), TOLERANCE),
+    ("one-hot products", _stage(pick_rows), TOLERANCE),
+    ("tables", _stage(tabulate), TOLERANCE),
     ("activations", _stage(rewrite), TOLERANCE),
     ("convolutions", _stage(fold), TOLERANCE),
 )

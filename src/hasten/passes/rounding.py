@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,17 +20,14 @@ if TYPE_CHECKING:
 
 
 def write(
-    graph: ir.Model,
-    plan: Placement,
-    method: str,
-    stats: Mapping[str, TensorStats],
-    *,
-    bias32: bool,
-    correct: bool = False,
-) -> None:
-    """Insert the Q/DQ pairs of ``plan`` and replace the weights, in place. Biases become int32 with ``bias32``.
+    graph: ir.Model, plan: Placement, method: Callable[[str], str], stats: Mapping[str, TensorStats],
+    *, bias32: bool, per_channel: bool = True, correct: bool = False,
+) -> None:  # fmt: skip
+    """Insert the Q/DQ pairs of ``plan`` and replace the weights, in place.
 
-    With ``correct`` they first lose what rounding the weights adds to an output on average.
+    ``method`` tells the range method of a tensor by its name. Biases become int32 with ``bias32``; weights take one
+    scale in all instead of one a channel without ``per_channel``. With ``correct`` biases first lose what rounding the
+    weights adds to an output on average.
     """
     taken = walk.names(graph)
     means = {id(n): _mean(n, stats) for n in plan.linear} if correct else {}
@@ -41,9 +38,9 @@ def write(
             continue
         if len(group) == 1 and _in_channels(graph, group[0], plan, stats, taken):
             continue
-        chosen = [ranges.choose_range(stats[v.name or ""], method) for v in group]
+        chosen = [ranges.choose_range(stats[v.name or ""], method(v.name or "")) for v in group]
         low, high = min(low for low, _ in chosen), max(high for _, high in chosen)
-        scale, zero = _hardswish_grid(high) if group[0] in gated else _grid(low, high)
+        scale, zero = hardswish_grid(high) if group[0] in gated else activation_grid(low, high)
         if group[0] in plan.fixed and len(group) == 1:
             scale, zero = np.float32(plan.fixed[group[0]][0]), np.asarray(plan.fixed[group[0]][1], np.uint8)
         scales.update((v, float(scale)) for v in group)
@@ -56,7 +53,9 @@ def write(
     written: dict[tuple[ir.Value, int], tuple[ir.Value, walk.Array]] = {}
     sources = {id(node): _source_scale(node, scales) for node in plan.linear}
     for node in plan.linear:
-        _round_weights(graph, node, sources[id(node)], written, bias32, taken, means.get(id(node)))
+        if id(node) in means:
+            _correct(graph, node, means[id(node)], per_channel, taken)
+        _round_weights(graph, node, sources[id(node)], written, (bias32, per_channel), taken)
 
 
 def _mean(node: ir.Node, stats: Mapping[str, TensorStats]) -> NDArray[np.float64] | None:
@@ -78,13 +77,13 @@ def _in_channels(
     return True
 
 
-def _grid(low: float, high: float) -> tuple[np.float32, walk.Array]:
+def activation_grid(low: float, high: float) -> tuple[np.float32, walk.Array]:
     """uint8 scale and zero point; the largest code never passes ``high``, so that a Clip there is redundant."""
     scale, zero = grid.affine(low, high, grid.U8)
     return np.float32(np.nextafter(scale, np.float32(0))), zero
 
 
-def _hardswish_grid(high: float) -> tuple[np.float32, walk.Array]:
+def hardswish_grid(high: float) -> tuple[np.float32, walk.Array]:
     """Codes for the input of HardSwish, which is 0 below -3: the range starts there, with 3 a whole number of steps."""
     steps = min(int(3 * grid.U8.levels / (max(high, 0.0) + 3)), grid.U8.levels)
     return np.float32(3 / max(steps, 1)), np.asarray(steps, np.uint8)
@@ -177,48 +176,48 @@ def _round_weights(
     node: ir.Node,
     source: float | None,
     written: dict[tuple[ir.Value, int], tuple[ir.Value, walk.Array]],
-    bias32: bool,
+    how: tuple[bool, bool],
     taken: set[str],
-    mean: NDArray[np.float64] | None,
 ) -> None:
+    bias32, per_channel = how
     found = walk.weight(node)
     assert found is not None
-    if mean is not None:
-        _correct(model, node, found, mean, taken)
     bias = walk.constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    as_int32 = (
-        bias32
-        and source is not None
-        and bias is not None
-        and bias.ndim == 1
-        and walk.attribute(node, "beta", 1.0) == 1.0
-    )
+    as_int32 = bias32 and bias is not None and bias.ndim == 1 and walk.attribute(node, "beta", 1.0) == 1.0
     w = walk.constant(found.value)
     assert w is not None
-    if (found.value, found.axis) not in written or as_int32:
-        scale, _ = grid.symmetric(np.abs(w).max(axis=tuple(i for i in range(w.ndim) if i != found.axis)), grid.S8)
-        if as_int32 and bias is not None and source is not None and bias.size == scale.size:
-            scale = grid.fit_weight_scale(scale, bias, source)
-        zero = np.zeros(scale.shape, np.int8)
-        codes = grid.quantize(w, scale, zero, grid.S8, found.axis)
+    as_int32 = as_int32 and bias is not None and bias.size == w.shape[found.axis]
+    if (found.value, found.axis) not in written or (as_int32 and source is not None):
+        over = tuple(i for i in range(w.ndim) if i != found.axis) if per_channel else None
+        scale, _ = grid.symmetric(np.abs(w).max(axis=over), grid.S8)
+        if as_int32 and bias is not None and source is not None:
+            scale = grid.fit_weight_scale(scale, bias if per_channel else np.abs(bias).max(), source)
+        zero, axis = np.zeros(scale.shape, np.int8), found.axis if per_channel else None
+        codes = grid.quantize(w, scale, zero, grid.S8, axis)
         written[found.value, found.axis] = (
-            _stored(model, node, found.value.name or "w", codes, scale, zero, found.axis, taken),
+            _stored(model, node, found.value.name or "w", codes, scale, zero, axis, taken),
             scale,
         )
     rounded, scale = written[found.value, found.axis]
     node.replace_input_with(found.index, rounded)
-    if as_int32 and bias is not None and source is not None and bias.size == scale.size:
+    if as_int32 and bias is not None and source is not None:
         codes32, bias_scale = grid.quantize_bias(bias, source, scale)
-        zero32 = np.zeros(bias_scale.shape, np.int32)
+        zero32, axis = np.zeros(bias_scale.shape, np.int32), 0 if per_channel else None
         source_name = node.inputs[2].name if node.inputs[2] is not None else "b"
-        node.replace_input_with(2, _stored(model, node, source_name or "b", codes32, bias_scale, zero32, 0, taken))
+        node.replace_input_with(2, _stored(model, node, source_name or "b", codes32, bias_scale, zero32, axis, taken))
 
 
-def _correct(model: ir.Model, node: ir.Node, found: walk.Weight, mean: NDArray[np.float64], taken: set[str]) -> None:
-    w = walk.constant(found.value)
-    assert w is not None
-    scale, zero = grid.symmetric(np.abs(w).max(axis=tuple(i for i in range(w.ndim) if i != found.axis)), grid.S8)
-    error = grid.fake_quantize(w, scale, zero, grid.S8, found.axis) - w
+def _correct(
+    model: ir.Model, node: ir.Node, mean: NDArray[np.float64] | None, per_channel: bool, taken: set[str]
+) -> None:
+    """Take off the bias what rounding the weights will add on average."""
+    found = walk.weight(node)
+    w = walk.constant(found.value) if found is not None else None
+    if found is None or w is None or mean is None:
+        return
+    over = tuple(i for i in range(w.ndim) if i != found.axis) if per_channel else None
+    scale, zero = grid.symmetric(np.abs(w).max(axis=over), grid.S8)
+    error = grid.fake_quantize(w, scale, zero, grid.S8, found.axis if per_channel else None) - w
     shift = mean_shift(node, error, mean)
     if shift is not None:
         take_off(model, node, shift, taken)

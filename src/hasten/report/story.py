@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from hasten.budget import parse_budget
 from hasten.errors import HastenError
+from hasten.measure.sequential import worn_alpha
 from hasten.report.words import NOT_MEASURED, Scale, count, known, millis, size, times
 from hasten.trial import Quality, Result, Trial
 
 ORDER = ("ok", "rejected", "slower", "unsupported", "crashed", "timeout", "skipped")
 FATES = {"rejected": "over the budget", "unsupported": "not supported here", "timeout": "too slow to answer"}
 COUNTED = {"rejected": "over the budget", "unsupported": "not supported here", "timeout": "timed out"}
+MARKS = {"met": "–", "nothing_faster": "–", "undecided": "✗"}  # of what is not certified
+BADGES = {"met": "Unchanged answers, no proof", "nothing_faster": "The original stays", "undecided": "Not certified"}
 HEADLINES = {"met": "Faster, inside the budget", "nothing_faster": "Nothing faster", "undecided": "Undecided"}
 
 
@@ -184,7 +187,7 @@ def factors(result: Result) -> list[Factor]:
 def fate(result: Result, trial: Trial) -> str:
     """One or two words on what became of a candidate."""
     if trial.candidate.key == result.winner.candidate.key:
-        return "★ kept" if not changed(result) else "★ chosen" if result.certified else "not proven yet"
+        return "★ kept" if not changed(result) else "★ chosen" if result.verdict == "met" else "not proven yet"
     if trial.status != "ok":
         return FATES.get(trial.status, trial.status)
     if trial.confirm is not None:
@@ -249,21 +252,45 @@ def noise(result: Result) -> str:
     return f"±{max(abs(high - 1), abs(1 - low)) * 100:.1f} %"
 
 
+def look(result: Result) -> str:
+    """``look 2 at the confirm samples: each bound at 99.24 %, so that all looks together keep 95 % confidence``."""
+    level = 1 - worn_alpha(1 - result.confidence, result.looks)
+    return (
+        f"look {result.looks} at the confirm samples: each bound at {level * 100:.4g} %, "
+        f"so that all looks together keep {result.confidence * 100:g} % confidence"
+    )
+
+
+UNPROVEN = (
+    "Nothing is proven: there were too few samples, or none, to keep some that the search does not see. "
+    "Only what changes no arithmetic was tried, and its answers were compared."
+)
+
+
+def _elsewhere() -> list[str]:
+    """Where the speed holds."""
+    return [
+        "The speed holds on this machine, with these versions and settings; on another, run `hasten verify` first.",
+        "Latency is one request after another in a warm process; a server under load may behave differently.",
+    ]
+
+
 def limits(result: Result) -> list[str]:
     """What the proof does not say, in plain words."""
+    if not result.provable.n_confirm:
+        return [UNPROVEN, *_elsewhere()]
     wrong = 1 - result.confidence
     one_in = f"1 time in {round(1 / wrong)}" if 0 < wrong < 1 else "never"
     lines = [
         "The accuracy holds for data like yours: samples drawn as the confirm split was. "
         "If what you serve drifts away from it, measure again.",
         f"If the winner really lost more than the budget, a test like this one would still pass it at most {one_in}.",
-        "The speed holds on this machine, with these versions and settings; on another, run `hasten verify` first.",
-        "Latency is one request after another in a warm process; a server under load may behave differently.",
+        *_elsewhere(),
     ]
     if result.looks > 1:
         lines.append(
-            f"This confirm split has now been looked at {count(result.looks, 'time')}; each look spends some of its "
-            "power to prove. Fresh samples restore it."
+            f"These samples have now answered {count(result.looks, 'question')}; each one more is tested harder, "
+            "so that nobody is told yes by luck in the end. Fresh samples start again."
         )
     seen = quality(result.winner)
     if seen is not None and seen.metric == "agreement":

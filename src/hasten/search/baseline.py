@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hasten.errors import InputError
 from hasten.measure.quality import assess
 from hasten.measure.timing import interleave, timing
 from hasten.search import space
 from hasten.search.build import artefact_bytes
 from hasten.search.field import SCREEN_ROUNDS, Run, fresh_worker, load, recipe_key
+from hasten.search.question import digest
 from hasten.trial import Timing
 from hasten.worker import Worker
+
+SCORING = "the network as given answers"
 
 
 def start_baseline(run: Run, engine: str) -> Worker:
@@ -29,6 +34,22 @@ def start_baseline(run: Run, engine: str) -> Worker:
     if worker is None:
         raise InputError("the network cannot be loaded", cause=run.trials[run.given].reason)
     return worker
+
+
+def measure_baseline(run: Run, ids: Sequence[int]) -> None:
+    """The baseline's rows for ``ids``: what an unfinished run measured is taken over."""
+    new = [i for i in ids if i not in run.evaluator.baseline_rows]
+    if not new:
+        return
+    step = digest([run.evaluator.metric.name, new])
+    kept = run.recall("baseline", step, bytes)
+    if kept is not None:
+        run.evaluator.take(kept)
+        return
+    run.evaluator.measure_baseline(
+        run.loaded[run.given], new, tell=lambda done: run.say("trial", SCORING, done, len(new))
+    )
+    run.note("baseline", step, run.evaluator.kept(new))
 
 
 def score_baseline(run: Run) -> None:

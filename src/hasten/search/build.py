@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from hasten import registry
+from hasten import durable, registry
 from hasten.frontends.onnx import describe, load
 from hasten.model import file_digest
 from hasten.protocols import NotApplicable
@@ -43,14 +44,17 @@ def build(
     tidy = todo[:1] == [Step(name="clean")]
     model = tidied(of) if tidy else opened(source)
     for step in todo[1:] if tidy else todo:
+        if step.name == "quantize" and context.reference is None:
+            context = replace(context, reference=model)
         try:
             model = make_pass(step)(model, context)
         except NotApplicable as reason:
             if step.name != "clean":  # a network with nothing to tidy is as good as a tidied one
                 return {"not_applicable": str(reason)}
     onnx = folder / "model.onnx"
-    model.save(onnx)
-    artefact = registry.find("engines", engine).export(onnx, folder)
+    with durable.disk("a candidate"):
+        model.save(onnx)
+        artefact = registry.find("engines", engine).export(onnx, folder)
     return {
         "artefact": str(artefact),
         "bytes": artefact_bytes(artefact),

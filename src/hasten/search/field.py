@@ -2,95 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from hasten import registry
-from hasten.budget import Budget
-from hasten.measure.evaluate import Evaluator
-from hasten.measure.timing import Workload
-from hasten.model import TensorSpec
-from hasten.protocols import Event, Listener
-from hasten.splits import Splits
-from hasten.trial import Candidate, Mixed, Trial
+from hasten.model import file_digest
+from hasten.search.question import digest
+from hasten.search.run import Run as Run
+from hasten.search.run import T
+from hasten.trial import Candidate, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
 
+LOOKED = ("load", "answers", "clock", "screen", "deep screen")  # steps of a candidate's trial before it races
 BUILD_SECONDS = 600.0
 SCREENED = 256  # samples of the search split that a candidate is screened on, at most
 SCREEN_ROUNDS = 12
-
-
-@dataclass
-class Run:
-    """One search on its way: what was prepared, and everything found so far."""
-
-    folder: Path
-    source: Path
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    budget: Budget
-    evaluator: Evaluator
-    splits: Splits
-    work: Workload
-    listen: Listener
-    seed: int = 0
-    deadline: float = float("inf")
-    stopping: Callable[[], bool] = lambda: False
-    trials: dict[str, Trial] = field(default_factory=dict)
-    artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    digests: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
-    loaded: dict[str, Worker] = field(default_factory=dict)
-    quick_ms: dict[str, float] = field(default_factory=dict)  # a first look at each candidate's latency
-    plans: list[Mixed] = field(default_factory=list)
-    workshop: Worker | None = None  # builds, one after another; started when needed
-    given: str = ""  # the key of the network as it is served today
-    best: float = 1.0
-    stage: str = ""
-
-    @property
-    def names(self) -> list[str]:
-        """The outputs' names, in the graph's order."""
-        return [o.name for o in self.outputs]
-
-    def over(self) -> bool:
-        """True when the user or the clock says that it is time to wrap up."""
-        return self.stopping() or time.monotonic() > self.deadline
-
-    def say(self, kind: str, text: str, done: int = 0, total: int = 0) -> None:
-        """One line of progress."""
-        left = None if self.deadline == float("inf") else max(0.0, self.deadline - time.monotonic())
-        self.listen(
-            Event(kind=kind, stage=self.stage, text=text, done=done, total=total, best=self.best, seconds_left=left)
-        )
-
-    def record(self, trial: Trial) -> Trial:
-        """Keep a trial; the journal gets it at once, so that nothing finished is lost."""
-        self.trials[trial.candidate.key] = trial
-        with (self.folder / "journal.jsonl").open("ab") as journal:
-            journal.write(msgspec.json.encode(trial) + b"\n")
-        return trial
-
-    def update(self, key: str, **changes: Any) -> Trial:
-        """Change what is known of a trial."""
-        return self.record(replace(self.trials[key], **changes))
-
-    def close(self) -> None:
-        """End every process of this run."""
-        self.retire(self.loaded)
-        if self.workshop is not None:
-            self.workshop.close()
-
-    def retire(self, keys: Iterable[str]) -> None:
-        """Close the workers of candidates that are out of the race."""
-        for key in list(keys):
-            worker = self.loaded.pop(key, None)
-            if worker is not None:
-                worker.close()
 
 
 def recipe_key(candidate: Candidate) -> str:
@@ -124,17 +56,64 @@ def in_workshop(run: Run, function: str, **arguments: Any) -> Any:
         raise
 
 
+def study(run: Run, function: str, kind: type[T], **arguments: Any) -> T:
+    """What a function of the builder process finds out about the network; an unfinished run is not asked twice.
+
+    Raises:
+        WorkerDied, CallFailed: as ``in_workshop``.
+    """
+    key = digest([function, arguments])
+    return run.once("study", key, kind, lambda: msgspec.convert(in_workshop(run, function, **arguments), kind))
+
+
 def build_all(run: Run, candidates: Sequence[Candidate]) -> None:
     """Make the artefacts that are missing, in the run's builder process. A failure becomes a trial."""
     todo = {recipe_key(c): c for c in candidates if recipe_key(c) not in run.artefacts}
     for key, candidate in todo.items():
-        run.artefacts[key] = _build(run, key, candidate)
+        run.artefacts[key] = _made(run, key, candidate)
     for candidate in candidates:
         made = run.artefacts[recipe_key(candidate)]
         if "artefact" in made and recipe_key(candidate) in todo:
             made = run.artefacts[recipe_key(candidate)] = unless_twin(run, candidate, made)
         if "artefact" not in made:
             run.record(Trial(candidate=candidate, stage=run.stage, **made))
+
+
+def _made(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
+    """What an unfinished run built, where its files are still what they were; else built now."""
+    folder = run.folder / "artefacts" / key
+    before = run.recall("build", key, dict[str, Any])
+    if before is not None:
+        damaged = [n for n, digest in before["files"].items() if not _is(folder / n, digest)]
+        if not damaged:
+            return _at(run.folder, before["made"])
+        run.say("warning", f"{candidate.label} is built again: {damaged[0]} is not what was built")
+    elif run.journal.to_blame(key):
+        return quarantined("built")
+    shutil.rmtree(folder, ignore_errors=True)
+    run.journal.begin("build", key)
+    made = _build(run, key, candidate)
+    files = sorted(p for p in folder.rglob("*") if p.is_file()) if "artefact" in made else []
+    digests = {p.relative_to(folder).as_posix(): file_digest(p) for p in files}
+    run.note("build", key, {"made": _below(run.folder, made), "files": digests})
+    return made
+
+
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and file_digest(path) == digest
+
+
+def _at(folder: Path, made: dict[str, Any]) -> dict[str, Any]:
+    return {**made, "artefact": str(folder / made["artefact"])} if "artefact" in made else made
+
+
+def _below(folder: Path, made: dict[str, Any]) -> dict[str, Any]:
+    return {**made, "artefact": str(Path(made["artefact"]).relative_to(folder))} if "artefact" in made else made
+
+
+def quarantined(what: str) -> dict[str, Any]:
+    """The fate of a candidate that was under way whenever a run died."""
+    return {"status": "crashed", "reason": f"left alone: two runs died while it was {what}"}
 
 
 def unless_twin(run: Run, candidate: Candidate, made: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +155,24 @@ def first_line(fault: Exception) -> str:
 
 
 def load(run: Run, candidate: Candidate) -> Worker | None:
-    """A worker that has the candidate loaded; None after recording why not."""
+    """A worker that has the candidate loaded; None after recording why not.
+
+    A candidate that fell out of an unfinished run is not loaded again.
+    """
+    ended = (run.recall(step, candidate.key, Trial) for step in LOOKED)
+    out = next((trial for trial in ended if trial is not None and trial.status != "ok"), None)
+    if out is None and run.journal.to_blame(candidate.key):
+        out = Trial(candidate=candidate, stage=run.stage, **quarantined("tried"))
+    if out is not None:
+        run.record(out)
+        return None
+    run.journal.begin("load", candidate.key)
+    worker = _load(run, candidate)
+    run.note("load", candidate.key, None if worker else run.trials[candidate.key])
+    return worker
+
+
+def _load(run: Run, candidate: Candidate) -> Worker | None:
     made = run.artefacts[recipe_key(candidate)]
     worker = Worker(name=candidate.label)
     try:

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import onnx_ir as ir
 
-from hasten.graph import evaluate, pieces, walk
+from hasten.graph import evaluate, halves, walk
 from hasten.graph.regions import Region, merged, places, regions
 from hasten.graph.taps import sizes
 from hasten.measure.divergence import mean_divergence
@@ -92,8 +92,8 @@ def survey(source: str, store: str, calibrate: Sequence[int], cache: str, scheme
     of = Material.read(source, store, calibrate, cache)
     found = _regions(of, scheme)
     names = sorted({name for region in found for name, _, _ in region.reads})
-    elements = sizes(inferred(of), names, lambda: iter(first_feeds(of, 1)))
-    sized = [replace(r, reads=tuple((n, s, elements.get(n, 0)) for n, s, _ in r.reads)) for r in found]
+    size = sizes(inferred(of), names, lambda: iter(first_feeds(of, 1)))
+    sized = [replace(r, reads=tuple((n, s, size.get(n, 0) // 4) for n, s, _ in r.reads)) for r in found]
     return {"regions": msgspec.to_builtins(sized), "places": places(inferred(of).graph, found)}
 
 
@@ -178,9 +178,9 @@ def _one_at_a_time(
     held, at, harms = list(by.feeds), 0, list[dict[str, float]]()
     with ThreadPoolExecutor(PARALLEL) as pool:  # two of one thread each waste less than one of two
         for first in range(0, len(found), per_piece):
-            if starts[first] > at:
+            if starts[first] > at and halves.possible(graph, starts[first]):
                 held, at = _advanced(graph, held, at, starts[first]), starts[first]
-            piece = pieces.behind(graph, at) if at else graph
+            piece = halves.behind(graph, at) if at else graph
             part = _still_open(by, piece)
 
             def harm_of(
@@ -203,7 +203,7 @@ def _still_open(by: Judge, piece: ir.Model) -> Judge:
 
 def _advanced(graph: ir.Model, held: Sequence[Feeds], at: int, to: int) -> list[Feeds]:
     """What crosses the cut at ``to``, computed from what crosses the one at ``at``."""
-    between, wanted = pieces.between(graph, at, to), pieces.crossing(graph, to)
+    between, wanted = halves.between(graph, at, to), halves.crossing(graph, to)
     loaded = evaluate.session(between, optimise=True) if between.graph.outputs else None
     names = [o.name for o in loaded.get_outputs()] if loaded else []
     takes = {i.name for i in loaded.get_inputs()} if loaded else set()
@@ -211,7 +211,7 @@ def _advanced(graph: ir.Model, held: Sequence[Feeds], at: int, to: int) -> list[
     for one in held:
         feeds = {k: v for k, v in one.items() if k in takes}
         fresh = dict(zip(names, loaded.run(names, feeds), strict=True)) if loaded else {}
-        found.append(pieces.advance(one, fresh, wanted))
+        found.append(halves.advance(one, fresh, wanted))
     return found
 
 
@@ -225,8 +225,8 @@ def _narrower(name: str, scheme: str, options: Mapping[str, str], stats: Mapping
 
     def int8(graph: ir.Model, labels: frozenset[str]) -> ir.Model:
         plan = place(graph, scheme, lambda node: walk.label(node) in labels, chain=True)
-        bias32, correct = scheme == "onnxruntime", options["bias"] == "corrected"
-        write(graph, plan, options["ranges"], stats, bias32=bias32, correct=correct)
+        bias32, correct = scheme != "openvino", options["bias"] == "corrected"
+        write(graph, plan, lambda _: options["ranges"], stats, bias32=bias32, correct=correct)
         if scheme == "onnxruntime":
             keep_float(graph)
         walk.prune(graph)

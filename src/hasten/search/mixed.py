@@ -17,9 +17,10 @@ from hasten.measure.divergence import DECIDES
 from hasten.measure.provable import likely
 from hasten.protocols import Layer
 from hasten.search import space
-from hasten.search.field import Run, fresh_worker, in_workshop, material, ready
+from hasten.search.field import Run, first_line, fresh_worker, in_workshop, material, ready, study
 from hasten.search.improve import Bench, Known, improve
 from hasten.search.plan import WIDE, Plan, Problem, crossings, predicted_harm, predicted_ms, solve
+from hasten.search.question import digest
 from hasten.search.screening import race, screen
 from hasten.search.times import Spent, by_region, typical
 from hasten.trial import Candidate, Group, Mixed, Scalar
@@ -42,6 +43,7 @@ class Ground:
     """Where a plan is to run: an engine with the settings of its wide format, and the two ends of the scale."""
 
     engine: str
+    scheme: str
     settings: dict[str, Scalar]
     wide: Candidate
     narrow: Candidate
@@ -60,7 +62,7 @@ class Mixes(Bench):
     run: Run
     ground: Ground
     regions: list[Region]
-    base_ms: float
+    base_ms: float = 0.0  # of the network as given, for the scale of ``times``
     candidates: dict[Plan, Candidate] = field(default_factory=dict)
 
     def over(self) -> bool:
@@ -69,18 +71,18 @@ class Mixes(Bench):
 
     def harms(self, plans: Sequence[Plan]) -> list[float]:
         """Joint harm of the plans as graphs, in the builder process."""
-        found: list[float] = in_workshop(
+        return study(
             self.run,
             "hasten.search.harm:joint",
+            list[float],
             **material(self.run),
             **judged(self.run),
-            scheme=self.ground.engine,
+            scheme=self.ground.scheme,
             options=self.ground.options,
             wide=self.ground.wide_format,
             plans=[self.narrowed(plan) for plan in plans],
             samples=JOINT_SAMPLES,
         )
-        return found
 
     def times(self, plans: Sequence[Plan]) -> list[float]:
         """Latency of each plan by its speed-up in a race, on the scale of the baseline's first median."""
@@ -154,10 +156,10 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
     Recorded in ``run.plans``: every region with its times and harms, what was chosen and why.
     """
     start = time.monotonic()
-    found = in_workshop(run, "hasten.search.harm:survey", **material(run), scheme=ground.engine)
+    found = in_workshop(run, "hasten.search.harm:survey", **material(run), scheme=ground.scheme)
     regions = msgspec.convert(found["regions"], list[Region])
     bench = Mixes(run, ground, regions, base_ms)
-    if len(regions) < 2 or not all(bench.loaded(end) for end in _ends(len(regions))):
+    if len(regions) < 2 or not all(bench.loaded(end) for end in ends(len(regions))):
         return []
     problem = profiled(bench, found["places"])
     if problem is None:
@@ -165,28 +167,36 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
         return []
     if not _worth_it(bench, problem):
         run.say("note", f"{ground.engine}: int8 everywhere is inside {run.budget}, and no region is faster in float")
+        run.plans.append(told(bench, problem, Known(), ends(problem.regions)[1], 0, time.monotonic() - start))
         return []
-    harms = in_workshop(
-        run,
-        "hasten.search.harm:measure",
-        **material(run),
-        **judged(run),
-        scheme=ground.engine,
-        options=ground.options,
-        formats=["int8"] if ground.wide_format == "f32" else ["int8", ground.wide_format],
-        seconds=HARM_SECONDS,
-    )
-    wide = [h.get(ground.wide_format, 0.0) for h in harms["harm"]]
-    problem = replace(problem, harm=np.column_stack([wide, [h["int8"] for h in harms["harm"]]]))
+    problem, samples = weighed(bench, problem)
     known, refitted = improve(problem, bench)
-    run.plans.append(_told(bench, refitted, known, harms["samples"], time.monotonic() - start))
+    run.plans.append(told(bench, refitted, known, known.best(), samples, time.monotonic() - start))
     inside = [p for p in known.ms if any(p) and known.harm[p] <= known.line() and known.ms[p] < inf]
     return [bench.candidate(p).key for p in inside]
 
 
+def weighed(bench: Mixes, problem: Problem) -> tuple[Problem, int]:
+    """The problem with the harm of each region, and how many samples it was measured on."""
+    ground = bench.ground
+    found = study(
+        bench.run,
+        "hasten.search.harm:measure",
+        dict[str, Any],
+        **material(bench.run),
+        **judged(bench.run),
+        scheme=ground.scheme,
+        options=ground.options,
+        formats=["int8"] if ground.wide_format == "f32" else ["int8", ground.wide_format],
+        seconds=HARM_SECONDS,
+    )
+    wide, narrow = ([h.get(f, 0.0) for h in found["harm"]] for f in (ground.wide_format, "int8"))
+    return replace(problem, harm=np.column_stack([wide, narrow])), int(found["samples"])
+
+
 def _worth_it(bench: Mixes, problem: Problem) -> bool:
     """False when int8 everywhere already holds and leaving regions in float promises nothing."""
-    narrow = _ends(problem.regions)[1]
+    narrow = ends(problem.regions)[1]
     quality = bench.run.trials[bench.candidate(narrow).key].search
     if quality is None or not likely(quality, bench.run.budget, len(bench.run.splits.confirm)):
         return True
@@ -194,40 +204,46 @@ def _worth_it(bench: Mixes, problem: Problem) -> bool:
     return predicted_ms(problem, best) < (1 - LEAST_GAIN) * predicted_ms(problem, narrow)
 
 
-def _ends(regions: int) -> tuple[Plan, Plan]:
+def ends(regions: int) -> tuple[Plan, Plan]:
     return (0,) * regions, (1,) * regions
 
 
 def profiled(bench: Mixes, places: dict[str, int]) -> Problem | None:
     """Times of every region in both formats, in the context of the whole network; None when the engine cannot tell."""
-    run, count = bench.run, len(bench.regions)
-    seen: dict[Plan, list[Spent]] = {end: [] for end in _ends(count)}
-    for _ in range(PROFILES):
-        for end, several in seen.items():
-            candidate = bench.candidate(end)
-            try:
-                reply = run.loaded[candidate.key].call(
-                    "profile", store=run.work.store, ids=list(run.work.ids), batch=run.work.batch,
-                    repeats=max(2, int(PROFILE_SECONDS * 1e3 / bench.base_ms / len(run.work.ids))),
-                )  # fmt: skip
-            except (WorkerDied, CallFailed):
-                return None
-            layers = msgspec.convert(reply["layers"], list[Layer])
-            several.append(by_region(layers, places, count))
-    wide, narrow = (typical(several) for several in seen.values())
+    key = digest([end.key for end in (bench.ground.wide, bench.ground.narrow)])
+    try:
+        spent = bench.run.once("profile", key, list[list[Any]], lambda: _profiles(bench, places))
+    except (WorkerDied, CallFailed) as fault:
+        bench.run.say("warning", f"{bench.ground.engine} could not be profiled: {first_line(fault)}")
+        return None
+    wide, narrow = (typical(msgspec.convert(several, list[Spent])) for several in spent)
     if not wide.total or not narrow.total:
         return None
-    reads = [region.reads for region in bench.regions]
-    outside = sum(n for several in reads for _, source, n in several if source == OUTSIDE)
+    outside = sum(n for region in bench.regions for _, source, n in region.reads if source == OUTSIDE)
     enough = outside > ENOUGH_ELEMENTS and narrow.converting > wide.converting
     each = (narrow.converting - wide.converting) / outside if enough else DEFAULT_CROSSING
     ms = np.column_stack([wide.regions, narrow.regions])
+    reads = [region.reads for region in bench.regions]
     return Problem(ms, np.zeros_like(ms), (False, True), crossings(reads, each), wide.outside + wide.converting)
 
 
-def _told(bench: Mixes, problem: Problem, known: Known, samples: int, seconds: float) -> Mixed:
+def _profiles(bench: Mixes, places: dict[str, int]) -> list[list[Any]]:
+    """The wide and the all-int8 network profiled in turns, as plain values."""
+    run, count = bench.run, len(bench.regions)
+    seen: list[list[Any]] = [[], []]
+    for _ in range(PROFILES):
+        for end, several in zip(ends(count), seen, strict=True):
+            reply = run.loaded[bench.candidate(end).key].call(
+                "profile", store=run.work.store, ids=list(run.work.ids), batch=run.work.batch, lasting=PROFILE_SECONDS
+            )
+            layers = msgspec.convert(reply["layers"], list[Layer])
+            several.append(msgspec.to_builtins(by_region(layers, places, count)))
+    return seen
+
+
+def told(bench: Mixes, problem: Problem, known: Known, best: Plan, samples: int, seconds: float) -> Mixed:
     """The plan in the record: why each region has its format, and how well the model foretold what was measured."""
-    timed, best, ground = [p for p in known.ms if known.ms[p] < inf], known.best(), bench.ground
+    timed, ground = [p for p in known.ms if known.ms[p] < inf], bench.ground
     names = (ground.wide_format, "int8")
     groups = tuple(
         Group(
@@ -235,7 +251,7 @@ def _told(bench: Mixes, problem: Problem, known: Known, samples: int, seconds: f
             kind=region.kind,
             linear=len(region.linear),
             ms=dict(zip(names, (round(float(t), 5) for t in problem.ms[g]), strict=True)),
-            harm=dict(zip(names, (float(h) for h in problem.harm[g]), strict=True)),
+            harm=dict(zip(names, (float(h) for h in problem.harm[g]), strict=True)) if samples else {},
             chosen=names[best[g]],
             why=why(problem, best, g, names),
         )
@@ -265,4 +281,7 @@ def why(problem: Problem, plan: Plan, g: int, names: tuple[str, str]) -> str:
         return f"kept {names[0]}: int8 is no faster here ({narrow:.3g} ms against {wide:.3g})"
     if plan[g] == WIDE:
         return f"kept {names[0]}: {share:.0%} of the harm, {wide / total:.0%} of the time"
-    return f"saves {saved / total:.1%} of the time for {share:.1%} of the harm"
+    if saved <= 0:
+        return "int8 like its neighbours: converting would cost more"
+    cost = f" for {share:.1%} of the harm" if harm else ""
+    return f"saves {saved / total:.1%} of the time{cost}"

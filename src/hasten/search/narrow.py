@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from hasten.machine import cores
 from hasten.search import space
 from hasten.search.confirm import finalists, front, looks_inside
-from hasten.search.field import SCREEN_ROUNDS, Run, first_line, in_workshop, material, ready
+from hasten.search.field import SCREEN_ROUNDS, Run, first_line, material, ready, study
 from hasten.search.lossless import engine_settings
 from hasten.search.mixed import DEEP, SERVES, Ground, judged, plan_for
 from hasten.search.screening import hopelessly_slow, race, screen
@@ -30,13 +31,14 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
     able = {name: engines[name] for name in fastest_first(run, engines) if "int8" in engines[name].formats()}
     if run.over() or not able:
         return
-    options = choose_rounding(run, next(iter(able)))
+    options = choose_rounding(run, next(iter(able.values())).scheme)
     static = {
-        n: space.static(n, e, space.first_variant(n, options), base.get(n, {}), useful[n]) for n, e in able.items()
+        n: space.static(n, e, space.first_variant(e.scheme, options), base.get(n, {}), useful[n])
+        for n, e in able.items()
     }
     int8 = [*(c for several in static.values() for c in several), *space.dynamic(engines, base)]
     try_all(run, quickest_first(run, int8), tuned)
-    for ground in grounds(run, static, options):
+    for ground in grounds(run, engines, static, options):
         if run.over():
             run.say("note", f"no time was left to mix formats on {ground.engine}")
             break
@@ -45,27 +47,30 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
 
 def pays(run: Run, candidate: Candidate, engine: str) -> bool:
     """Is this narrow float faster than the engine's float32 at a first look?"""
-    own = run.quick_ms.get(candidate.key, float("inf"))
-    lossless = [ms for key, ms in run.quick_ms.items() if _is_float32(run.trials[key].candidate, engine)]
-    return candidate.engine == engine and own < min(lossless, default=float("inf"))
+    if candidate.engine != engine:
+        return False
+    wide = [quick_ms(run, k) for k, t in run.trials.items() if t.candidate.lossless and t.candidate.engine == engine]
+    return quick_ms(run, candidate.key) < min(wide, default=inf)
 
 
-def _is_float32(candidate: Candidate, engine: str) -> bool:
-    return candidate.lossless and candidate.engine == engine
+def quick_ms(run: Run, key: str) -> float:
+    """The first look at a candidate's latency; infinite when it was never looked at."""
+    trial = run.trials.get(key)
+    return inf if trial is None or trial.quick_ms is None else trial.quick_ms
 
 
 def quickest_first(run: Run, candidates: Sequence[Candidate]) -> list[Candidate]:
     """Build and load all, look at the clock, and leave out what is far behind the fastest: it cannot win any more."""
     for candidate in candidates:
         if ready(run, candidate):
-            hopelessly_slow(run, candidate, float("inf"))
+            hopelessly_slow(run, candidate, inf)
     able = [c for c in candidates if c.key in run.loaded]
-    best = min((run.quick_ms[c.key] for c in able), default=0.0)
-    for candidate in [c for c in able if run.quick_ms[c.key] > NEAR * best]:
+    best = min((quick_ms(run, c.key) for c in able), default=0.0)
+    for candidate in [c for c in able if quick_ms(run, c.key) > NEAR * best]:
         run.retire([candidate.key])
-        text = f"{run.quick_ms[candidate.key]:.3g} ms in a quick look, {best:.3g} ms by the fastest int8"
+        text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {best:.3g} ms by the fastest int8"
         run.update(candidate.key, status="slower", reason=text)
-    return sorted((c for c in able if c.key in run.loaded), key=lambda c: run.quick_ms[c.key])
+    return sorted((c for c in able if c.key in run.loaded), key=lambda c: quick_ms(run, c.key))
 
 
 def mix(run: Run, ground: Ground, tuned: str, baseline_ms: float) -> None:
@@ -82,7 +87,9 @@ def mix(run: Run, ground: Ground, tuned: str, baseline_ms: float) -> None:
     drop_losers(run, tuned)
 
 
-def grounds(run: Run, static: dict[str, list[Candidate]], options: dict[str, str]) -> list[Ground]:
+def grounds(
+    run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]], options: dict[str, str]
+) -> list[Ground]:
     """Where mixing may pay: int8 everywhere runs, and is faster than the float it would be mixed with.
 
     The fastest first; one that is clearly slower than it is left out.
@@ -91,11 +98,9 @@ def grounds(run: Run, static: dict[str, list[Candidate]], options: dict[str, str
     for name, several in static.items():
         for narrow in several:
             wide = wide_of(run, narrow)
-            quick = run.quick_ms.get(narrow.key)
-            if wide is None or quick is None or run.trials[narrow.key].status not in SERVES:
-                continue
-            if quick < run.quick_ms.get(wide.key, float("inf")):
-                found.append((quick, Ground(name, dict(narrow.settings), wide, narrow, options)))
+            quick = quick_ms(run, narrow.key)
+            if wide is not None and run.trials[narrow.key].status in SERVES and quick < quick_ms(run, wide.key):
+                found.append((quick, Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, options)))
     found.sort(key=lambda pair: pair[0])
     return [ground for quick, ground in found if quick <= NEAR * found[0][0]]
 
@@ -109,11 +114,11 @@ def wide_of(run: Run, narrow: Candidate) -> Candidate | None:
     return None
 
 
-def choose_rounding(run: Run, engine_name: str) -> dict[str, str]:
+def choose_rounding(run: Run, scheme: str) -> dict[str, str]:
     """How to round, by whose network answers most like the float one on calibrate samples."""
     try:
-        reply = in_workshop(
-            run, "hasten.search.harm:choose_rounding", **material(run), **judged(run), scheme=engine_name
+        reply = study(
+            run, "hasten.search.harm:choose_rounding", dict[str, Any], **material(run), **judged(run), scheme=scheme
         )
     except (WorkerDied, CallFailed) as fault:
         run.say("note", f"calibration methods could not be compared ({first_line(fault)}); using mse")
@@ -139,7 +144,7 @@ def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
         return
     wave: list[str] = []
     reigning = run.trials[tuned].timing
-    to_beat = reigning.median_ms if reigning else float("inf")
+    to_beat = reigning.median_ms if reigning else inf
     for done, candidate in enumerate(candidates):
         if run.over():
             out_of_time(run, candidates[done:])

@@ -100,11 +100,11 @@ def static(
     return found
 
 
-def first_variant(name: str, options: dict[str, str]) -> list[Any]:
-    """Everything that this engine runs well in int8, rounded in the best way found."""
+def first_variant(scheme: str, options: dict[str, str]) -> list[Any]:
+    """Everything that engines of this scheme run well in int8, rounded in the best way found."""
     from hasten.passes.quantize import variants
 
-    return [replace(variants(name)[0], ranges=options["ranges"], bias=options["bias"])]
+    return [replace(variants(scheme)[0], ranges=options["ranges"], bias=options["bias"])]
 
 
 def without(candidate: Candidate, names: Sequence[str]) -> tuple[Step, ...]:

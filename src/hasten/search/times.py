@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hasten.graph.regions import OUTSIDE, located
 from hasten.protocols import Layer
@@ -17,14 +16,14 @@ from hasten.protocols import Layer
 class Spent:
     """Milliseconds by region, outside of all, and for converting between formats or layouts."""
 
-    regions: NDArray[np.float64]
+    regions: tuple[float, ...]
     outside: float
     converting: float
 
     @property
     def total(self) -> float:
         """All of it."""
-        return float(self.regions.sum() + self.outside + self.converting)
+        return sum(self.regions) + self.outside + self.converting
 
 
 def by_region(layers: Sequence[Layer], known: Mapping[str, int], count: int) -> Spent:
@@ -46,13 +45,13 @@ def by_region(layers: Sequence[Layer], known: Mapping[str, int], count: int) -> 
             outside += layer.ms
         else:
             regions[place] += layer.ms
-    return Spent(regions, outside, converting)
+    return Spent(tuple(regions.tolist()), outside, converting)
 
 
 def typical(several: Sequence[Spent]) -> Spent:
     """The median of repeated profiles, region by region: one disturbed round changes nothing."""
     return Spent(
-        np.median([s.regions for s in several], axis=0),
+        tuple(np.median([s.regions for s in several], axis=0).tolist()),
         median(s.outside for s in several),
         median(s.converting for s in several),
     )

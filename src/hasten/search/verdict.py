@@ -21,7 +21,7 @@ def decide(run: Run, winner: str, looks: list[Quality]) -> tuple[Verdict, str, i
     if quality.drop > run.budget.max_drop:
         text = f"{near.candidate.label} is {near.timing.speedup:.2f}× but loses {quality.drop * 100:.2f} points"
         return "nothing_faster", f"nothing faster inside {run.budget}: {text}", None
-    more = needed_samples(quality, run.budget)
+    more = needed_samples(quality, run.proof if quality.split == "confirm" else run.budget)
     told = f"about {more:,} more samples" if more else "more samples"
     text = f"{near.candidate.label} is {near.timing.speedup:.2f}× with a drop of {quality.drop * 100:.2f} points"
     return "undecided", f"{text}; proving that it is inside {run.budget} takes {told}", more
@@ -34,7 +34,7 @@ def won(trial: Trial, run: Run) -> str:
     assert quality is not None
     speed = f"{timing.speedup:.2f}× faster [{timing.low:.2f}, {timing.high:.2f}]"
     if quality.method == IDENTICAL:
-        return f"{speed}; the answers are unchanged on {quality.n} samples"
+        return f"{speed}; the answers are unchanged on {quality.n} {'made-up inputs' if run.made_up else 'samples'}"
     bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence:.0%} confidence"
     return f"{speed}; drop {quality.drop * 100:.2f} points, {bound} (budget {run.budget})"
 

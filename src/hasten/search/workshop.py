@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
@@ -43,13 +44,17 @@ class Calibration:
         return carried(model, self.store, self.ids) if self.store.sequential else self.feeds()
 
     def stats(self, model: Model, names: Sequence[str], channels: Collection[str] = ()) -> Mapping[str, TensorStats]:
-        """Statistics of the tensors ``names``; only what was not seen before costs a run of the network."""
-        known = histogram.load(self.cache) if self.cache.exists() else {}
+        """Statistics of the tensors ``names``; only what was not seen before costs a run of the network.
+
+        A pass may change tensors and keep their names, so each history has a file of its own.
+        """
+        cache = self.cache.with_stem(f"{self.cache.stem}-{sha256(repr(model.history).encode()).hexdigest()[:12]}")
+        known = histogram.load(cache) if cache.exists() else {}
         wanted = [n for n in names if n not in known or (n in channels and known[n].channel_count == 0)]
         if wanted:
-            fresh = collect(model, wanted, lambda: self.steps(model), channels=channels)
-            known = {**known, **fresh}
-            histogram.save(self.cache, known)
+            known = {**known, **collect(model, wanted, lambda: self.steps(model), channels=channels)}
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            histogram.save(cache, known)
         return {n: known[n] for n in names if n in known}
 
     def context(self) -> Context:

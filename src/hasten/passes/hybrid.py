@@ -26,7 +26,7 @@ SINCE = 13  # per-channel DequantizeLinear
 
 
 @dataclass(frozen=True)
-class QuantizeWeights:
+class QuantizeHybrid:
     """Weights of Conv, MatMul and Gemm to int8, one scale an output channel, symmetric.
 
     ``least`` is the number of elements from which a weight is worth it. ``depthwise="float"`` leaves depthwise
@@ -47,9 +47,9 @@ class QuantizeWeights:
         object.__setattr__(self, "exclude", tuple(self.exclude))
         for name in self.operators:
             if name not in OPERATORS:
-                raise UsageError(f"quantize_weights has no operator {name!r}", help=did_you_mean(name, OPERATORS))
+                raise UsageError(f"quantize_hybrid has no operator {name!r}", help=did_you_mean(name, OPERATORS))
         if self.depthwise not in ("int8", "float"):
-            raise UsageError(f"quantize_weights has no depthwise {self.depthwise!r}", help="write int8 or float")
+            raise UsageError(f"quantize_hybrid has no depthwise {self.depthwise!r}", help="write int8 or float")
 
     def __call__(self, model: Model, context: Context) -> Model:
         found = patterns.quantized_already(model.graph)
