@@ -156,13 +156,13 @@ def test_every_operator_of_a_cnn_runs_on_codes(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_gates_stay_in_float_between_operators_on_codes(tmp_path: Path) -> None:
+def test_gates_and_hard_swish_stay_in_float_between_convolutions_on_codes(tmp_path: Path) -> None:
     model, samples = prepared(tiny.mobile)
     found = written(Quantize(scheme="litert")(model, tiny.context(samples)), tmp_path / "m.tflite")
     assert found["CONV_2D int8"] + found["DEPTHWISE_CONV_2D int8"] == 4
     assert found["CONV_2D float32"] == 2  # the two of the squeeze-and-excite branch
-    assert found["HARD_SWISH int8"] == 2
-    assert found["MUL int8"] == 1
+    assert found["HARD_SWISH float32"] == 2
+    assert found["MUL float32"] == 2  # the gate, and that of its HardSigmoid
 
 
 def test_one_convolution_against_plain_arithmetic(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from hasten.errors import EnvironmentFault
 from hasten.export import tflite as export
 from hasten.frontends import tflite as door
 from hasten.frontends.tflite_reader import read
@@ -18,6 +21,7 @@ from hasten.graph import evaluate
 from hasten.model import Model
 from tests import tiny
 from tests.flat import litert, single
+from tests.reject import rejected
 from tests.test_tflite_operators import CASES
 
 Array = NDArray[Any]
@@ -160,6 +164,17 @@ MORE: dict[str, tuple[list[int | str], Build]] = {
     "one row": (IMAGE, lambda n: n.add("Gather", "x", n.const(np.array(2)), axis=2)),
     "square root below": (IMAGE, lambda n: n.add("Reciprocal", n.add("Sqrt", n.add("Exp", "x")))),
     "one over": (IMAGE, lambda n: n.add("Reciprocal", n.add("Exp", "x"))),
+    "mish at once": (IMAGE, lambda n: n.add("Mish", "x")),
+    "root mean square": (IMAGE, lambda n: n.add("RMSNormalization", "x", n.w(10))),
+    "dropped": (IMAGE, lambda n: n.add("Relu", n.add("Dropout", "x"))),
+    "sum of squares": (IMAGE, lambda n: n.add("ReduceSumSquare", "x", axes=[1, 2], keepdims=0)),
+    "powers": (IMAGE, lambda n: n.add("Pow", n.add("Pow", "x", n.const(np.float32(2))), n.const(np.float32(0.5)))),
+    "exclusive": (
+        IMAGE,
+        lambda n: n.add("Cast", n.add("Xor", *(n.add("Greater", "x", n.const(np.float32(v))) for v in (0, 1))), to=1),
+    ),
+    "zeros of a shape": (IMAGE, lambda n: n.add("Add", "x", n.add("ConstantOfShape", n.add("Shape", "x")))),
+    "places that are not zero": (IMAGE, lambda n: n.add("Cast", n.add("NonZero", n.add("Relu", "x")), to=1)),
     "where": (IMAGE, lambda n: n.add("Where", n.add("Greater", "x", n.const(np.float32(0))), "x", n.w(1))),
 }  # fmt: skip
 
@@ -174,6 +189,85 @@ def several(net: tiny.Net, kind: str, inputs: list[str], count: int, **attribute
 @pytest.mark.parametrize("name", MORE)
 def test_operators_of_onnx(name: str, tmp_path: Path) -> None:
     shape, build = MORE[name]
-    net = tiny.Net(18 if name == "split uneven" else 17)
+    net = tiny.Net({"split uneven": 18, "mish at once": 18, "root mean square": 23}.get(name, 17))
     build(net)
     with_input(net, shape, tmp_path)
+
+
+def test_every_operator_that_is_written_has_a_case(tmp_path: Path) -> None:
+    seen = {"Gemm", "MatMul", "HardSwish", "Sigmoid"}  # in the networks above
+    for _, build in MORE.values():
+        net = tiny.Net(17)
+        build(net)
+        seen |= {node.op_type for node in net.nodes}
+    for kind, arguments, table, more in CASES.values():
+        path, _ = single(tmp_path / "one.tflite", kind, arguments, table, **more)
+        seen |= {node.op_type for node in door.load(path).graph.graph}
+    assert set(export.operators()) <= seen
+
+
+def test_the_documentation_lists_what_is_written() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "tflite.md").read_text().partition("### Written")[2]
+    listed = set(re.findall(r"`([A-Z]\w+)`", text.partition("### Measured")[0]))
+    assert listed == set(export.operators())
+
+
+@pytest.mark.parametrize(
+    ("build", "cause"),
+    [
+        (lambda n: n.add("Erf", "x"), "inside GELU"),
+        (lambda n: n.add("Det", "x"), "there is no operator for it"),
+        (lambda n: n.add("Elu", "x", alpha=0.5), "its alpha is 0.5"),
+        (lambda n: n.add("MaxPool", "x", kernel_shape=[2, 2], dilations=[2, 2]), "no dilated pooling"),
+        (lambda n: n.add("Pad", "x", n.const(np.array([0, 0, 1, 1] * 2)), mode="edge"), "its mode is edge"),
+        (
+            lambda n: n.add("Resize", "x", "", n.const(np.array([1, 1, 2, 2], np.float32)), mode="cubic"),
+            "mode is cubic",
+        ),
+    ],
+)
+def test_what_cannot_be_written_is_named(build: Build, cause: str, tmp_path: Path) -> None:
+    net = tiny.Net(17)
+    build(net)
+    with rejected(f"LiteRT cannot run {net.nodes[-1].op_type}", cause):
+        with_input(net, IMAGE, tmp_path)
+
+
+def test_recurrent_layers_are_refused_with_the_reason(tmp_path: Path) -> None:
+    net = tiny.Net(17)
+    net.nodes.append(
+        helper.make_node("LSTM", ["x", net.w(1, 12, 4), net.w(1, 12, 3)], ["y"], name="lstm", hidden_size=3)
+    )
+    with rejected("LiteRT cannot run LSTM 'lstm'", "keep their state"):
+        with_input(net, [5, 1, 4], tmp_path)
+
+
+def test_old_operator_sets_are_refused(tmp_path: Path) -> None:
+    with rejected("operator set 11 cannot be written", "clean the network first"):
+        export.write(tiny.residual_cnn(opset=11).graph, tmp_path / "m.tflite")
+
+
+def test_a_missing_package_names_its_pip_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    with rejected("LiteRT", "pip install 'hasten[tflite]'", kind=EnvironmentFault):
+        export.write(tiny.mlp().graph, tmp_path / "m.tflite")
+
+
+def test_weights_beyond_two_gibibytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hasten.export.tflite_file.LARGEST", 1 << 20)
+    with rejected("the weights take", "ends at 2 GiB"):
+        export.write(tiny.mlp().graph, tmp_path / "m.tflite")
+
+
+def test_constants_are_aligned_and_stored_once(tmp_path: Path) -> None:
+    net = tiny.Net()
+    w = net.w(16, 16)
+    h = net.add("Relu", net.add("MatMul", "x", w))
+    net.add("MatMul", net.add("Relu", net.add("MatMul", h, w)), net.w(16, 3), out="y")
+    model = net.model({"x": ["batch", 16]}, {"y": ["batch", 3]})
+    data = export.encode(model.graph)
+    (tmp_path / "m.tflite").write_bytes(data)
+    stored = [t.data for t in read(tmp_path / "m.tflite").tensors if t.data is not None]
+    assert sorted(a.shape for a in stored) == [(3, 16), (16, 16)]
+    for array in stored:
+        assert data.index(array.tobytes()) % 16 == 0

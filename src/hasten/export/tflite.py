@@ -89,4 +89,5 @@ def _freed(value: ir.Value) -> ir.Shape | None:
 
 def operators() -> Iterable[str]:
     """The ONNX operators that can be written."""
-    return sorted({name for _, name in OPERATORS} | set(tflite_decompose.TABLE))
+    own = {name for domain, name in OPERATORS if domain == "" or name in tflite_lower.BOUND}
+    return sorted(own | set(tflite_decompose.TABLE))

@@ -147,6 +147,14 @@ def mish(s: Site) -> ir.Value | None:
     return s.add("Mul", s.x(), s.add("Tanh", s.add("Softplus", s.x())))
 
 
+def power(s: Site) -> ir.Value | None:
+    """Squares and square roots."""
+    exponent = walk.scalar(s.x(1))
+    if exponent == 2:
+        return s.add("Mul", s.x(), s.x())
+    return s.add("Sqrt", s.x()) if exponent == 0.5 else None
+
+
 def n_ary(op_type: str) -> Lower:
     """One input after the other; two stay as they are."""
 
@@ -306,6 +314,7 @@ TABLE: dict[str, Lower] = {
     "Min": n_ary("Min"),
     "Mish": mish,
     "Mul": gelu,
+    "Pow": power,
     "RMSNormalization": rms_normalization,
     "ReduceL2": reduce_square(True),
     "ReduceSumSquare": reduce_square(False),

@@ -19,7 +19,7 @@ from hasten.passes.placement import _clamped as clamped
 
 # Its kernels give the output the input's scale and zero point.
 SAME_GRID = patterns.SHAPING | {"AveragePool", "Pad", "Resize"}
-KERNELS = frozenset({"Add", "Concat", "GlobalAveragePool", "HardSwish", "LeakyRelu", "Mul", "ReduceMean", "Sub"})
+KERNELS = frozenset({"Add", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "ReduceMean", "Sub"})
 # (scale, zero point of uint8) that the kernel gives its output
 FIXED = {"Sigmoid": (1 / 256, 0), "Tanh": (1 / 128, 128)}
 SMALLER = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean"})

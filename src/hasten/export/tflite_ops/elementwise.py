@@ -9,41 +9,39 @@ import onnx_ir as ir
 
 from hasten.export.tflite_file import Grid
 from hasten.export.tflite_ops.rules import Table, on
-from hasten.export.tflite_step import FUSED, RELU, RELU6, Rule, Step, bounds
+from hasten.export.tflite_step import FUSED, RELU, RELU6, RELU_N1_TO_1, Rule, Step, bounds
 from hasten.graph import walk
 
 PROBABILITY = Grid((1 / 256,), (-128,))
 SIGNED = Grid((1 / 128,), (0,))
-NAMES = {RELU: "RELU", RELU6: "RELU6"}
+NAMES = {RELU: "RELU", RELU6: "RELU6", RELU_N1_TO_1: "RELU_N1_TO_1"}
 
 
 def clip(s: Step) -> None:
-    """RELU and its kin where the ends are theirs, else MAXIMUM and MINIMUM."""
-    low, high = bounds(s.node)
-    kind = FUSED.get((low, high))
-    if kind is not None:
-        s.emit(NAMES.get(kind, "RELU_N1_TO_1"), [s.input(0)])
+    """RELU and its kin where the ends are theirs. On codes those are slow, and MAXIMUM and MINIMUM are not."""
+    ends = bounds(s.node)
+    kind = FUSED.get(ends)
+    if kind is not None and not s.int8:
+        s.emit(NAMES[kind], [s.input(0)])
         return
-    ends = [("MAXIMUM", 1), ("MINIMUM", 2)]
-    ends = [(op, k) for op, k in ends if s.given(k)]
-    x = s.input(0)
-    for op, k in ends[:-1]:
-        x = s.operator(
-            op, [x, _end(s, k)], [s.inner(s.dims(), grid=s.grid() if s.int8 else None)], "MaximumMinimumOptions"
-        )
-    if ends:
-        op, k = ends[-1]
-        s.emit(op, [x, _end(s, k)], "MaximumMinimumOptions")
-    else:
+    given = [(1, "MAXIMUM"), (2, "MINIMUM")] if s.node.op_type == "Clip" else [(1, "MAXIMUM")]
+    steps = [(op, _end(s, k)) for k, op in given if s.given(k) or s.node.op_type == "Relu"]
+    if not steps:
         s.alias()
+        return
+    x, table = s.input(0), "MaximumMinimumOptions"
+    for op, end in steps[:-1]:
+        x = s.operator(op, [x, end], [s.inner(s.dims(), grid=s.grid() if s.int8 else None)], table)
+    s.emit(steps[-1][0], [x, steps[-1][1]], table)
 
 
 def _end(s: Step, k: int) -> int:
-    """An end of a Clip, as a code where the node runs on codes."""
+    """An end of a Clip, or the 0 of a Relu, as a code where the node runs on codes."""
+    number = s.known(k) if s.given(k) else np.float32(0)
     if not s.int8:
-        return s.input(k)
+        return s.constant(number)
     grid = s.grid()
-    code = np.clip(np.rint(s.known(k) / np.float32(grid.scale[0])) + grid.zero[0], -128, 127)
+    code = np.clip(np.rint(number / np.float32(grid.scale[0])) + grid.zero[0], -128, 127)
     return s.constant(code.astype(np.int8), grid)
 
 
@@ -143,7 +141,7 @@ TABLE: Table = {
     **on({"Not": "LOGICAL_NOT"}, "LogicalNotOptions"),
     **on({"Sigmoid": "LOGISTIC"}, int8=PROBABILITY),
     **on({"Tanh": "TANH"}, int8=SIGNED),
-    **on({"HardSwish": "HARD_SWISH"}, "HardSwishOptions", int8="any"),
+    **on({"HardSwish": "HARD_SWISH"}, "HardSwishOptions"),  # its int8 kernel is ten times slower than XNNPACK's float
     **on({"Add": "ADD"}, "AddOptions", inputs=2, fuses=True, int8="any"),
     **on({"Sub": "SUB"}, "SubOptions", inputs=2, fuses=True, int8="any"),
     **on({"Mul": "MUL"}, "MulOptions", inputs=2, fuses=True, int8="any"),
@@ -168,7 +166,7 @@ TABLE: Table = {
     "Mod": Rule(mod),
     "PRelu": Rule(prelu),
     "Reciprocal": Rule(reciprocal),
-    "Relu": Rule(clip, int8="any"),
+    "Relu": Rule(clip, int8="same"),
     "Sqrt": Rule(sqrt),
     "Softmax": Rule(softmax, int8=PROBABILITY),
     "Where": Rule(where),
