@@ -57,10 +57,8 @@ def stored(model: Model) -> list[Array]:
         for row, i in itertools.product(range(n), range(count * block)):
             byte = packed.reshape(n, -1)[row, i * bits // 8]
             codes[row, i] = byte >> 4 if bits == 4 and i % 2 else byte & 15 if bits == 4 else byte
-        stored = zeros[0] if zeros else None
-        for row, b in itertools.product(range(n), range(count)) if stored is not None else ():
-            assert stored is not None
-            byte = stored.reshape(n, -1)[row, b * bits // 8]
+        for row, b in itertools.product(range(n), range(count)) if zeros and zeros[0] is not None else ():
+            byte = np.asarray(zeros[0]).reshape(n, -1)[row, b * bits // 8]
             points[row, b] = byte >> 4 if bits == 4 and b % 2 else byte & 15 if bits == 4 else byte
         spread = [np.repeat(a.reshape(n, count), block, axis=1) for a in (points, scales)]
         found.append(((codes - spread[0]) * spread[1])[:, :k].T)
