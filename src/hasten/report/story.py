@@ -287,7 +287,7 @@ UNPROVEN = (
 def _elsewhere() -> list[str]:
     """Where the speed holds."""
     return [
-        "The speed holds on this machine, with these versions and settings; on another, run `hasten verify` first.",
+        "The speed holds on this machine, with these versions and settings; on another, run hasten verify first.",
         "Latency is one request after another in a warm process; a server under load may behave differently.",
     ]
 

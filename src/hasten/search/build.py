@@ -101,10 +101,14 @@ def build(
     with durable.disk("a candidate"):
         model.save(onnx)
         artefact = registry.find("engines", engine).export(onnx, folder)
+    written = [path for path in (onnx, onnx.with_suffix(".data")) if path.exists()]
+    digest = "".join(map(file_digest, written))
+    for path in written if artefact != onnx else ():
+        path.unlink()  # an engine's own format holds all of it
     return {
         "artefact": str(artefact),
         "bytes": artefact_bytes(artefact),
-        "digest": file_digest(onnx),
+        "digest": digest,
         "seconds": time.perf_counter() - start,
         "history": list(model.history),
     }
