@@ -28,6 +28,7 @@ from benchmarks.networks import bundle
 from benchmarks.networks.bundle import Bundle
 from hasten import registry
 from hasten.frontends.onnx import load
+from hasten.measure.divergence import divergence
 from hasten.metrics import resolve
 from hasten.model import Model
 from hasten.passes.clean import Clean
@@ -40,8 +41,8 @@ from hasten.passes.smooth import Smooth
 from hasten.protocols import Context, NotApplicable, Pass
 from hasten.quant.ranges import METHODS
 from hasten.samples import SampleStore, load_samples
-from hasten.search.build import Calibration, divergence
 from hasten.search.prepare import cut
+from hasten.search.workshop import Calibration
 
 RESULT = Path(__file__).parent / "results" / "recovery.json"
 ENGINES: dict[str, dict[str, Any]] = {"onnxruntime": {}, "openvino": {"precision": "f32"}}
@@ -107,7 +108,7 @@ class Bench:
         """(divergence, score)."""
         answers, k = self.answers(model, engine), self.output
         pairs = zip(self.float_answers, answers, strict=True)
-        far = [divergence(w[k].astype(np.float64), a[k].astype(np.float64)) for w, a in pairs]
+        far = [divergence(w[k], a[k]) for w, a in pairs]
         return float(np.mean(far)), self.score(answers)
 
     def score(self, answers: list[list[Array]]) -> float:
@@ -203,14 +204,10 @@ def rows(bench: Bench, engine: str, per_channel: bool) -> list[dict[str, Any]]:
 
 def ranged(bench: Bench, plain: Quantize) -> Quantize:
     output = bench.bundle.meta.output
-    better = own_ranges(bench.model, bench.context, plain, divergence64, output=output, seconds=240)
+    better = own_ranges(bench.model, bench.context, plain, divergence, output=output, seconds=240)
     if better == plain:
         raise NotApplicable("no tensor needs a range of its own")
     return better
-
-
-def divergence64(wanted: Array, got: Array) -> float:
-    return divergence(wanted.astype(np.float64), got.astype(np.float64))
 
 
 def show(row: dict[str, Any]) -> None:

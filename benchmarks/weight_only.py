@@ -103,7 +103,7 @@ def ours(network: Path, out: Path, method: str) -> None:
 
     bits = 8 if method.endswith("8") else 4
     step = QuantizeWeights(bits=bits, block=BLOCK, method=method.removesuffix("8"))
-    context = Context(feeds=samples, stats=lambda model, names: {}, instruction_sets=("avx512_vnni",))
+    context = Context(feeds=samples, stats=lambda model, names, channels=(): {}, instruction_sets=("avx512_vnni",))
     step(load(network), context).save(out)
 
 

@@ -214,3 +214,23 @@ def test_without_a_winner_the_verdict_says_why(tmp_path: Path, trials: list[Tria
     assert told == wanted
     assert words in sentence
     assert (more is not None) == (wanted == "undecided")
+
+
+def test_whoever_was_not_chosen_gets_a_reason(tmp_path: Path) -> None:
+    proven = replace(quality(0.002, 0.008), split="confirm", met=True)
+    winner = replace(trial("winner", 3.0, quality(0.0, 0.004)), confirm=proven)
+    others = {
+        "proven inside the budget; winner is as fast or faster": replace(
+            trial("proven", 2.0, quality(0.0, 0.004)), confirm=proven
+        ),
+        "looks over the budget on the search samples, so that it was not put to the proof": trial(
+            "risky", 3.5, quality(0.02, 0.03)
+        ),
+        "others are faster at no more risk": trial("dominated", 1.5, quality(0.0, 0.004)),
+        "not faster than the network as given": trial("slow", 1.0, quality(0.0, 0.004)),
+    }
+    run = a_run(tmp_path, winner, *others.values())
+    verdict.tell_the_others(run, winner.candidate.key, "given")
+    assert {t.reason: t.candidate.label for t in run.trials.values()} == {
+        "": "winner", **{reason: t.candidate.label for reason, t in others.items()}
+    }  # fmt: skip

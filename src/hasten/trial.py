@@ -28,7 +28,8 @@ class Step:
     options: dict[str, Scalar | list[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return self.name + (f"({', '.join(f'{k}={v}' for k, v in self.options.items())})" if self.options else "")
+        told = ", ".join(f"{k}={'|'.join(v) if isinstance(v, list) else v}" for k, v in self.options.items() if v != [])
+        return self.name + (f"({told})" if told else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ class Quality:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One candidate's fate. ``reason`` is a sentence for people; it is never empty unless status is ``ok``."""
+    """One candidate's fate. ``reason`` is a sentence for people: why it was not chosen, whatever its status."""
 
     candidate: Candidate
     status: Status

@@ -19,6 +19,7 @@ Rows = NDArray[np.float64]
 REPLY_BYTES = 1 << 24  # larger replies are slower: each touches fresh memory
 KEPT_BYTES = 8 << 20  # of the baseline's rows, for a run that goes on; more is cheaper to measure again
 TELL_SECONDS = 1.0
+CHUNK_SECONDS = 2.0  # about what one request may take, so that there is something to tell
 
 
 class NewNaN(Exception):
@@ -43,7 +44,7 @@ class Evaluator:
         """Each sample's kept outputs, batch axis included, in the order of ``ids``."""
         start, size = 0, 8
         while start < len(ids):
-            chunk = [int(i) for i in ids[start : start + size]]
+            chunk, began = [int(i) for i in ids[start : start + size]], time.monotonic()
             reply = worker.call(
                 "run",
                 seconds=self.limit_seconds * max(1, len(chunk) // 8),
@@ -53,10 +54,12 @@ class Evaluator:
                 keep=list(self.keep),
             )
             arrays = reply.get("arrays", [])
+            took = time.monotonic() - began
             yield from self._by_sample(chunk, reply["sizes"], arrays)
             start += len(chunk)
             used = max(1, sum(a.nbytes for a in arrays) // len(chunk))
-            size = max(1, min(1024, REPLY_BYTES // used))
+            soon = int(len(chunk) * CHUNK_SECONDS / max(took, 1e-6))
+            size = max(1, min(1024, REPLY_BYTES // used, soon))
 
     def _by_sample(self, ids: list[int], sizes: list[int], arrays: list[Array]) -> Iterator[tuple[int, list[Array]]]:
         """Batches back into samples: outputs are cut along axis 0 where that is the batch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hasten.budget import parse_budget
 from hasten.errors import HastenError
@@ -52,7 +52,8 @@ def quality(trial: Trial) -> Quality | None:
 
 def scale(result: Result) -> Scale:
     """How this result's scores are written."""
-    return Scale.of(result.metric, _before_score(result))
+    of_metric = Scale.of(result.metric, _before_score(result))
+    return replace(of_metric, relative=result.budget.startswith("rel:"))
 
 
 def _before_score(result: Result) -> float | None:
@@ -64,15 +65,11 @@ def _before_score(result: Result) -> float | None:
 
 
 def budget_drop(result: Result) -> float | None:
-    """The budget as a drop of the score, as a fraction; None where it cannot be said."""
+    """The budget as a drop, in the unit of every ``Quality.drop``; None where it cannot be said."""
     try:
-        budget = parse_budget(result.budget, result.confidence)
+        return parse_budget(result.budget, result.confidence).max_drop
     except HastenError:
         return None
-    if budget.kind != "relative":
-        return budget.max_drop if budget.kind == "absolute" else 1 - budget.limit
-    baseline = _before_score(result)
-    return None if baseline is None else budget.max_drop * abs(baseline)
 
 
 def budget_words(result: Result) -> str:
@@ -184,6 +181,26 @@ def factors(result: Result) -> list[Factor]:
     return found
 
 
+def over(result: Result, trial: Trial) -> bool:
+    """True when the best evidence there is lies outside the budget."""
+    seen, limit = quality(trial), budget_drop(result)
+    return seen is not None and limit is not None and known(seen.drop) and seen.drop > limit
+
+
+def slower(trial: Trial) -> bool:
+    """True when the candidate is shown to be slower than the network as given."""
+    return trial.timing is not None and trial.timing.high < 1
+
+
+def tone(result: Result, trial: Trial) -> str:
+    """How a fate is coloured: its status, or what became clear without one."""
+    if trial.candidate.key == result.winner.candidate.key:
+        return "won"
+    if trial.status != "ok":
+        return trial.status
+    return "rejected" if over(result, trial) else "slower" if slower(trial) else "ok"
+
+
 def fate(result: Result, trial: Trial) -> str:
     """One or two words on what became of a candidate."""
     if trial.candidate.key == result.winner.candidate.key:
@@ -194,9 +211,9 @@ def fate(result: Result, trial: Trial) -> str:
         return "proven inside" if trial.confirm.met else "not proven"
     if trial.candidate.key == result.as_given.candidate.key:
         return "as given"
-    if trial.timing is not None and trial.timing.high < 1:
+    if slower(trial):
         return "slower"
-    return "exact" if trial.candidate.lossless else "looks inside"
+    return "exact" if trial.candidate.lossless else "looks over the budget" if over(result, trial) else "looks inside"
 
 
 def ordered(result: Result) -> list[Trial]:
@@ -223,7 +240,7 @@ def near_misses(result: Result, limit: int = 3) -> list[str]:
         assert trial.timing is not None
         seen = quality(trial)
         line = f"{name(trial)} {times(trial.timing.speedup)}"
-        if trial.status == "rejected" and seen and known(seen.drop):
+        if (trial.status == "rejected" or over(result, trial)) and seen and known(seen.drop):
             line += f" but a drop of {marks.drop(seen.drop)}"
             line += f" (up to {marks.drop(seen.upper, unit=False)})" if known(seen.upper) else ""
         elif trial.reason:
@@ -270,7 +287,7 @@ UNPROVEN = (
 def _elsewhere() -> list[str]:
     """Where the speed holds."""
     return [
-        "The speed holds on this machine, with these versions and settings; on another, run `hasten verify` first.",
+        "The speed holds on this machine, with these versions and settings; on another, run hasten verify first.",
         "Latency is one request after another in a warm process; a server under load may behave differently.",
     ]
 

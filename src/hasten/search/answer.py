@@ -9,7 +9,7 @@ from hasten.model import file_digest
 from hasten.search import baseline, final, lossless, narrow
 from hasten.search.field import Run
 from hasten.search.question import Question
-from hasten.search.verdict import decide
+from hasten.search.verdict import decide, tell_the_others
 from hasten.trial import Provable, Result, Timing
 from hasten.worker import peak_together
 
@@ -34,6 +34,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     run.say("stage", "proof on unseen samples, then the final timing")
     winner, looks = final.confirm_stage(run, tuned)
     winner = final.settle(run, winner, tuned, RESTARTS, FINAL_ROUNDS)
+    tell_the_others(run, winner, tuned)
     verdict, sentence, needed = decide(run, winner, looks)
     return Result(
         model=str(question.model),

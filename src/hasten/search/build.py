@@ -60,7 +60,11 @@ def build(
     with durable.disk("a candidate"):
         model.save(onnx)
         artefact = registry.find("engines", engine).export(onnx, folder, **(baked or {}))
-    return {**_made(artefact, start), "digest": file_digest(onnx), "history": list(model.history)}
+    written = [path for path in (onnx, onnx.with_suffix(".data")) if path.exists()]
+    digest = "".join(map(file_digest, written))
+    for path in written if artefact != onnx else ():
+        path.unlink()  # an engine's own format holds all of it
+    return {**_made(artefact, start), "digest": digest, "history": list(model.history)}
 
 
 def _made(artefact: Path, start: float) -> dict[str, Any]:

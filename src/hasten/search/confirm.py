@@ -174,5 +174,5 @@ def unchanged(quality: Quality, known: Rows, rows: Rows) -> Quality:
 
 def unproven(quality: Quality, run: Run) -> str:
     """Why a finalist was not proven, in words."""
-    bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence:.0%} confidence"
+    bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence * 100:g} % confidence"
     return f"drop {quality.drop * 100:.2f} points, {bound}: not proven inside {run.budget} on {quality.n} samples"

@@ -35,8 +35,26 @@ def won(trial: Trial, run: Run) -> str:
     speed = f"{timing.speedup:.2f}× faster [{timing.low:.2f}, {timing.high:.2f}]"
     if quality.method == IDENTICAL:
         return f"{speed}; the answers are unchanged on {quality.n} {'made-up inputs' if run.made_up else 'samples'}"
-    bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence:.0%} confidence"
+    bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence * 100:g} % confidence"
     return f"{speed}; drop {quality.drop * 100:.2f} points, {bound} (budget {run.budget})"
+
+
+def tell_the_others(run: Run, winner: str, tuned: str) -> None:
+    """Whoever was not chosen gets a reason, even where nothing is wrong with it."""
+    for key, trial in run.trials.items():
+        if trial.status == "ok" and not trial.reason and key not in (winner, tuned, run.given):
+            run.update(key, reason=why_not(run, trial, winner))
+
+
+def why_not(run: Run, trial: Trial, winner: str) -> str:
+    """Why a candidate that works was not chosen."""
+    if trial.timing is not None and trial.timing.low <= 1:
+        return "not faster than the network as given"
+    if _drop(trial) <= run.budget.max_drop and trial.confirm is not None:
+        return f"proven inside the budget; {run.trials[winner].candidate.label} is as fast or faster"
+    if trial.search is not None and _drop(trial) > run.budget.max_drop:
+        return "looks over the budget on the search samples, so that it was not put to the proof"
+    return "others are faster" if trial.candidate.lossless else "others are faster at no more risk"
 
 
 def nearest(run: Run) -> Trial | None:
