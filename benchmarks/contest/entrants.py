@@ -15,6 +15,7 @@ from benchmarks.networks.bundle import Bundle
 
 BASELINE = "ort f32"
 HASTEN = "hasten"
+SERVED = (".onnx", ".xml", ".tflite", ".pt2")  # files that an engine loads
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def command(bundle: Bundle, out: Path) -> list[str]:
     line += ["--metric", meta.metric, "--max-drop", meta.budget, "--out", str(out), "--json"]
     line += ["--output", meta.output] if meta.output else []
     line += ["--groups", meta.groups] if meta.groups else []
+    line += ["--per-tensor"] if meta.per_tensor else []
     line += ["--batch", str(meta.batch)] if meta.batch != 1 else []
     for state, source in meta.state.items():
         line += ["--state", f"{state}={source}"]
@@ -73,7 +75,7 @@ def run_hasten(bundle: Bundle, out: Path, log: Path, seconds: float, mb: float) 
 def hasten_answer(out: Path) -> Contestant:
     """What hasten's folder says to serve: its engine, its settings, its artefact."""
     recipe = json.loads((out / "recipe.json").read_text())
-    path = next(p for p in (out / "model.xml", out / "model.onnx") if p.exists())
+    path = next(p for p in sorted(out.glob("model.*")) if p.suffix in SERVED)
     return Contestant(
         name=HASTEN,
         python=sys.executable,
