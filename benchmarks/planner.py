@@ -1,8 +1,9 @@
 """Mixed precision: ``python -m benchmarks.planner --nets NETS --envs .venvs --work .bench [--only magika]``.
 
-For each network: all float, all int8, NNCF's accuracy control and hasten, each with its drop on the confirm split, its
+For each network: all float, all int8, NNCF's accuracy control and hasten among the other peers, each with its drop on the confirm split, its
 speed-up, the seconds and the memory that finding it took; how much of int8's gain hasten kept where int8 alone is over
-the budget; and how well the planner's model foretold what was measured. Writes a table and ``results/planner.json``.
+the budget; and how well the planner's model foretold what was measured. Writes a table and ``results/planner.json``;
+what all peers made of the same networks goes into ``results/peers.json``.
 Leave the machine alone while it runs.
 """
 
@@ -19,13 +20,12 @@ from scipy import stats
 
 from benchmarks import breaking, peers
 from benchmarks.contest import environment
-from benchmarks.contest.entrants import HASTEN, PEERS
-from benchmarks.networks import bundle
+from benchmarks.contest.entrants import HASTEN
+from benchmarks.networks import NETWORKS, bundle
 from benchmarks.networks.bundle import Bundle
 
 RESULTS = Path(__file__).with_name("results") / "planner.json"
-FLOAT, NARROW, CONTROL = "openvino f32", ("nncf int8", "ort static int8, linear layers"), "nncf accuracy control"
-TAKING_PART = [p for p in PEERS if p.name in ("ort f32", FLOAT, *NARROW, CONTROL)]
+NARROW = ("nncf int8", "nncf int8 + bf16", "ort static int8", "ort static int8, linear layers")
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,14 @@ def main() -> None:
         if network is None:
             print(f"{case.name}: not prepared, left out", flush=True)
             continue
-        result = peers.contest(network, work, python, limits, TAKING_PART)
+        result = peers.contest(network, work, python, limits)
         result["kept"] = kept({row["name"]: row for row in result["rows"]})
         report = work / network.meta.name / "hasten" / "report.json"
         result["plans"] = foretold(report) if report.exists() else []
         print(told(result), flush=True)
         peers.keep(case.name, result, RESULTS)
+        if case.name in NETWORKS:
+            peers.keep(case.name, {k: result[k] for k in ("meta", "rows", "verdict")})
 
 
 if __name__ == "__main__":
