@@ -1,9 +1,9 @@
 """Mixed precision: ``python -m benchmarks.planner --nets NETS --envs .venvs --work .bench [--only magika]``.
 
-For each network: all float, all int8, NNCF's accuracy control and hasten among the other peers, each with its drop on the confirm split, its
-speed-up, the seconds and the memory that finding it took; how much of int8's gain hasten kept where int8 alone is over
-the budget; and how well the planner's model foretold what was measured. Writes a table and ``results/planner.json``;
-what all peers made of the same networks goes into ``results/peers.json``.
+For each network: all float, all int8, NNCF's accuracy control and hasten among the other peers, each with its drop on
+the confirm split, its speed-up, the seconds and the memory that finding it took; how much of int8's gain hasten kept
+where int8 alone is over the budget; and how well the planner's model foretold what was measured. Writes a table and
+``results/planner.json``; what all peers made of the same networks goes into ``results/peers.json``.
 Leave the machine alone while it runs.
 """
 
