@@ -35,6 +35,7 @@ MOST_REGIONS = 120  # more are merged with their neighbours
 PIECES = 8
 PARALLEL = 2
 MOST, LEAST = 64, 6  # samples
+MOST_COMPARED = 32  # for comparing calibration methods
 RANGES_SECONDS = 0.7  # of float inference, for comparing calibration methods
 NEVER = 1e9  # the harm of what does not run
 FLOATS = {"bf16": ir.DataType.BFLOAT16, "f16": ir.DataType.FLOAT16}
@@ -82,7 +83,8 @@ def choose_rounding(
         inferred(of)
     except NotApplicable as reason:
         return {"not_applicable": str(reason)}
-    by = judge(of, tuple(outputs), classes, samples_for(of, len(METHODS), RANGES_SECONDS))
+    count = min(MOST_COMPARED, samples_for(of, len(METHODS), RANGES_SECONDS))
+    by = judge(of, tuple(outputs), classes, count)
 
     def harm(ranges: str, bias: str) -> float:
         return by.harm(narrowed(of, scheme, {"ranges": ranges, "bias": bias, **(fixed or {})}))
