@@ -67,7 +67,7 @@ def run_hasten(bundle: Bundle, out: Path, log: Path, seconds: float, mb: float) 
 
     Exit code 1 means that nothing faster was found inside the budget: an answer, with a folder like any other.
     """
-    fresh = {"XDG_CACHE_HOME": str(out.with_name("cache"))}  # earlier runs of this benchmark are no looks at the samples
+    fresh = {"XDG_CACHE_HOME": str(out.with_name("cache"))}  # earlier benchmarks are no looks at the samples
     shutil.rmtree(fresh["XDG_CACHE_HOME"], ignore_errors=True)
     env = environment.variables() | fresh
     spent = watch.watched(command(bundle, out), log, env=env, seconds=seconds, mb=mb)
