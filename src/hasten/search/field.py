@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from hasten import registry
+from hasten.machine import memory_bytes, private_bytes
 from hasten.model import file_digest
 from hasten.search import forms
 from hasten.search.question import digest
@@ -20,6 +21,7 @@ from hasten.search.run import T
 from hasten.trial import Candidate, Step, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
 
+ROOM = 2  # copies of the network, as large as the largest so far, that must fit before one is loaded
 LOOKED = ("load", "answers", "clock", "screen", "deep screen")  # steps of a candidate's trial before it races
 BUILD_SECONDS = 600.0
 SCREENED = 256  # samples of the search split that a candidate is screened on, at most
@@ -159,11 +161,31 @@ def first_line(fault: Exception) -> str:
     return (lines[0] if lines else type(fault).__name__)[:300]
 
 
+def make_room(run: Run) -> str:
+    """Close the slowest candidates while another copy of the network may not fit into memory.
+
+    Returns what is missing where there is nothing to close; empty when there is room.
+    """
+    each = max((private_bytes(worker.pid) for worker in run.loaded.values()), default=0)
+    while (free := memory_bytes()[1]) < ROOM * each:
+        timed = {k: t.speedup for k in run.loaded if k != run.given and (t := run.trials[k].timing) is not None}
+        if not timed or not free:
+            return (
+                f"one more copy of the network takes {each >> 20} MiB or more, of {free >> 20} MiB free" if free else ""
+            )
+        run.retire([min(timed, key=lambda k: timed[k])])
+    return ""
+
+
 def load(run: Run, candidate: Candidate) -> Worker | None:
     """A worker that has the candidate loaded; None after recording why not.
 
     A candidate that fell out of an unfinished run is not loaded again.
     """
+    short = make_room(run)
+    if short:
+        run.record(Trial(candidate=candidate, status="skipped", reason=f"no room: {short}", stage=run.stage))
+        return None
     ended = (run.recall(step, candidate.key, Trial) for step in LOOKED)
     out = next((trial for trial in ended if trial is not None and trial.status != "ok"), None)
     if out is None and run.journal.to_blame(candidate.key):
