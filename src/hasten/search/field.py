@@ -167,12 +167,10 @@ def make_room(run: Run) -> str:
     Returns what is missing where there is nothing to close; empty when there is room.
     """
     each = max((private_bytes(worker.pid) for worker in run.loaded.values()), default=0)
-    while (free := memory_bytes()[1]) < ROOM * each:
+    while 0 < (free := memory_bytes()[1]) < ROOM * each:
         timed = {k: t.speedup for k in run.loaded if k != run.given and (t := run.trials[k].timing) is not None}
-        if not timed or not free:
-            return (
-                f"one more copy of the network takes {each >> 20} MiB or more, of {free >> 20} MiB free" if free else ""
-            )
+        if not timed:
+            return f"one more copy of the network takes {each >> 20} MiB or more, and {free >> 20} MiB are free"
         run.retire([min(timed, key=lambda k: timed[k])])
     return ""
 
