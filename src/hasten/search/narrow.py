@@ -18,6 +18,7 @@ from hasten.trial import Candidate, Trial
 from hasten.worker import CallFailed, WorkerDied
 
 FIELD_SIZE = 8  # workers alive at once in a race
+HEAVY = 32 << 20  # bytes: a smaller network stays in the processor's cache, and waits for no weights
 NEAR = 1.25  # int8 everywhere on another engine this much slower than the best is not planned for
 
 
@@ -40,12 +41,16 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
         return {n: space.static(n, e, first[n], base.get(n, {}), useful[n], rounding.before) for n, e in able.items()}
 
     int8 = static()
-    try_all(run, quickest_first(run, [*every(int8), *space.dynamic(engines, base, per_tensor=run.per_tensor)]), tuned)
+    dynamic = space.dynamic(engines, base, per_tensor=run.per_tensor)
+    try_all(run, quickest_first(run, [*every(int8), *dynamic]), tuned)
     if not run.over() and not any(holds(run, candidate) for candidate in every(int8)):
         rounding = recovered(run, scheme, rounding)
         if rounding.before:
             int8 = static()
             try_all(run, quickest_first(run, every(int8)), tuned)
+    if (run.trials[run.given].bytes or 0) > HEAVY and not run.over():
+        to_beat = min((quick_ms(run, c.key) for c in every(int8) if holds(run, c)), default=inf)
+        try_all(run, quickest_first(run, space.weight_only(engines, base), to_beat), tuned)
     for ground in grounds(run, engines, int8, rounding):
         if run.over():
             run.say("note", f"no time was left to mix formats on {ground.engine}")
@@ -72,16 +77,19 @@ def quick_ms(run: Run, key: str) -> float:
     return inf if trial is None or trial.quick_ms is None else trial.quick_ms
 
 
-def quickest_first(run: Run, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Build and load all, look at the clock, and leave out what is far behind the fastest: it cannot win any more."""
+def quickest_first(run: Run, candidates: Sequence[Candidate], to_beat: float = inf) -> list[Candidate]:
+    """Build and load all, look at the clock, and leave out what cannot win any more.
+
+    That is what is far behind the fastest, and what is behind ``to_beat`` milliseconds, of another that holds.
+    """
     for candidate in candidates:
         if ready(run, candidate):
             hopelessly_slow(run, candidate, inf)
     able = [c for c in candidates if c.key in run.loaded]
     best = min((quick_ms(run, c.key) for c in able), default=0.0)
-    for candidate in [c for c in able if quick_ms(run, c.key) > NEAR * best]:
+    for candidate in [c for c in able if quick_ms(run, c.key) > min(NEAR * best, to_beat)]:
         run.retire([candidate.key])
-        text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {best:.3g} ms by the fastest int8"
+        text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {min(best, to_beat):.3g} ms by the fastest"
         run.update(candidate.key, status="slower", reason=text)
     return sorted((c for c in able if c.key in run.loaded), key=lambda c: quick_ms(run, c.key))
 

@@ -10,6 +10,7 @@ from hasten import registry
 from hasten.errors import EnvironmentFault
 from hasten.trial import Candidate, Scalar, Step
 
+READ_PACKED = ("onnxruntime", "openvino")  # engines with kernels for MatMulNBits
 CLEAN = Step(name="clean")
 
 
@@ -84,6 +85,21 @@ def dynamic(
             settings=base.get("onnxruntime", {}),
             label="onnxruntime dynamic int8",
         )
+    ]
+
+
+def weight_only(engines: dict[str, Any], base: dict[str, dict[str, Scalar]]) -> list[Candidate]:
+    """Products whose weights alone are in eight or four bits: for networks that wait for their weights."""
+    return [
+        Candidate(
+            steps=(CLEAN, Step(name="quantize_weights", options={"bits": bits, "block": 32, "method": "kquant"})),
+            engine=name,
+            settings=base.get(name, {}),
+            label=f"{name} {bits}-bit weights",
+        )
+        for name in engines
+        if name in READ_PACKED
+        for bits in (8, 4)
     ]
 
 
