@@ -15,6 +15,7 @@ from hasten.worker import peak_together
 
 RESTARTS = 4
 FINAL_ROUNDS = 8
+SLOW_TO_WAKE = 0.9  # of the speed-up: less than this after a pause is told
 CUT_SHORT = "the search was cut short: the same command goes on from there"
 
 
@@ -58,7 +59,13 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
         peak_bytes=peak_together(),
         needed_samples=needed,
         plans=tuple(run.plans),
-        warnings=(*warnings, *_forgotten(run, warnings), *_noise_warning(noise), *[CUT_SHORT] * stopped),
+        warnings=(
+            *warnings,
+            *_forgotten(run, warnings),
+            *_noise_warning(noise),
+            *_waking_warning(run.trials[winner].timing),
+            *[CUT_SHORT] * stopped,
+        ),
         looks=run.look,
         stopped=stopped,
     )
@@ -67,6 +74,15 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
 def _forgotten(run: Run, told: list[str]) -> list[str]:
     """Looks that could not be written down."""
     return [text for text in (run.ledger.warnings if run.ledger else ()) if text not in told]
+
+
+def _waking_warning(timed: Timing | None) -> tuple[str, ...]:
+    """Say so when requests that come one by one, with pauses between, gain clearly less."""
+    if timed is None or timed.waking is None or timed.waking[2] >= SLOW_TO_WAKE * timed.speedup:
+        return ()
+    return (
+        f"right after a pause it is {timed.waking[0]:.2f}× as fast as the network as given: its threads wake slowly",
+    )
 
 
 def _noise_warning(noise: Timing) -> tuple[str, ...]:

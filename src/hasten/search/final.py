@@ -39,13 +39,14 @@ def prove_lossless(run: Run, tuned: str) -> tuple[str, list[Quality]]:
 def final_timing(run: Run, keys: Sequence[str], restarts: int, rounds: int) -> dict[str, list[float]]:
     """Time ``keys`` afresh, in new processes each time; only this run is reported. Returns the blocks in ms."""
     blocks: dict[str, list[float]] = {k: [] for k in keys}
+    waking: dict[str, list[float]] = {k: [] for k in keys}
     peaks: dict[str, int] = {}
     for restart in range(restarts):
         run.say("trial", "final timing in fresh processes", restart, restarts)
         run.retire(keys)
         try:
             sides = {k: fresh_worker(run, run.trials[k].candidate) for k in keys}
-            series = interleave(sides, run.work, rounds=rounds, seed=run.seed + 1 + restart)
+            series = interleave(sides, run.work, rounds=rounds, seed=run.seed + 1 + restart, rested=True)
             if series.lost:
                 raise next(iter(series.lost.values()))
             peaks = {k: int(w.call("memory")["peak_bytes"]) for k, w in sides.items()}
@@ -54,31 +55,46 @@ def final_timing(run: Run, keys: Sequence[str], restarts: int, rounds: int) -> d
             continue
         for k in keys:
             blocks[k] += series.blocks[k]
+            waking[k] += series.waking[k]
     if len(blocks[run.given]) >= LEAST_PAIRS:
         for k in keys:
-            run.update(k, timing=timing(blocks[run.given], blocks[k]), peak_bytes=peaks[k])
+            found = timing(blocks[run.given], blocks[k], waking=(waking[run.given], waking[k]))
+            run.update(k, timing=found, peak_bytes=peaks[k])
     return blocks
 
 
 def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str:
-    """The final timing of the two fastest that passed, and the promise kept: what is not faster is not returned.
+    """The final timing of the fastest that passed, and the promise kept: what is not faster is not returned.
 
-    Narrow arithmetic must also beat the best lossless setting: accuracy is not spent for nothing.
+    Narrow arithmetic must also beat the best lossless setting: accuracy is not spent for nothing. Two at a time, the
+    fastest first, until one stands.
     """
     if winner == run.given:
         return run.given
-    ranked = sorted(passed(run), key=lambda k: -speed(run, k))
-    rivals = [k for k in ranked if k != tuned and speed(run, k) * CLEARLY > speed(run, winner)][:2]
-    blocks = final_timing(run, list(dict.fromkeys([run.given, tuned, *rivals])), restarts, rounds)
-    for key in sorted(rivals, key=lambda k: -speed(run, k)):
-        over_given = run.trials[key].timing
-        if over_given is None or over_given.low <= 1 or len(blocks[run.given]) < LEAST_PAIRS:
-            run.update(key, status="slower", reason="not faster than the network as given in the final timing")
-        elif tuned != run.given and timing(blocks[tuned], blocks[key]).low <= 1:
-            run.update(key, status="slower", reason="not faster than the best lossless setting in the final timing")
-        else:
-            return key
-    return settle_lossless(run, tuned)
+    left = sorted((k for k in passed(run) if k != tuned), key=lambda k: -speed(run, k))
+    while True:
+        rivals = [k for k in left if speed(run, k) * CLEARLY > speed(run, left[0])][:2]
+        left = [k for k in left if k not in rivals]
+        blocks = final_timing(run, list(dict.fromkeys([run.given, tuned, *rivals])), restarts, rounds)
+        for key in sorted(rivals, key=lambda k: -speed(run, k)):
+            reason = slower(run, key, tuned, blocks)
+            if not reason:
+                return key
+            run.update(key, status="slower", reason=f"{reason} in the final timing")
+        if not left:
+            return settle_lossless(run, tuned)
+
+
+def slower(run: Run, key: str, tuned: str, blocks: dict[str, list[float]]) -> str:
+    """Why a candidate may not be returned after its final timing; empty when it may."""
+    timed = run.trials[key].timing
+    if timed is None or timed.low <= 1 or len(blocks[run.given]) < LEAST_PAIRS:
+        return "not faster than the network as given"
+    if timed.waking is not None and timed.waking[2] < 1:
+        return f"slower than the network as given after each pause ({timed.waking[0]:.2f}×)"
+    if tuned not in (run.given, key) and timing(blocks[tuned], blocks[key]).low <= 1:
+        return "not faster than the best lossless setting"
+    return ""
 
 
 def settle_lossless(run: Run, tuned: str) -> str:
@@ -89,6 +105,10 @@ def settle_lossless(run: Run, tuned: str) -> str:
         prove_lossless(run, tuned)
     trial = run.trials[tuned]
     faster = trial.timing is not None and trial.timing.low > 1
+    if faster and trial.timing is not None and trial.timing.waking is not None and trial.timing.waking[2] < 1:
+        text = f"slower than the network as given after each pause ({trial.timing.waking[0]:.2f}×)"
+        run.update(tuned, status="slower", reason=text)
+        return run.given
     proven = trial.status == "ok" and trial.confirm is not None and trial.confirm.met
     return tuned if faster and proven else run.given
 

@@ -43,7 +43,7 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
     int8 = static()
     dynamic = space.dynamic(engines, base, per_tensor=run.per_tensor)
     try_all(run, quickest_first(run, [*every(int8), *dynamic]), tuned)
-    if not run.over() and not any(holds(run, candidate) for candidate in every(int8)):
+    if not run.over() and not any(looks_inside(run, candidate.key) for candidate in every(int8)):
         rounding = recovered(run, scheme, rounding)
         if rounding.before:
             int8 = static()
