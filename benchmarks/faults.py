@@ -46,10 +46,20 @@ def node(test: str) -> str:
 
 
 class Outcomes:
-    """A pytest plug-in that keeps what became of each test: the worst of its cases."""
+    """A pytest plug-in that runs only what is ``wanted`` and keeps what became of each test: the worst of its cases."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Sequence[str]) -> None:
         self.found: dict[str, str] = {}
+        self._wanted = frozenset(wanted)
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Called by pytest with all tests of the files."""
+        items[:] = [item for item in items if item.nodeid.partition("[")[0] in self._wanted]
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Called by pytest after a file was read: one that needs what is not installed is left out as a whole."""
+        if report.skipped:
+            self.found |= {test: "skipped" for test in self._wanted if test.startswith(report.nodeid)}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Called by pytest after each phase of a test."""
@@ -73,9 +83,10 @@ def fate(tests: Sequence[str], found: Mapping[str, str]) -> str:
 
 def run(rows: Sequence[Row]) -> dict[str, Any]:
     """Cause every fault; the table."""
-    outcomes = Outcomes()
     wanted = sorted({node(test) for row in rows for test in row.tests})
-    pytest.main(["-q", "-p", "no:cacheprovider", "--no-header", *wanted], plugins=[outcomes])
+    outcomes = Outcomes(wanted)
+    files = sorted({test.partition("::")[0] for test in wanted})
+    pytest.main(["-q", "-p", "no:cacheprovider", "--no-header", *files], plugins=[outcomes])
     table = [
         {
             "number": i,

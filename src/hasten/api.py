@@ -222,7 +222,8 @@ def _probe(name: str) -> dict[str, Any]:
     try:
         return dict(once("hasten.registry:probe", {"name": name}, seconds=60))
     except (WorkerDied, CallFailed) as fault:
-        return {"name": name, "version": None, "formats": [], "missing": f"broken: importing it {fault}"[:300]}
+        said = " ".join(f"broken: its process {fault}".split())[:300]
+        return {"name": name, "version": None, "formats": [], "missing": said}
 
 
 def bench(
