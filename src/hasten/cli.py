@@ -281,6 +281,8 @@ def _translate(fault: Exception) -> HastenError | None:
         path = fault.ctx.command_path if isinstance(fault, click.UsageError) and fault.ctx else "hasten"
         message = fault.format_message().rstrip(".")
         return UsageError(message[:1].lower() + message[1:], help=f"{path} --help")
+    if isinstance(fault, ValueError) and str(fault) == "embedded null byte":
+        return UsageError("a path holds a NUL character", help="check the paths")
     if isinstance(fault, MemoryError):
         return EnvironmentFault("out of memory", help="give less data, or a machine with more")
     if isinstance(fault, FileNotFoundError | IsADirectoryError | PermissionError):
