@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +18,7 @@ from hasten.budget import Budget, parse_budget
 from hasten.errors import Stopped
 from hasten.frontends.objects import as_file
 from hasten.machine import cores, machine
+from hasten.model import file_digest
 from hasten.protocols import Door, Event, Listener
 from hasten.samples.sequence import unroll
 from hasten.search.anatomy import anatomy
@@ -27,6 +29,7 @@ from hasten.search.folder import run_folder
 from hasten.search.prepare import prepare
 from hasten.search.question import Question
 from hasten.trial import Result
+from hasten.worker import CallFailed, WorkerDied, once
 
 SEARCH_SECONDS = 80.0
 RECORDED = ("output", "labels", "groups", "preprocess", "batch", "threads", "per_tensor", "seed", "served_by")
@@ -114,6 +117,7 @@ def optimize(
         run.stopping = stopping.is_set
         try:
             result = answer(run, question, able, found["warnings"])
+            result = replace(result, warnings=(*result.warnings, *_changed_meanwhile(question.model, result)))
         finally:
             run.close()
         if result.stopped:
@@ -124,6 +128,15 @@ def optimize(
         if out is not None:
             _write(Path(out), run, question, result, force)
     return result
+
+
+def _changed_meanwhile(model: Path, result: Result) -> list[str]:
+    """The user's file may be written anew while hasten works on its copy."""
+    try:
+        same = file_digest(model) == result.model_sha256
+    except OSError:
+        same = False
+    return [] if same else [f"{model.name} has changed since the run began: this is about the network as it was then"]
 
 
 def _write(out: Path, run: Run, question: Question, result: Result, force: bool) -> None:
@@ -203,19 +216,17 @@ def doctor() -> dict[str, Any]:
     from hasten import registry
     from hasten.trial import plain
 
-    engines = []
-    for name in registry.names("engines"):
-        engine = registry.find("engines", name)
-        reason = engine.missing()
-        engines.append(
-            {
-                "name": name,
-                "version": None if reason else engine.version(),
-                "formats": [] if reason else sorted(engine.formats()),
-                "missing": reason,
-            }
-        )
+    engines = [_probe(name) for name in registry.names("engines")]
     return {"machine": plain(machine()), "cores": cores(), "engines": engines}
+
+
+def _probe(name: str) -> dict[str, Any]:
+    """What an engine says of itself in a process of its own, so that a broken package cannot end this one."""
+    try:
+        return dict(once("hasten.registry:probe", {"name": name}, seconds=60))
+    except (WorkerDied, CallFailed) as fault:
+        said = " ".join(f"broken: its process {fault}".split())[:300]
+        return {"name": name, "version": None, "formats": [], "missing": said}
 
 
 def bench(

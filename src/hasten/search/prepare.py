@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -30,7 +31,7 @@ from hasten.search.conversion import prove_conversion
 from hasten.search.enter import Entered, enter
 from hasten.search.field import SCREENED, Run
 from hasten.search.folder import RunFolder
-from hasten.search.question import Question, digest, identity
+from hasten.search.question import WATCHED, Question, digest, identity
 from hasten.search.space import usable_engines
 from hasten.splits import Splits, split
 from hasten.trial import Provable
@@ -100,7 +101,7 @@ def prepare(
         run.say("note", f"conversion from {entered.origin.format}: outputs agree within {error:.1e} of their scale")
     choose_metric(run, question)
     told = () if run.made_up else store.warnings
-    warnings = [*told, *splits.warnings, *remember(run, question, folder, look), *absent]
+    warnings = [*told, *splits.warnings, *remember(run, question, folder, look), *absent, *set_outside()]
     for text in warnings:
         run.say("warning", text)
     check_baseline(run)
@@ -114,10 +115,16 @@ def prepare(
     return run, able, {**entered.facts, "warnings": warnings}
 
 
+def set_outside() -> list[str]:
+    """Variables of the environment that change what every process computes; both sides of a pair have them."""
+    found = [(name, os.environ[name]) for name in WATCHED if os.environ.get(name)]
+    return [f"{name}={value} is set: it holds for every network that is timed" for name, value in found]
+
+
 def owner(entered: Entered) -> str:
     """The engine that serves the network at its owner's, where it is installed; else ONNX Runtime."""
     name = entered.origin.engine
-    return name if registry.find("engines", name).missing() is None else "onnxruntime"
+    return name if registry.engine(name)[1] is None else "onnxruntime"
 
 
 def read_samples(question: Question, directory: Path, inputs: tuple[TensorSpec, ...], listen: Listener) -> SampleStore:

@@ -51,7 +51,7 @@ def why_not(run: Run, trial: Trial, winner: str) -> str:
     if trial.timing is not None and trial.timing.low <= 1:
         return "not faster than the network as given"
     if _drop(trial) <= run.budget.max_drop and trial.confirm is not None:
-        return f"proven inside the budget; {run.trials[winner].candidate.label} is as fast or faster"
+        return "proven inside the budget, but no faster than the one chosen"
     if trial.search is not None and _drop(trial) > run.budget.max_drop:
         return "looks over the budget on the search samples, so that it was not put to the proof"
     return "others are faster" if trial.candidate.lossless else "others are faster at no more risk"
