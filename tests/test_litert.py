@@ -108,7 +108,7 @@ def test_the_example_runs_without_hasten(tmp_path: Path) -> None:
     onnx = networks.cnn(tmp_path / "cnn.onnx", size=16, depth=2)
     path = engine.export(onnx, tmp_path)
     model = door.load(path)
-    text = example(chosen("litert", {"threads": 2}), path.name, model.inputs, {"batch": 2})
+    text = example(chosen("litert", {"threads": 2}), path.name, model.inputs, {"batch": 2, "outputs": ["y"]})
     (tmp_path / "example.py").write_text(text)
     np.savez(tmp_path / "data.npz", x=f(5, 3, 16, 16))
     hide = "import sys, runpy; sys.modules['hasten'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
