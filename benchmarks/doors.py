@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shlex
 import sys
 import tempfile
@@ -25,11 +24,9 @@ import hasten
 from benchmarks.networks import chords, glosses, income
 from hasten.errors import HastenError
 from hasten.machine import machine
-from hasten.protocols import Event
 from hasten.trial import Result, plain
 
 CLIPS, ROWS = 400, 3000
-AGREES = re.compile(r"conversion from (\w+): outputs agree within (\S+)")
 
 
 @dataclass(frozen=True)
@@ -112,22 +109,9 @@ CASES = {
 
 def through(case: Case, packages: Path, nets: Path, scratch: Path, seconds: float | None) -> dict[str, Any]:
     """One network through the whole of ``optimize``."""
-    heard: list[str] = []
-
-    def listen(event: Event) -> None:
-        heard.append(event.text)
-
     network, data = case.make(packages, nets, scratch)
-    found = hasten.optimize(
-        network, data, seconds=seconds, listen=listen, out=scratch / "out", force=True, **case.asked
-    )
-    agrees = next((m for m in map(AGREES.match, heard) if m), None)
-    return {
-        "door": agrees[1] if agrees else "onnx",
-        "conversion_error": float(agrees[2]) if agrees else None,
-        **summary(found),
-        "files": sorted(p.name for p in (scratch / "out").iterdir()),
-    }
+    found = hasten.optimize(network, data, seconds=seconds, out=scratch / "out", **case.asked)
+    return {**summary(found), "files": sorted(p.name for p in (scratch / "out").iterdir())}
 
 
 def summary(found: Result) -> dict[str, Any]:
@@ -135,6 +119,7 @@ def summary(found: Result) -> dict[str, Any]:
     winner, proof = found.winner, found.winner.confirm
     score = found.as_given.search.baseline if found.as_given.search else None
     return {
+        "door": found.format, "conversion_error": found.conversion,
         "verdict": found.verdict, "sentence": found.sentence, "metric": found.metric, "budget": found.budget,
         "baseline": f"{found.as_given.candidate.engine}: {found.as_given.executed}", "baseline_score": score,
         "winner": winner.candidate.label, "engine": winner.candidate.engine, "executed": winner.executed,

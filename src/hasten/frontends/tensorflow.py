@@ -80,7 +80,7 @@ def _tidy(path: Path) -> None:
     if all(v.shape and not isinstance(v.shape[0], int) for v in graph.graph.inputs):
         for value in ends:
             if value.shape and str(value.shape[0]).startswith("unk__"):
-                value.shape[0] = ir.SymbolicDim("batch")
+                value.shape = ir.Shape(["batch", *value.shape[1:]])
     ir.save(graph, path)
 
 

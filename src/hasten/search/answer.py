@@ -61,6 +61,8 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
         warnings=(*warnings, *_forgotten(run, warnings), *_noise_warning(noise), *[CUT_SHORT] * stopped),
         looks=run.look,
         stopped=stopped,
+        format=run.origin.format,
+        conversion=run.conversion,
     )
 
 
