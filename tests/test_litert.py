@@ -14,6 +14,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
+import hasten
 from hasten import registry
 from hasten.engines import litert as engine
 from hasten.errors import UsageError
@@ -253,3 +254,13 @@ def test_int8_weights_answers_and_options() -> None:
 
 def test_the_scheme_is_known() -> None:
     assert all(v.scheme == "litert" for v in variants("litert"))
+
+
+def test_an_operator_that_litert_lacks_costs_the_candidate_and_not_the_search(tmp_path: Path) -> None:
+    net = tiny.Net()
+    net.add("Einsum", "x", net.const(np.eye(4, dtype=np.float32)), equation="bij,jk->bik", out="y")
+    net.model({"x": ["N", 4, 4]}, {"y": ["N", 4, 4]}).save(tmp_path / "m.onnx")
+    found = hasten.optimize(tmp_path / "m.onnx", engines=["onnxruntime", "litert"], seconds=5)
+    fates = {(t.status, t.reason) for t in found.trials if t.candidate.engine == "litert"}
+    assert {status for status, _ in fates} == {"unsupported"}
+    assert all("could not be built: LiteRT cannot run Einsum" in reason for _, reason in fates)
