@@ -18,6 +18,7 @@ from hasten.measure.proportions import tango_upper
 from hasten.model import TensorSpec
 from hasten.protocols import Event
 from hasten.samples import load_samples
+from hasten.search import narrow
 from tests import networks
 
 N = 700
@@ -104,6 +105,23 @@ def test_a_short_time_ends_the_search_and_never_the_result(
     if seconds == 0:
         assert any("time was up" in t.reason for t in result.trials)
     assert all(t.reason for t in result.trials if t.status != "ok")
+
+
+def test_weights_alone_are_narrowed_in_networks_that_outgrow_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = networks.mlp(tmp_path / "mlp.onnx", inputs=64)
+    x = np.random.default_rng(2).standard_normal((N, 64)).astype(np.float32)
+
+    def labels() -> dict[str, str]:
+        result = hasten.optimize(path, {"x": x}, max_drop="agree:90%", engines=["onnxruntime"])
+        return {t.candidate.label: t.reason for t in result.trials}
+
+    assert not any("weights" in label for label in labels())
+    monkeypatch.setattr(narrow, "HEAVY", 0)
+    tried = labels()
+    assert {"onnxruntime 8-bit weights", "onnxruntime 4-bit weights"} <= set(tried)
+    assert not any("built" in reason or "refuses" in reason for reason in tried.values()), tried
 
 
 def test_guessing_is_caught(network: tuple[Path, dict[str, Any]]) -> None:

@@ -13,14 +13,16 @@ import msgspec
 
 from hasten import registry
 from hasten.errors import HastenError, InputError
+from hasten.machine import memory_bytes, private_bytes
 from hasten.model import file_digest
 from hasten.search import forms
 from hasten.search.question import digest
 from hasten.search.run import Run as Run
 from hasten.search.run import T
-from hasten.trial import Candidate, Trial
+from hasten.trial import Candidate, Step, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
 
+ROOM = 2  # copies of the network, as large as the largest so far, that must fit before one is loaded
 LOOKED = ("load", "answers", "clock", "screen", "deep screen")  # steps of a candidate's trial before it races
 BUILD_SECONDS = 600.0
 SCREENED = 256  # samples of the search split that a candidate is screened on, at most
@@ -32,13 +34,14 @@ def recipe_key(candidate: Candidate) -> str:
     return replace(candidate, settings=forms.baked(candidate)).key
 
 
-def material(run: Run) -> dict[str, Any]:
+def material(run: Run, before: Sequence[Step] = ()) -> dict[str, Any]:
     """What builders work on, as JSON (``workshop.Material``)."""
     return {
         "source": str(run.source),
         "store": str(run.evaluator.store.directory),
         "calibrate": [int(i) for i in run.splits.calibrate],
         "cache": str(run.folder / "artefacts" / "stats.npz"),
+        **({"before": msgspec.to_builtins(before)} if before else {}),
     }
 
 
@@ -163,11 +166,29 @@ def first_line(fault: Exception) -> str:
     return (lines[0] if lines else type(fault).__name__)[:300]
 
 
+def make_room(run: Run) -> str:
+    """Close the slowest candidates while another copy of the network may not fit into memory.
+
+    Returns what is missing where there is nothing to close; empty when there is room.
+    """
+    each = max((private_bytes(worker.pid) for worker in run.loaded.values()), default=0)
+    while 0 < (free := memory_bytes()[1]) < ROOM * each:
+        timed = {k: t.speedup for k in run.loaded if k != run.given and (t := run.trials[k].timing) is not None}
+        if not timed:
+            return f"one more copy of the network takes {each >> 20} MiB or more, and {free >> 20} MiB are free"
+        run.retire([min(timed, key=lambda k: timed[k])])
+    return ""
+
+
 def load(run: Run, candidate: Candidate) -> Worker | None:
     """A worker that has the candidate loaded; None after recording why not.
 
     A candidate that fell out of an unfinished run is not loaded again.
     """
+    short = make_room(run)
+    if short:
+        run.record(Trial(candidate=candidate, status="skipped", reason=f"no room: {short}", stage=run.stage))
+        return None
     ended = (run.recall(step, candidate.key, Trial) for step in LOOKED)
     out = next((trial for trial in ended if trial is not None and trial.status != "ok"), None)
     if out is None and run.journal.to_blame(candidate.key):
