@@ -264,3 +264,17 @@ def test_an_operator_that_litert_lacks_costs_the_candidate_and_not_the_search(tm
     fates = {(t.status, t.reason) for t in found.trials if t.candidate.engine == "litert"}
     assert {status for status, _ in fates} == {"unsupported"}
     assert all("could not be built: LiteRT cannot run Einsum" in reason for _, reason in fates)
+
+
+@pytest.mark.slow
+def test_a_network_that_is_int8_already_is_not_quantized_again(tmp_path: Path) -> None:
+    model, samples = prepared(tiny.residual_cnn)
+    path = tmp_path / "m.tflite"
+    written(Quantize(scheme="litert")(model, tiny.context(samples)), path)
+    assert "DequantizeLinear" in hasten.inspect(path)["quantized"]
+    x = f(300, *next(iter(samples[0].values())).shape[1:])
+    found = hasten.optimize(path, {"x": x}, max_drop="agree:90%", engines=["onnxruntime", "litert"], seconds=20)
+    again = [t for t in found.trials if any("quantize" in step.name for step in t.candidate.steps)]
+    assert again
+    assert {t.status for t in again} == {"skipped"}
+    assert all(t.reason.startswith("nothing to do: the network is quantized already") for t in again)

@@ -35,7 +35,7 @@ def example(result: Result, file: str, inputs: Sequence[TensorSpec], extra: Mapp
     environment = jinja2.Environment(  # noqa: S701 - it writes Python, where values enter as literals
         loader=jinja2.FunctionLoader(read_template), trim_blocks=True, keep_trailing_newline=True
     )
-    backend = str(chosen.settings.get("backend") or keras_backend()) if chosen.engine == "keras" else ""
+    backend = str(chosen.settings.get("backend") or keras_backend() or "tensorflow") if chosen.engine == "keras" else ""
     below = [PACKAGES.get(backend, backend)] if backend else []
     packages = ("numpy", PACKAGES.get(chosen.engine, chosen.engine), *below)
     return environment.get_template(f"example_{chosen.engine}.py.j2").render(
