@@ -28,7 +28,7 @@ from hasten.measure.timing import Workload, interleave, timing
 from hasten.model import TensorSpec
 from hasten.protocols import Door
 from hasten.samples import SampleStore, load_samples
-from hasten.search import conversion, forms
+from hasten.search import conversion, forms, space
 from hasten.search.enter import Entered, enter
 from hasten.trial import Candidate, Scalar, plain
 from hasten.worker import CallFailed, Worker, WorkerDied
@@ -90,6 +90,7 @@ CASES = {
     "minilm_l6": Case("torch", minilm),
     "adult_mlp": Case("keras", partial(file, "adult_mlp/adult.h5"), trust=True),
     "basic_pitch SavedModel": Case("tensorflow", partial(file, "basic_pitch/nmp")),
+    "basic_pitch TFLite": Case("tflite", partial(file, "basic_pitch/nmp.tflite")),
     "basic_pitch ONNX": Case("onnx", partial(file, "basic_pitch/nmp.onnx")),
     "keras cnn": Case("keras", partial(keras, "cnn")),
     "keras gelu": Case("keras", partial(keras, "gelu")),
@@ -147,11 +148,11 @@ def ways(entered: Entered) -> dict[str, tuple[str, dict[str, Scalar]]]:
     """Label to (engine, settings): the framework's default first, then each engine's stock and narrow settings."""
     origin = entered.origin
     found = {f"{origin.engine} (as its owner)": (origin.engine, dict(origin.settings))}
-    for name in ("onnxruntime", "openvino", "torch"):
+    for name in ("onnxruntime", "openvino", "litert", "torch"):
         engine = registry.find("engines", name)
         if engine.missing() or forms.form_of(name, (), entered.forms) is None:
             continue
-        stock = [s for s in engine.settings(cores()) if "threads" not in s]
+        stock = [s for s in engine.settings(cores()) if s.get("threads", cores()) == cores()]
         for settings in stock + [{**s, **n} for s in stock[-1:] for n in engine.lossy_settings(cores())]:
             label = " ".join([name, *(str(v) if v is not True else k for k, v in settings.items() if k != "hint")])
             if (name, settings) not in found.values():
@@ -195,10 +196,11 @@ def artefact(entered: Entered, engine: str, settings: dict[str, Scalar], place: 
         return str(entered.origin.path)
     form = forms.form_of(engine, (), entered.forms)
     assert form is not None
-    candidate = Candidate(steps=(), engine=engine, settings=settings)
+    steps = [plain(space.CLEAN)] if form == forms.GRAPH else []
+    baked = forms.baked(Candidate(steps=(), engine=engine, settings=settings))
     arguments = {
-        "source": str(entered.forms[form]), "steps": [], "engine": engine, "directory": str(place), "form": form,
-        "store": str(store.directory), "calibrate": [], "baked": forms.baked(candidate),
+        "source": str(entered.forms[form]), "steps": steps, "engine": engine, "directory": str(place), "form": form,
+        "store": str(store.directory), "calibrate": [], "cache": str(place.parent / "stats.npz"), "baked": baked,
     }  # fmt: skip
     return str(in_worker("hasten.search.build:build", arguments)["artefact"])
 

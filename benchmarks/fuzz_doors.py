@@ -1,16 +1,22 @@
 """``python -m benchmarks.fuzz_doors OUT.json [--count 10000] [--door torch]``: damaged files at the front doors.
 
 Each file is a good one with bits flipped, cut, spliced, or with values of its JSON exchanged and packed anew. It goes
-through ``accepts`` in this process and the door in a worker with limits. What counts: every file is refused with a
-sentence or converted, a worker may die, this process may not. Needs the door's framework.
+through ``accepts`` in this process, and in a worker with limits through the door's checks and the framework's reader;
+what is read must answer. Each tenth file goes through the whole door, to ONNX, which takes most of the time. What
+counts: every file is refused with a sentence or read, a worker may die, this process may not. Needs the framework.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import resource
+import select
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 import zipfile
@@ -21,9 +27,11 @@ from typing import Any
 
 from hasten import registry
 from hasten.errors import HastenError
+from hasten.protocols import Door
 from hasten.worker import CallFailed, Worker, WorkerDied
 
-SECONDS, MEMORY = 60.0, 4 << 30
+SECONDS, WHOLE_SECONDS, MEMORY = 60.0, 300.0, 4 << 30
+WHOLE = 10  # each tenth file is converted
 FILES_A_WORKER = 500  # a worker is replaced now and then, as a search would
 ODD: tuple[Any, ...] = (None, True, -1, 0, 1 << 62, 1e308, "", "x" * 300, "../../x", "torch.os.system", [], {}, [[]])
 
@@ -108,36 +116,117 @@ def run(door: str, seed_file: Path, count: int, seed: int = 0) -> dict[str, Any]
     fates: Counter[str] = Counter()
     examples: dict[str, str] = {}
     worker: Worker | None = None
+    reader, wholes = Reader(door), 0
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="hasten-fuzz-") as name:
         path, place = Path(name, "fuzzed"), Path(name, "place")
         for number in range(count):
-            if worker is None or number % FILES_A_WORKER == 0:
-                if worker is not None:
-                    worker.close()
-                worker = Worker(name="fuzz", memory_limit=MEMORY)
             path.write_bytes(MUTATIONS[number % len(MUTATIONS)](data, rng))
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
-            fate, text = once(worker, door, path, place)
+            if not registry.find("frontends", door).accepts(path):
+                fate, text = "not accepted", ""
+            elif number // len(MUTATIONS) % WHOLE:
+                fate, text = reader.read(path, place)
+            else:
+                if worker is None or wholes % FILES_A_WORKER == 0:
+                    if worker is not None:
+                        worker.close()
+                    worker = Worker(name="fuzz", memory_limit=MEMORY)
+                wholes += 1
+                fate, text = once(worker, door, path, place)
+                worker = None if fate == "worker died" else worker
             fates[fate] += 1
             examples.setdefault(f"{fate}: {text[:60]}", text[:300])
-            worker = None if fate == "worker died" else worker
+    reader.close()
     if worker is not None:
         worker.close()
-    unclear = fates["unclear"] + fates["parent"]
-    return {"door": door, "files": count, "seed": seed, "seconds": round(time.perf_counter() - began, 1),
-            "fates": dict(fates), "unclear": unclear, "examples": dict(list(examples.items())[:60])}  # fmt: skip
+    return {
+        "door": door, "files": count, "seed": seed, "seconds": round(time.perf_counter() - began, 1), "whole": wholes,
+        "fates": dict(fates), "unclear": fates["unclear"], "examples": dict(list(examples.items())[:60]),
+    }  # fmt: skip
+
+
+class Reader:
+    """A child that reads one file after another; it is replaced when it dies or hangs."""
+
+    def __init__(self, door: str) -> None:
+        self._line = [sys.executable, "-W", "ignore", "-m", "benchmarks.fuzz_doors", "-", "--child", door]
+        self._child: subprocess.Popen[str] | None = None
+
+    def read(self, path: Path, place: Path) -> tuple[str, str]:
+        """Fate and text of a file: "read", "does not run", "refused", "unclear" or "worker died"."""
+        if self._child is None:
+            pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+            self._child = subprocess.Popen(self._line, stdin=pipe, stdout=pipe, stderr=nowhere, text=True)
+        child = self._child
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(f"{path}\t{place}\n")
+        child.stdin.flush()
+        answers = any(select.select([child.stdout], [], [], SECONDS)[0] for _ in range(2))  # both may have been paused
+        line = child.stdout.readline() if answers else ""
+        if not line:
+            self.close()
+            return "worker died", f"exit {child.returncode}" if answers else "it hung"
+        fate, text = json.loads(line)
+        return fate, text
+
+    def close(self) -> None:
+        """End the child."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+        self._child = None
+
+
+def child(door: str) -> None:
+    """Read the files that standard input names, an answer a line; libraries that print do so elsewhere."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        path, place = line.rstrip("\n").split("\t")
+        try:
+            fate = (read(door, Path(path), Path(place)), "")
+        except HastenError as refusal:
+            fate = ("refused" if refusal.message and refusal.help else "unclear", str(refusal))
+        except Exception as fault:
+            fate = ("unclear", f"{type(fault).__name__}: {fault}")
+        print(json.dumps(fate), file=answers, flush=True)
+
+
+def read(door: str, path: Path, place: Path) -> str:
+    """Check a file as the door does, let the framework read what was checked, and run it."""
+    import torch
+
+    from hasten.engines.torch import flat_call
+    from hasten.frontends import keras as keras_door
+    from hasten.frontends.torch import read_program
+    from hasten.safety.program import check_program
+
+    if door == "torch":
+        check_program(path, place / "program.pt2")
+        call, example = flat_call(read_program(place / "program.pt2", path)), [torch.zeros(2, 6)]
+    else:
+        keras = keras_door.start_keras("torch", place)
+        safe = keras_door._checked(path, Door(folder=place))
+        module, arrays, _ = keras_door.traced(keras_door.read_model(keras, safe, False, None))
+        call, example = (lambda tensors: [module(*tensors)]), [torch.from_numpy(a) for a in arrays]
+    try:
+        with torch.inference_mode():
+            call(example)
+    except Exception:  # weights that do not fit their operators: the door or the baseline says so
+        return "does not run"
+    return "read"
 
 
 def once(worker: Worker, door: str, path: Path, place: Path) -> tuple[str, str]:
-    """One file: "not accepted", "refused", "converted", "worker died", or "unclear" with what was raised."""
-    if not registry.find("frontends", door).accepts(path):
-        return "not accepted", ""
+    """One file through the whole door: "refused", "converted", "worker died", or "unclear" with what was raised."""
     options = {"folder": str(place), "trust": False, "module": None, "signature": None, "example": None}
     arguments = {"name": door, "path": str(path), "options": options}
     try:
-        worker.call("call", seconds=SECONDS, function="hasten.frontends.door:convert", keywords=arguments)
+        worker.call("call", seconds=WHOLE_SECONDS, function="hasten.frontends.door:convert", keywords=arguments)
     except HastenError as refusal:
         return ("refused" if refusal.message and refusal.help else "unclear"), str(refusal)
     except WorkerDied as fault:
@@ -162,7 +251,11 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--door", choices=("torch", "keras"), action="append")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments.child)
+        return
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for door, path in seeds(Path(folder)).items():

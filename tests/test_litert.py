@@ -14,6 +14,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
+import hasten
 from hasten import registry
 from hasten.engines import litert as engine
 from hasten.errors import UsageError
@@ -108,7 +109,7 @@ def test_the_example_runs_without_hasten(tmp_path: Path) -> None:
     onnx = networks.cnn(tmp_path / "cnn.onnx", size=16, depth=2)
     path = engine.export(onnx, tmp_path)
     model = door.load(path)
-    text = example(chosen("litert", {"threads": 2}), path.name, model.inputs, {"batch": 2})
+    text = example(chosen("litert", {"threads": 2}), path.name, model.inputs, {"batch": 2, "outputs": ["y"]})
     (tmp_path / "example.py").write_text(text)
     np.savez(tmp_path / "data.npz", x=f(5, 3, 16, 16))
     hide = "import sys, runpy; sys.modules['hasten'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
@@ -253,3 +254,27 @@ def test_int8_weights_answers_and_options() -> None:
 
 def test_the_scheme_is_known() -> None:
     assert all(v.scheme == "litert" for v in variants("litert"))
+
+
+def test_an_operator_that_litert_lacks_costs_the_candidate_and_not_the_search(tmp_path: Path) -> None:
+    net = tiny.Net()
+    net.add("Einsum", "x", net.const(np.eye(4, dtype=np.float32)), equation="bij,jk->bik", out="y")
+    net.model({"x": ["N", 4, 4]}, {"y": ["N", 4, 4]}).save(tmp_path / "m.onnx")
+    found = hasten.optimize(tmp_path / "m.onnx", engines=["onnxruntime", "litert"], seconds=5)
+    fates = {(t.status, t.reason) for t in found.trials if t.candidate.engine == "litert"}
+    assert {status for status, _ in fates} == {"unsupported"}
+    assert all("could not be built: LiteRT cannot run Einsum" in reason for _, reason in fates)
+
+
+@pytest.mark.slow
+def test_a_network_that_is_int8_already_is_not_quantized_again(tmp_path: Path) -> None:
+    model, samples = prepared(tiny.residual_cnn)
+    path = tmp_path / "m.tflite"
+    written(Quantize(scheme="litert")(model, tiny.context(samples)), path)
+    assert "DequantizeLinear" in hasten.inspect(path)["quantized"]
+    x = f(300, *next(iter(samples[0].values())).shape[1:])
+    found = hasten.optimize(path, {"x": x}, max_drop="agree:90%", engines=["onnxruntime", "litert"], seconds=20)
+    again = [t for t in found.trials if any("quantize" in step.name for step in t.candidate.steps)]
+    assert again
+    assert {t.status for t in again} == {"skipped"}
+    assert all(t.reason.startswith("nothing to do: the network is quantized already") for t in again)

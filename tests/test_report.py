@@ -76,6 +76,14 @@ def test_the_verdict_comes_first_with_all_its_numbers() -> None:
         assert part in text
 
 
+def test_a_conversion_is_told_with_its_error() -> None:
+    converted = replace(results.met(), format="tflite", conversion=1.3e-6)
+    text = " ".join(Page(build(converted)).text.split())
+    assert "The network came as tflite." in text
+    assert "within 1.3e-06 of each output's largest value" in text
+    assert "The network came as" not in Page(build(results.met())).text
+
+
 def test_verdicts_that_are_not_met_never_claim_proof() -> None:
     nothing, undecided = (Page(build(r())).text for r in (results.nothing_faster, results.undecided))
     assert "Certified" not in nothing + undecided

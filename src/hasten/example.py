@@ -7,12 +7,13 @@ from typing import Any
 
 import jinja2
 
+from hasten.engines.keras import backend as keras_backend
 from hasten.model import TensorSpec
 from hasten.report.build import read_template
 from hasten.trial import Result, Scalar
 
-ENGINES = ("onnxruntime", "openvino", "litert", "torch")
-PACKAGES = {"litert": "ai-edge-litert"}  # where it is not the engine's own name
+ENGINES = ("onnxruntime", "openvino", "litert", "torch", "keras", "tensorflow")
+PACKAGES = {"litert": "ai-edge-litert", "tensorflow": "tensorflow-cpu"}  # where it is not the engine's own name
 UNKNOWN = 64  # stands for a free dimension when no real shape is at hand
 _LEVELS = {"none": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED"}
 
@@ -34,13 +35,18 @@ def example(result: Result, file: str, inputs: Sequence[TensorSpec], extra: Mapp
     environment = jinja2.Environment(  # noqa: S701 - it writes Python, where values enter as literals
         loader=jinja2.FunctionLoader(read_template), trim_blocks=True, keep_trailing_newline=True
     )
-    packages = ("numpy", PACKAGES.get(chosen.engine, chosen.engine))
+    backend = str(chosen.settings.get("backend") or keras_backend() or "tensorflow") if chosen.engine == "keras" else ""
+    below = [PACKAGES.get(backend, backend)] if backend else []
+    packages = ("numpy", PACKAGES.get(chosen.engine, chosen.engine), *below)
     return environment.get_template(f"example_{chosen.engine}.py.j2").render(
         file=file,
         file_literal=repr(file),
         pins=" ".join(f"{p}=={versions[p]}" if p in versions else p for p in packages),
         inputs=_literal(shapes),
         outputs=repr(list(extra.get("outputs") or [])),
+        backend=repr(backend),
+        trust=bool(chosen.settings.get("trust")),
+        signature=repr(str(chosen.settings.get("signature", "serving_default"))),
         compiled=bool(chosen.settings.get("compile")),
         state=_literal(state),
         batch=batch,
@@ -69,6 +75,9 @@ def _shape(spec: TensorSpec, batch: int, is_state: bool, known: Mapping[str, Seq
 
 def _statements(engine: str, settings: Mapping[str, Scalar]) -> list[str]:
     """Settings as the statements that the engine itself runs."""
+    if engine == "keras":
+        module = str(settings.get("module") or "").partition(":")[0]
+        return [f"import_module({module!r})  # its custom layers"] if module else []
     if engine == "torch":
         return [f"torch.set_num_threads({int(settings['threads'])})"] if "threads" in settings else []
     lines = []

@@ -195,6 +195,8 @@ class Result:
     warnings: tuple[str, ...] = ()
     looks: int = 1  # which look at this confirm split this was; each is tested at a smaller level
     stopped: bool = False  # the search was cut short by an interrupt; the same command goes on
+    format: str = "onnx"  # as it was given
+    conversion: float | None = None  # the largest difference that its conversion made, as a share of the output's scale
     schema_version: int = SCHEMA_VERSION
 
     @property

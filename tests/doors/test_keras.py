@@ -16,7 +16,7 @@ from hasten.protocols import Door
 from hasten.search.enter import enter
 from hasten.testing import check_frontend
 from tests.doors import kerases
-from tests.doors.extras import needs, refused
+from tests.doors.extras import needs, refused, run_example
 from tests.reject import rejected
 
 pytestmark = needs("keras", "torch", "h5py")
@@ -46,6 +46,13 @@ def test_both_other_forms_come_along(mlp: Path, tmp_path: Path) -> None:
     assert entered.origin.engine == "keras"
     assert entered.inputs[0].name == "row"
     assert entered.inputs[0].shape == ("batch", 7)
+
+
+@pytest.mark.slow
+def test_the_owners_file_runs_without_hasten(tmp_path: Path) -> None:
+    entered = enter(kerases.make(tmp_path, "two"), tmp_path / "run")
+    told = run_example(entered, tmp_path / "example")
+    assert all(f"{o.name}: (2, " in told for o in entered.outputs)
 
 
 def test_old_hdf5_needs_trust(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hasten.safety import savedmodel
 from hasten.search.enter import enter
 from hasten.testing import check_frontend
 from tests.doors import kerases
-from tests.doors.extras import needs, refused
+from tests.doors.extras import needs, refused, run_example
 from tests.doors.test_keras import answers
 from tests.reject import rejected
 
@@ -98,6 +98,8 @@ def test_several_signatures_are_a_question(saved: Path, tmp_path: Path) -> None:
     entered = enter(saved / "two", tmp_path / "c", Door(signature="double"))
     assert [o.name for o in entered.outputs] == ["twice"]
     assert entered.origin.settings == {"signature": "double"}
+    assert [i.shape for i in (*entered.inputs, *entered.outputs)] == [("batch", 3), ("batch", 2)]
+    assert "twice: (2, 2) float32" in run_example(entered, tmp_path / "example")
 
 
 def test_variables_of_one_name_are_told_apart(saved: Path, tmp_path: Path) -> None:

@@ -209,6 +209,10 @@ def test_optimize_takes_a_module_and_a_loader_as_they_are(tmp_path: Path) -> Non
     assert result.as_given.executed == "f32 (eager)"
     assert any(text.startswith("conversion from torch: outputs agree within") for text in heard)
     assert result.metric == "top1"
+    assert result.format == "torch"
+    assert result.conversion is not None
+    assert result.conversion < 1e-4
+    assert "The network came as torch." in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_module_that_is_not_the_same_twice() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from hasten.errors import InputError
 from hasten.frontends.extras import need
@@ -63,11 +64,24 @@ def load(path: Path, options: Door) -> Model:
     except Exception as error:  # TensorFlow and the converter raise whatever they meet
         cause = " ".join(str(error).split())[:400]
         raise InputError(f"{path.name} cannot be written as ONNX", cause=cause, help=savedmodel.AGAIN) from error
+    _tidy(converted)
     model = load_onnx(converted)
     origin = replace(
         model.origin, format="tensorflow", path=str(path), engine="tensorflow", settings={"signature": name}
     )
     return replace(model, origin=origin)
+
+
+def _tidy(path: Path) -> None:
+    """Where every input has a free first axis, that is the batch, which the converter names ``unk__862``."""
+    graph = ir.load(path)
+    graph.producer_version = (graph.producer_version or "").partition(" ")[0]  # behind it stands the revision: "None"
+    ends = [*graph.graph.inputs, *graph.graph.outputs]
+    if all(v.shape and not isinstance(v.shape[0], int) for v in graph.graph.inputs):
+        for value in ends:
+            if value.shape and str(value.shape[0]).startswith("unk__"):
+                value.shape = ir.Shape(["batch", *value.shape[1:]])
+    ir.save(graph, path)
 
 
 def _has_variables(contents: savedmodel.Contents, name: str) -> bool:

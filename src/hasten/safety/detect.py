@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hasten.errors import InputError, UsageError
 
-READS = "hasten reads ONNX, PyTorch, Keras and TensorFlow"
+READS = "hasten reads ONNX, PyTorch, Keras, TensorFlow and TensorFlow Lite"
 TORCH = "export it: torch.onnx.export(model, args, 'model.onnx', dynamo=True)"
 KERAS = "export it: model.export('model.onnx', format='onnx')"
 JAX = "export the function: jax2onnx.to_onnx(function, [('B', 28, 28)], return_mode='file', output_path='model.onnx')"

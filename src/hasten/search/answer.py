@@ -68,6 +68,8 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
         ),
         looks=run.look,
         stopped=stopped,
+        format=run.origin.format,
+        conversion=run.conversion,
     )
 
 

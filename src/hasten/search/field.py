@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from hasten import registry
+from hasten.errors import HastenError, InputError
 from hasten.machine import memory_bytes, private_bytes
 from hasten.model import file_digest
 from hasten.search import forms
@@ -74,7 +75,9 @@ def build_all(run: Run, candidates: Sequence[Candidate]) -> None:
     """Make the artefacts that are missing, in the run's builder process. A failure becomes a trial."""
     todo = {recipe_key(c): c for c in candidates if recipe_key(c) not in run.artefacts}
     for key, candidate in todo.items():
-        run.artefacts[key] = _made(run, key, candidate)
+        made = run.artefacts[key] = _made(run, key, candidate)
+        if forms.baked(candidate):  # compiled ahead of time, for tens of seconds: the search's time is for searching
+            run.deadline += made.get("seconds", 0.0)
     for candidate in candidates:
         made = run.artefacts[recipe_key(candidate)]
         if "artefact" in made and recipe_key(candidate) in todo:
@@ -144,7 +147,7 @@ def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
         )
     except WorkerDied as fault:
         return {"status": fault.status, "reason": str(fault), "seconds": time.perf_counter() - start}
-    except CallFailed as fault:
+    except (CallFailed, InputError) as fault:  # an engine may lack an operator; a full disk ends the search
         return {
             "status": "unsupported",
             "reason": f"could not be built: {first_line(fault)}",
@@ -156,7 +159,9 @@ def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
 
 
 def first_line(fault: Exception) -> str:
-    """The first line of an exception's text, cut to a readable length."""
+    """The first line of an exception's text, cut to a readable length; of our own errors what and why."""
+    if isinstance(fault, HastenError):
+        return "; ".join(filter(None, (fault.message, fault.cause)))[:300]
     lines = str(fault).strip().splitlines()
     return (lines[0] if lines else type(fault).__name__)[:300]
 
@@ -209,8 +214,10 @@ def _load(run: Run, candidate: Candidate) -> Worker | None:
             settings=candidate.settings,
             names=run.names,
         )
-    except (WorkerDied, CallFailed) as fault:
+    except (WorkerDied, CallFailed, InputError) as fault:
         worker.close()
+        if isinstance(fault, InputError) and candidate.key == run.given:
+            raise  # it says itself what is wrong with the network as given
         lost(run, candidate, fault)
         return None
     worker.spins = registry.find("engines", candidate.engine).spins
@@ -249,7 +256,7 @@ def fresh_worker(run: Run, candidate: Candidate, *, keep: bool = True) -> Worker
     return worker
 
 
-def lost(run: Run, candidate: Candidate, fault: WorkerDied | CallFailed) -> Trial:
+def lost(run: Run, candidate: Candidate, fault: WorkerDied | CallFailed | InputError) -> Trial:
     """Record a candidate that died or refused, with the reason."""
     run.retire([candidate.key])
     status = fault.status if isinstance(fault, WorkerDied) else "unsupported"

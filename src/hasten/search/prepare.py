@@ -96,9 +96,11 @@ def prepare(
     start_baseline(run, question.served_by or owner(entered))
     if entered.origin.format != "onnx":
         proving = time.monotonic()
-        error = prove_conversion(run, entered)
+        run.conversion = prove_conversion(run, entered)
         run.deadline += entering + time.monotonic() - proving  # the search's time is for searching
-        run.say("note", f"conversion from {entered.origin.format}: outputs agree within {error:.1e} of their scale")
+        run.say(
+            "note", f"conversion from {entered.origin.format}: outputs agree within {run.conversion:.1e} of their scale"
+        )
     choose_metric(run, question)
     told = () if run.made_up else store.warnings
     warnings = [*told, *splits.warnings, *remember(run, question, folder, look), *absent, *set_outside()]

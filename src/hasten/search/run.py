@@ -42,6 +42,7 @@ class Run:
     origin: Origin = field(default_factory=Origin)
     staged: Path = Path()  # the copy of what the user gave
     title: str = "the network"
+    conversion: float | None = None  # how far the graph's answers are from the original's; None: nothing was converted
     journal: Journal = field(default_factory=Journal)
     ledger: Ledger | None = None  # None: nobody counts, as when a result is checked again
     look: int = 1
