@@ -11,6 +11,8 @@ from hasten.errors import UsageError, did_you_mean
 
 PASSES = {
     "clean": "hasten.passes.clean:Clean",
+    "factorize": "hasten.passes.factorize:Factorize",
+    "prune": "hasten.passes.prune:Prune",
     "quantize": "hasten.passes.quantize:Quantize",
     "quantize_dynamic": "hasten.passes.dynamic:QuantizeDynamic",
 }

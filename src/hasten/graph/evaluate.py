@@ -22,6 +22,8 @@ def session(graph: ir.Model, *, optimise: bool = False) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 2
+    # short runs alternate with numpy on this thread, which the runtime's spinning threads would starve
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     weights = sum(v.const_value.nbytes for v in graph.graph.initializers.values() if v.const_value is not None)
