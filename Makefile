@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo/venv
+BENCH := .bench/venv
+DOORS := .doors/venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test test-doors check bench docs clean
 
 help:  ## say what each target does
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,11 +22,19 @@ $(DEMO)/stamp: pyproject.toml
 	$(DEMO)/bin/pip install --quiet --disable-pip-version-check -e '.[openvino]'
 	touch $@
 
+$(DOORS)/stamp: pyproject.toml
+	$(PYTHON) -m venv $(DOORS)
+	$(DOORS)/bin/pip install --quiet --disable-pip-version-check -e '.[dev,torch,keras,tensorflow]'
+	touch $@
+
 demo: $(DEMO)/stamp  ## optimise a real network within 1 % and show the verdict
 	$(DEMO)/bin/python -m examples.demo
 
 test: check docs  ## linters, types, documentation and every test that needs no download
 	$(BIN)/python -m pytest -m "not network"
+
+test-doors: $(DOORS)/stamp  ## the tests of every framework, in an environment that has them all (3 GB)
+	$(DOORS)/bin/python -m pytest -m "extra and not network"
 
 check: $(VENV)/stamp  ## linters and types
 	$(BIN)/ruff check .
@@ -34,9 +44,15 @@ check: $(VENV)/stamp  ## linters and types
 docs: $(VENV)/stamp  ## run every example in the documentation
 	$(BIN)/python -m pytest --doctest-modules --doctest-glob='*.md' src README.md docs
 
-bench: $(VENV)/stamp  ## compare with the stock tools, each in an environment of its own
-	$(BIN)/python -m benchmarks.networks .bench/packages .bench/nets
+$(BENCH)/stamp: benchmarks/networks/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/networks/requirements.txt
+	touch $@
+
+bench: $(VENV)/stamp $(BENCH)/stamp  ## fetch nine networks and compare with the stock tools, each in its own environment
+	$(BENCH)/bin/python -m benchmarks.networks.fetch .bench/packages
+	$(BENCH)/bin/python -m benchmarks.networks .bench/packages .bench/nets
 	$(BIN)/python -m benchmarks.peers --nets .bench/nets --envs .venvs
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) .demo .doors .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

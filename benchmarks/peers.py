@@ -129,6 +129,9 @@ def main() -> None:
     limits = Limits(pairs=arguments.pairs, seconds=arguments.seconds, mb=arguments.memory_mb)
     python = environment.python(arguments.envs)
     for name in arguments.only:
+        if not (arguments.nets / name / "meta.json").exists():
+            print(f"{name}: not prepared, left out", flush=True)
+            continue
         keep(name, contest(name, arguments.nets.resolve(), arguments.work.resolve(), python, limits))
 
 

@@ -63,6 +63,42 @@ def cnn(path: Path, *, channels: int = 32, depth: int = 4, size: int = 32, class
     return save(path, nodes, weights, ["N", 3, size, size])
 
 
+def wide_ranged(path: Path, *, channels: int = 64, size: int = 24, seed: int = 0) -> Path:
+    """A CNN whose second convolution (``delicate``) reads channels that differ in scale by ten thousand.
+
+    Its weights make up for that, so the small channels matter as much as the large ones, and one scale for the whole
+    tensor rounds them away. The other convolutions are ordinary.
+    """
+    rng = np.random.default_rng(seed)
+    spread = np.geomspace(0.001, 10, channels).astype(np.float32)
+    rng.shuffle(spread)
+    weights: dict[str, NDArray[np.generic]] = {}
+    nodes, last, width = [], "x", 3
+    for name in ("first", "delicate", "third", "fourth"):
+        w = (rng.standard_normal((channels, width, 3, 3)) * np.sqrt(2 / (9 * width))).astype(np.float32)
+        w = w * spread.reshape(-1, 1, 1, 1) if name == "first" else w
+        weights[f"w_{name}"] = w / spread.reshape(1, -1, 1, 1) if name == "delicate" else w
+        nodes.append(helper.make_node("Conv", [last, f"w_{name}"], [f"c_{name}"], pads=[1] * 4, name=name))
+        nodes.append(helper.make_node("Relu", [f"c_{name}"], [f"r_{name}"], name=f"relu_{name}"))
+        last, width = f"r_{name}", channels
+    weights["wf"] = (rng.standard_normal((channels, 10)) / np.sqrt(channels) * 20).astype(np.float32)
+    nodes.append(helper.make_node("GlobalAveragePool", [last], ["pooled"], name="pool"))
+    nodes.append(helper.make_node("Flatten", ["pooled"], ["flat"], name="flatten"))
+    nodes.append(helper.make_node("Gemm", ["flat", "wf", "bf"], ["y"], name="head"))
+    weights["bf"] = np.zeros(10, np.float32)
+    seen = answers(save(path, nodes, weights, ["N", 3, size, size]), lit(200, size, seed=seed))
+    weights["wf"] = weights["wf"] / seen.std(axis=0)  # every class is chosen about as often
+    weights["bf"] = -seen.mean(axis=0) / seen.std(axis=0)
+    return save(path, nodes, weights, ["N", 3, size, size])
+
+
+def lit(count: int, size: int, *, seed: int) -> F32:
+    """Noise in three colours, each lit differently in every picture."""
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((count, 3, size, size))
+    return np.asarray(noise * rng.uniform(0, 3, (count, 3, 1, 1)), np.float32)
+
+
 def answers(path: Path, x: NDArray[np.generic]) -> F32:
     """The float network's outputs on ``x``."""
     import onnxruntime as ort

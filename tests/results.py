@@ -6,7 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from hasten.trial import Candidate, Machine, Provable, Quality, Result, Scalar, Status, Step, Timing, Trial
+from hasten.trial import (
+    Candidate,
+    Group,
+    Machine,
+    Mixed,
+    Provable,
+    Quality,
+    Result,
+    Scalar,
+    Status,
+    Step,
+    Timing,
+    Trial,
+)
 
 BASELINE_MS = 21.43
 OV: dict[str, Scalar] = {"precision": "f32", "hint": "LATENCY"}
@@ -241,6 +254,25 @@ def trials() -> list[Trial]:
     ]
 
 
+def mixed(regions: int = 14) -> Mixed:
+    """A plan in which the second region does most of the harm."""
+    groups = tuple(
+        Group(
+            name=f"conv_{i}", kind="depthwise convolution 3x3" if i % 2 else "convolution 1x1", linear=1,
+            ms={"f32": 0.1 + 0.05 * (i % 5), "int8": 0.04 + 0.03 * (i % 3)},
+            harm={"f32": 0.0, "int8": 0.08 if i == 1 else 0.001 * (i % 4)},
+            chosen="f32" if i == 1 else "int8",
+            why="kept f32: 78% of the harm, 5% of the time" if i == 1 else "saves 2.0% of the time for 1.0% of it",
+        )
+        for i in range(regions)
+    )  # fmt: skip
+    return Mixed(
+        engine="openvino", wide="f32", candidate="abc", groups=groups, samples=16, seconds=21.0,
+        foretold_ms=(6.4, 3.6, 3.9), measured_ms=(6.5, 3.5, 4.0),
+        summed_harm=(0.0, 0.1, 0.03), joint_harm=(0.0, 0.09, 0.02),
+    )  # fmt: skip
+
+
 def met() -> Result:
     """Three times faster, proven."""
     rows = trials()
@@ -279,6 +311,7 @@ def met() -> Result:
         seed=0,
         seconds=134.0,
         peak_bytes=812_000_000,
+        plans=(mixed(),),
         warnings=("load average 2.4 on 8 cores while timing began",),
     )
 

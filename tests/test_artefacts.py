@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from hasten.errors import EnvironmentFault, InputError, UsageError
 from hasten.model import TensorSpec, file_digest
 from hasten.trial import Candidate, Result, Scalar
 from tests import results
+from tests.faults import disk
 
 SPLITS = {"calibrate": 300, "search": 1900, "confirm": 2800}
 X = TensorSpec("x", ("N", 3), "float32")
@@ -74,7 +76,7 @@ def test_the_folder_is_complete_and_the_manifest_covers_it(tmp_path: Path) -> No
     assert recipe["steps"][1] == {"name": "quantize", "options": {"ranges": "mse"}}
     with np.load(out / "timings.npz") as stored:
         assert stored["noise"].shape == (40,)
-    assert not list(tmp_path.glob(".tmp-*"))
+    assert not list(tmp_path.glob(".hasten-*"))
 
 
 def test_external_weights_travel_and_still_load(tmp_path: Path) -> None:
@@ -95,7 +97,7 @@ def test_weights_elsewhere_are_refused_and_nothing_is_left(tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"'\.\./secret'"):
         write(tmp_path / "out", artefact)
     assert not (tmp_path / "out").exists()
-    assert not list(tmp_path.glob(".tmp-*"))
+    assert not list(tmp_path.glob(".hasten-*"))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_our_own_folder_is_replaced_and_strangers_stay(tmp_path: Path) -> None:
     (out / "model.bin").write_text("a stranger too: the first run wrote none")
     write(out, artefact)
     assert (out / "notes.txt").read_text() == "mine"
-    assert not list(tmp_path.glob(".tmp-*"))
+    assert not list(tmp_path.glob(".hasten-*"))
 
 
 def test_a_folder_that_is_not_ours_needs_force(tmp_path: Path) -> None:
@@ -179,23 +181,54 @@ def test_inputs_are_never_put_at_risk(tmp_path: Path, monkeypatch: pytest.Monkey
     artefacts.check_out(photos / "out", [photos], True)
 
 
-@pytest.mark.parametrize("k", range(1, 8))
-def test_a_disk_that_fills_up_at_any_write_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k: int
-) -> None:
-    artefact, calls = network(tmp_path / "m.onnx"), 0
-    sync = os.fsync
+@pytest.mark.parametrize("before", [False, True])
+def test_a_disk_that_fails_at_any_operation_leaves_the_old_folder_or_none(tmp_path: Path, before: bool) -> None:
+    artefact, out = network(tmp_path / "big.onnx", external="big.data"), tmp_path / "out"
+    if before:
+        write(out, artefact)
+    with disk() as counted:
+        write(out, artefact)
+    assert counted.done > 10
+    for k in range(1, counted.done + 1):
+        shutil.rmtree(out, ignore_errors=True)
+        if before:
+            write(out, artefact, command="the old one")
+            (out / "notes.txt").write_text("mine")
+        old = {p.name: p.read_bytes() for p in out.iterdir()} if before else {}
+        with disk(k), pytest.raises(EnvironmentFault, match="cannot write the output") as caught:
+            write(out, artefact, command="the new one")
+        assert caught.value.cause == "No space left on device"
+        assert {p.name for p in tmp_path.iterdir()} == {"big.onnx", "big.data"} | ({"out"} if before else set())
+        assert ({p.name: p.read_bytes() for p in out.iterdir()} if before else {}) == old
 
-    def fail(handle: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == k:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        sync(handle)
 
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(EnvironmentFault, match="cannot write the output") as caught:
-        write(tmp_path / "out", artefact)
-    assert caught.value.cause == "No space left on device"
-    assert not (tmp_path / "out").exists()
-    assert not list(tmp_path.glob(".tmp-*"))
+def test_what_a_killed_writer_left_is_no_obstacle(tmp_path: Path) -> None:
+    half = tmp_path / ".hasten-new-out"
+    half.mkdir()
+    (half / "model.onnx").write_bytes(b"half")
+    write(tmp_path / "out", network(tmp_path / "m.onnx"))
+    assert not half.exists()
+    assert json.loads((tmp_path / "out" / "manifest.json").read_bytes())["verdict"] == "met"
+
+
+def test_a_folder_of_others_in_there_stays_as_it_is(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, network(tmp_path / "m.onnx"))
+    (out / "mine").mkdir()
+    (out / "mine" / "notes.txt").write_text("mine")
+    (out / "mine" / "link").symlink_to("notes.txt")
+    write(out, network(tmp_path / "m.onnx"))
+    assert (out / "mine" / "notes.txt").read_text() == "mine"
+    assert (out / "mine" / "link").readlink() == Path("notes.txt")
+
+
+def test_without_hard_links_they_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    out = tmp_path / "out"
+    write(out, network(tmp_path / "m.onnx"))
+    (out / "notes.txt").write_text("mine")
+    monkeypatch.setattr(os, "link", refuse)
+    write(out, network(tmp_path / "m.onnx"))
+    assert (out / "notes.txt").read_text() == "mine"

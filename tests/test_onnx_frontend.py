@@ -100,3 +100,19 @@ def test_quantized_random_and_branching_networks_are_told(tmp_path: Path) -> Non
     assert facts["quantized"] == ["DequantizeLinear", "QuantizeLinear"]
     assert (facts["control_flow"], facts["macs"]) == (["If"], None)
     assert [idea.split(" ")[0] for idea in facts["ideas"]] == ["already", "control", "random"]
+
+
+def test_weights_in_a_file_of_their_own_are_copied_with_the_network(tmp_path: Path) -> None:
+    import onnxruntime as ort
+
+    source, target = tmp_path / "from", tmp_path / "to"
+    source.mkdir()
+    target.mkdir()
+    proto = onnx.load(write(tmp_path, network()))
+    onnx.save(proto, source / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=16)
+    model = load(source / "m.onnx")
+    size = model.save(target / "n.onnx")
+    assert size == sum(path.stat().st_size for path in target.iterdir())
+    x = np.ones((1, 3, 10, 10), np.float32)
+    [got] = ort.InferenceSession(target / "n.onnx").run(None, {"x": x})
+    np.testing.assert_allclose(got, np.full((1, 5), 27 * 512), rtol=1e-6)

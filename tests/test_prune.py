@@ -10,7 +10,7 @@ import pytest
 
 from hasten.errors import UsageError
 from hasten.graph import evaluate, walk
-from hasten.graph.linear import columns, linear
+from hasten.graph.affine import affine, columns
 from hasten.graph.moments import batches, moments, paired
 from hasten.model import Model
 from hasten.passes import repair
@@ -143,7 +143,7 @@ def test_a_linear_node_is_its_matrix_times_its_columns(
     node = model.graph.graph[0]
     x = np.random.default_rng(0).standard_normal(size).astype(np.float32)
     y = evaluate.run(model.graph, [{"x": x}])[0]["y"]
-    view = linear(node)
+    view = affine(node)
     assert view is not None
     got = columns(node, x, 10_000, 0) @ view.w.T
     if kind == "ConvTranspose":  # strides equal the kernel: each pixel fills a square of its own

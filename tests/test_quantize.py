@@ -250,3 +250,22 @@ def test_onnxruntime_leaves_excluded_convolutions_in_float() -> None:
     found = ort_kinds(Quantize(depthwise="float")(model, tiny.context(samples)))
     assert found["Conv"] + found["FusedConv"] == 1
     assert found["QLinearConv"] == 3
+
+
+def test_channels_of_a_depthwise_input_keep_their_own_scale_in_openvino(tmp_path: Path) -> None:
+    """Each channel of a depthwise convolution is on its own, so a wide one need not coarsen the others."""
+    net = tiny.Net()
+    spread = np.geomspace(0.01, 10, 16).astype(np.float32).reshape(1, 16, 1, 1)
+    x = net.add("Mul", net.add("Relu", net.conv("x", 3, 16, 1)), net.const(spread))
+    weights = net.const((net.random.standard_normal((16, 1, 3, 3)) / spread.reshape(16, 1, 1, 1)).astype(np.float32))
+    net.add("Conv", x, weights, net.w(16, scale=0.1), group=16, pads=[1] * 4, out="y")
+    model = net.model({"x": ["batch", 3, 12, 12]}, {"y": ["batch", 16, 12, 12]})
+    samples = tiny.feeds(model, 16)
+    apart = Quantize(scheme="openvino")(model, tiny.context(samples))
+    rounded = [n for n in apart.graph.graph if n.op_type == "QuantizeLinear" and "axis" in n.attributes]
+    assert len(rounded) == 1
+    assert walk.attribute(rounded[0], "axis", 0) == 1
+    together = Quantize(scheme="onnxruntime")(model, tiny.context(samples))  # its kernel takes one scale for all
+    assert not any(n.op_type == "QuantizeLinear" and "axis" in n.attributes for n in together.graph.graph)
+    assert decibels(model, apart, samples) > decibels(model, together, samples) + 8
+    assert openvino_precisions(apart, tmp_path)["Convolution f32"] == 0

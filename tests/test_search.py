@@ -13,7 +13,11 @@ import pytest
 
 import hasten
 from hasten.errors import InputError, UsageError
+from hasten.looks import open_ledger
+from hasten.measure.proportions import tango_upper
+from hasten.model import TensorSpec
 from hasten.protocols import Event
+from hasten.samples import load_samples
 from tests import networks
 
 N = 700
@@ -157,3 +161,30 @@ def test_an_interrupt_keeps_the_best_so_far(network: tuple[Path, dict[str, Any]]
     assert done.stdout.strip() == "met"
     assert (tmp_path / "out" / "manifest.json").exists()
     assert not list(tmp_path.glob(".hasten-run-*"))
+
+
+def test_used_samples_are_tested_harder_and_the_same_question_does_not_use_them(
+    network: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    path, data = network
+    inputs = (TensorSpec("x", ("N", 16), "float32"),)
+    digest = load_samples(data).spool(tmp_path / "spool", inputs).digest
+    for number in (1, 2):
+        assert open_ledger(digest, f"another question, {number}").begin(["some candidate"]) == number
+    heard: list[str] = []
+    engine = "tests.engines.brisk"
+    result = hasten.optimize(
+        path, data, max_drop="5%", engines=[engine], served_by=engine, out=tmp_path / "out",
+        listen=lambda event: heard.append(event.text),
+    )  # fmt: skip
+    assert (result.verdict, result.looks, result.data_sha256) == ("met", 3, digest)
+    assert any("look 3 at these samples: tested at 99.66%" in text for text in heard)
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["looks"] == 3
+    seen = result.winner.confirm
+    assert seen is not None
+    assert seen.flips == 0
+    level = 0.05 * 6 / (3 * np.pi) ** 2
+    assert seen.upper == pytest.approx(tango_upper(0, 0, seen.n, level))
+    mine = open_ledger(digest, "yet another").looks[2]
+    assert (mine.passed, mine.failed) == ([result.winner.candidate.key], "")
+    assert open_ledger(digest, mine.question).number([result.winner.candidate.key]) == 3

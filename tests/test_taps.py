@@ -74,7 +74,7 @@ SHAPES = ((1, 3, 8, 8), (2, 3, 5, 9), (1, 3, 1, 1))
 @pytest.mark.parametrize("memory", [1 << 20, 2000, 1], ids=["whole", "parts", "one by one"])
 def test_taps_are_the_naive_forward(memory: int) -> None:
     feeds = feeding(*SHAPES)
-    stats = collect(conv_relu(), ["r", "x", "y", "c"], feeds, memory_bytes=memory, channels=True)
+    stats = collect(conv_relu(), ["r", "x", "y", "c"], feeds, memory_bytes=memory, channels=["r", "x", "y", "c"])
     assert list(stats) == ["r", "x", "y", "c"]
     for name, got in stats.items():
         arrays = [forward(np.asarray(sample["x"]))[name] for sample in feeds()]
@@ -124,7 +124,7 @@ def test_channels_of_a_matmul_are_the_last_axis() -> None:
             helper.make_node("MatMul", ["mean", "m"], ["y"]),
         ]
     )
-    stats = collect(model, ["mean", "y"], feeding((1, 3, 9, 4), (1, 3, 2, 4)), channels=True)
+    stats = collect(model, ["mean", "y"], feeding((1, 3, 9, 4), (1, 3, 2, 4)), channels=["mean", "y"])
     sizes = {name: None if s.channel_absmax is None else s.channel_absmax.size for name, s in stats.items()}
     assert sizes == {"mean": 4, "y": 6}
 

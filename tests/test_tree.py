@@ -15,12 +15,12 @@ from hasten import cli
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "hasten"
 LAYERS = (
-    ("errors", "registry"),
+    ("errors", "registry", "durable"),
     ("model", "samples", "machine", "trial", "budget", "splits"),
     ("protocols", "metrics"),
     ("graph", "quant"),
-    ("passes", "engines", "frontends", "safety"),
-    ("wire", "serve", "worker", "measure", "store"),
+    ("passes", "engines", "export", "frontends", "safety"),
+    ("wire", "serve", "worker", "measure", "journal", "looks"),
     ("search",),
     ("report", "artefacts", "example"),
     ("replay",),

@@ -77,7 +77,7 @@ PLAIN = st.sampled_from([np.float32, np.int64, np.bool_, np.uint8])
 def test_arrays_survive_the_wire(arrays: list[np.ndarray]) -> None:
     import msgspec
 
-    data = pack({"value": 1}, arrays)
+    data = b"".join(pack({"value": 1}, arrays))
     size, payload = HEADER.unpack(data[: HEADER.size])
     header = msgspec.json.decode(data[HEADER.size : HEADER.size + size])
     back = unpack_arrays(header["arrays"], data[HEADER.size + size :])

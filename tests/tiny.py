@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,8 +89,8 @@ def feeds(model: Model, n: int = 8, batch: int = 1, seed: int = 1) -> list[Feeds
 
 
 def context(samples: Sequence[Feeds]) -> Context:
-    def stats(model: Model, names: Sequence[str]) -> Mapping[str, TensorStats]:
-        return taps.collect(model, names, lambda: iter(samples))
+    def stats(model: Model, names: Sequence[str], channels: Collection[str] = ()) -> Mapping[str, TensorStats]:
+        return taps.collect(model, names, lambda: iter(samples), channels=channels)
 
     return Context(feeds=lambda: iter(samples), stats=stats)
 

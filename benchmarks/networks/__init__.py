@@ -8,6 +8,7 @@ NETWORKS = {
     "ppocr_cls": "benchmarks.networks.ppocr_cls",
     "ppocr_det": "benchmarks.networks.ppocr_det",
     "efficientnet_lite0": "benchmarks.networks.efficientnet_lite0",
+    "efficientnet_views": "benchmarks.networks.efficientnet_views",
     "minilm_l6": "benchmarks.networks.minilm_l6",
     "minilm_l3": "benchmarks.networks.minilm_l3",
     "silero_vad": "benchmarks.networks.silero_vad",

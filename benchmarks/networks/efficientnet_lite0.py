@@ -30,15 +30,20 @@ def unlabelled(packages: Path) -> tuple[Array, Array]:
     return np.stack([rows[kept[i]] for i in order]), groups[order]
 
 
-def prepare(packages: Path, folder: Path) -> Bundle:
-    """All photographs whole and in regions; ``labelled.npz`` beside them holds the few with an ImageNet label."""
+def exported(packages: Path) -> bytes:
+    """The network as ONNX, with a free batch."""
     import torch
 
     from benchmarks.networks import imagenet_cnn
     from benchmarks.networks.torch_export import to_onnx
 
     network = imagenet_cnn.load(packages / "efficientnet_lite0/efficientnet-lite0-57934424.pth")
-    model = to_onnx(network, (torch.zeros(2, 3, 224, 224),), ["x"], "logits", ("batch",))
+    return to_onnx(network, (torch.zeros(2, 3, 224, 224),), ["x"], "logits", ("batch",))
+
+
+def prepare(packages: Path, folder: Path) -> Bundle:
+    """All photographs whole and in regions; ``labelled.npz`` beside them holds the few with an ImageNet label."""
+    model = exported(packages)
     images, groups = unlabelled(packages)
     meta = Meta(
         name="efficientnet_lite0",

@@ -73,17 +73,23 @@ def sources(packages: Path) -> Iterator[tuple[str, Image.Image, int]]:
 
 
 def labelled(packages: Path) -> Iterator[tuple[Array, int]]:
-    """(pixels, ImageNet class): photographs named by their class, and stamps named exactly as one class."""
+    """(pixels, ImageNet class) of every labelled photograph."""
+    for image, side, label in labelled_images(packages):
+        yield pixels(image, side), label
+
+
+def labelled_images(packages: Path) -> Iterator[tuple[Image.Image, int, int]]:
+    """(image, shorter side after scaling, class): photographs named by their class, stamps named exactly as one."""
     names = json.loads((packages / "data_imagenet_names/imagenet1k_label_to_names.json").read_text())
     classes: dict[str, set[int]] = {}
     for index, synonyms in names.items():
         for name in synonyms.split(","):
             classes.setdefault(name.strip().lower(), set()).add(int(index))
     for path in sorted((packages / "data_imagenet20").glob("imagenet_*.jpg")):
-        yield pixels(Image.open(path).convert("RGB")), int(path.stem.split("_")[-1])
+        yield Image.open(path).convert("RGB"), RESIZED, int(path.stem.split("_")[-1])
     for path in sorted((packages / STAMPS).rglob("*.png")):
         text = path.with_suffix(".txt")
         first = text.read_text(errors="replace").split("\n")[0] if text.exists() else ""
         name = re.sub(r"^(an?|the|some|a pair of|two|one)\s+", "", first.strip().lower().strip(' .!"“”')).strip()
         if "cartoon" not in path.parts and len(classes.get(name, ())) == 1:
-            yield pixels(on_white(path), SIDE), next(iter(classes[name]))
+            yield on_white(path), SIDE, next(iter(classes[name]))

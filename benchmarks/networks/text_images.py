@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from benchmarks.networks.bundle import Array
+from benchmarks.networks.fetch import Unavailable
 
 FONTS = [
     str(path)
@@ -32,6 +33,8 @@ class Line:
 
 def words() -> list[str]:
     """Words with their punctuation, in the order of two long licences."""
+    if not FONTS or not LICENCES.is_dir():
+        raise Unavailable(f"no DejaVu or Liberation fonts, or no {LICENCES} (Debian: fonts-dejavu-core, base-files)")
     prose = (LICENCES / "GPL-3").read_text() + (LICENCES / "Apache-2.0").read_text()
     return re.findall(r"[A-Za-z][A-Za-z,.;'()-]{1,14}", prose)
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import signal
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,22 +15,26 @@ from typing import Any
 from hasten import artefacts, claims, replay
 from hasten.budget import Budget, parse_budget
 from hasten.errors import Stopped
+from hasten.frontends.objects import as_file
 from hasten.machine import cores, machine
-from hasten.protocols import Event, Listener
+from hasten.protocols import Door, Event, Listener
 from hasten.samples.sequence import unroll
-from hasten.search import space
+from hasten.search.anatomy import anatomy
 from hasten.search.answer import answer
+from hasten.search.enter import enter
 from hasten.search.field import Run
-from hasten.search.prepare import Question, inspect_file, prepare
+from hasten.search.folder import run_folder
+from hasten.search.prepare import prepare
+from hasten.search.question import Question
 from hasten.trial import Result
 
-SEARCH_SECONDS = 65.0
+SEARCH_SECONDS = 80.0
 RECORDED = ("output", "labels", "groups", "preprocess", "batch", "threads", "seed", "served_by")
 
 
 def optimize(
-    model: str | Path,
-    data: object,
+    model: object,
+    data: object = None,
     *,
     max_drop: str | Budget = "1%",
     metric: str | Callable[..., Any] | None = None,
@@ -46,8 +47,12 @@ def optimize(
     confidence: float = 0.95,
     seconds: float | None = None,
     engines: Sequence[str] | None = None,
+    format: str | None = None,  # noqa: A002 - as on the command line
     threads: int | None = None,
-    served_by: str = "onnxruntime",
+    served_by: str | None = None,
+    trust: bool = False,
+    module: str | None = None,
+    signature: str | None = None,
     seed: int | None = None,
     out: str | Path | None = None,
     force: bool = False,
@@ -56,52 +61,65 @@ def optimize(
     """The fastest version of ``model`` that is proven to stay inside the budget on this machine.
 
     Args:
-        model: an ONNX file.
-        data: ``.npz``, ``.npy``, a folder of images, a table, or in Python a mapping, an iterable or a callable.
+        model: a file of any front door, or in Python an ``nn.Module``, an ``ExportedProgram`` or a Keras model.
+        data: ``.npz``, ``.npy``, a folder of images, a table, or in Python a mapping, an iterable or a callable;
+            for an ``nn.Module`` a DataLoader, or any iterable of (inputs, labels) batches. Without any, inputs are
+            made up and only what changes no arithmetic is tried.
         max_drop: ``"1%"`` absolute points, ``"rel:99%"`` of the score, ``"agree:99%"`` of the answers.
         metric: a name (``top1``, ``auc``, ...), ``"package.module:function"`` or a function; chosen when None.
         state: for networks with state, which input is fed from which output: ``{"state": "stateN"}``.
         batch: samples that the network is served with at a time.
-        seconds: time for the search, 65 by default; the proof and the final timing come on top.
-        served_by: the engine that serves the network today; what it takes there is the baseline.
-        out: where to write the result; nothing is written when None.
+        seconds: time for the search, 80 by default; the proof and the final timing come on top.
+        engines: search among these only; ``format`` keeps those whose file is of that format.
+        served_by: the engine that serves the network today, by default its framework's own where it is installed;
+            what it takes there is the baseline.
+        trust: let code in the file run: pickles, TorchScript, Lambda layers. Never for files of others.
+        module: ``"package.module:function"`` that makes the network of a state dict, or the module of custom layers.
+        signature: which function of a SavedModel is served.
+        out: where to write the result; nothing is written when None. A run that is cut short keeps what it has beside
+            it, and the same call goes on from there.
 
     Raises:
         UsageError, InputError, EnvironmentFault: see ``hasten.errors``.
-        Stopped: interrupted before there was anything to keep.
+        Stopped: interrupted before anything was proven; with ``out`` the same call goes on from there.
     """
-    start = time.monotonic()
-    question = Question(
-        model=Path(model),
-        data=data,
-        budget=parse_budget(max_drop, confidence),
-        metric=metric,
-        output=output,
-        labels=labels,
-        groups=groups,
-        state=state,
-        preprocess=preprocess,
-        batch=batch,
-        threads=threads,
-        engines=engines,
-        seed=seed,
-        served_by=served_by,
-    )
+    budget = parse_budget(max_drop, confidence)
     if out is not None:
-        artefacts.check_out(Path(out), [question.model, *_paths(data)], force)
-    usable, absent = space.usable_engines(engines)
-    with _workspace(out) as folder, _gentle_interrupt() as stopping:
-        run, able, found = prepare(question, folder, listen or _silent)
+        artefacts.check_out(Path(out), [*_paths(model), *_paths(data)], force)
+    with run_folder(Path(out) if out is not None else None) as folder, _interrupts() as stopping:
+        path, samples = as_file(model, data, folder.path / "given")
+        question = Question(
+            model=path,
+            data=samples,
+            budget=budget,
+            metric=metric,
+            output=output,
+            labels=labels,
+            groups=groups,
+            state=state,
+            preprocess=preprocess,
+            batch=batch,
+            threads=threads,
+            engines=engines,
+            format=format,
+            seed=seed,
+            served_by=served_by,
+            door=Door(trust=trust or not isinstance(model, str | Path), module=module, signature=signature),
+        )
+        limit = SEARCH_SECONDS if seconds is None else seconds
+        run, able, found = prepare(question, folder, listen or _silent, seconds=limit)
         run.stopping = stopping.is_set
-        run.deadline = start + (SEARCH_SECONDS if seconds is None else seconds)
         try:
-            result = answer(run, question, usable, able, [*found["warnings"], *absent], start)
-            if out is not None:
-                _write(Path(out), run, question, result, force)
+            result = answer(run, question, able, found["warnings"])
         finally:
-            run.retire(run.loaded)
-    if stopping.is_set() and result.verdict != "met":
-        raise Stopped("stopped before anything faster was proven", help="run the same command again")
+            run.close()
+        if result.stopped:
+            folder.keep = out is not None
+            run.journal.stopped()
+            if result.verdict != "met":
+                raise Stopped("stopped before anything faster was proven", help="run the same command again")
+        if out is not None:
+            _write(Path(out), run, question, result, force)
     return result
 
 
@@ -110,7 +128,7 @@ def _write(out: Path, run: Run, question: Question, result: Result, force: bool)
     artefacts.write(
         out,
         result=result,
-        artefact=run.folder / winner.artefact if winner.candidate.key != run.given else run.source,
+        artefact=run.folder / winner.artefact,
         inputs=run.inputs,
         splits={
             "calibrate": len(run.splits.calibrate),
@@ -118,6 +136,7 @@ def _write(out: Path, run: Run, question: Question, result: Result, force: bool)
             "confirm": len(run.splits.confirm),
         },
         extra={
+            "inputs": list(run.inputs),
             "outputs": run.names,
             "shapes": _fed_shapes(run),
             "command": shlex.join(["hasten", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "hasten" else None,
@@ -142,12 +161,38 @@ def _recorded(question: Question) -> dict[str, Any]:
     data = str(Path(question.data).resolve()) if isinstance(question.data, str | Path) else None
     metric = question.metric if isinstance(question.metric, str) else None
     state = dict(question.state) if question.state else None
-    return {**named, "model": str(question.model.resolve()), "data": data, "metric": metric, "state": state}
+    door = {"module": question.door.module, "signature": question.door.signature}  # trust is given anew each time
+    asked = {"model": str(question.model.resolve()), "data": data, "made_up": question.data is None}
+    return {**named, **asked, "metric": metric, "state": state, **door}
 
 
-def inspect(model: str | Path) -> dict[str, Any]:
-    """What a model file holds: inputs, outputs, opset, operators, weights, ideas."""
-    return inspect_file(Path(model).resolve())
+def inspect(
+    model: str | Path,
+    data: object = None,
+    *,
+    engines: Sequence[str] | None = None,
+    trust: bool = False,
+    module: str | None = None,
+    signature: str | None = None,
+    listen: Listener | None = None,
+) -> dict[str, Any]:
+    """What a model file holds: format, inputs, outputs, opset, operators, weights, ideas.
+
+    With ``data`` also ``regions`` (``trial.Mixed``): where the time goes, and what int8 does to the answers.
+    """
+    door = Door(trust=trust, module=module, signature=signature)
+    with run_folder(None) as folder:
+        if data is None:
+            entered = enter(Path(model).resolve(), folder.path, door)
+            return {"format": entered.origin.format, "served_by": entered.origin.engine, **entered.facts}
+        budget = parse_budget("1%")
+        question = Question(model=Path(model), data=data, budget=budget, scored=False, engines=engines, door=door)
+        run, _, found = prepare(question, folder, listen or _silent)
+        facts = {k: v for k, v in found.items() if k != "warnings"}
+        try:
+            return {"format": run.origin.format, **facts, "regions": anatomy(run, run.engines)}
+        finally:
+            run.close()
 
 
 def doctor() -> dict[str, Any]:
@@ -170,32 +215,47 @@ def doctor() -> dict[str, Any]:
     return {"machine": plain(machine()), "cores": cores(), "engines": engines}
 
 
-def bench(models: Sequence[str | Path], data: object, *, batch: int = 1, pairs: int = 20) -> list[dict[str, Any]]:
+def bench(
+    models: Sequence[str | Path], data: object, *, batch: int = 1, pairs: int = 20, trust: bool = False
+) -> list[dict[str, Any]]:
     """Time networks (files, or folders that ``optimize`` wrote) in interleaved pairs; the first is the baseline.
+
+    Each file is served by its own framework. ``trust`` lets code in them run.
 
     Returns a dictionary a network: ``name``, ``engine``, ``median_ms``, ``speedup``, ``low``, ``high``, ``pairs``.
     """
-    with _workspace(None) as folder:
-        return replay.bench([Path(m) for m in models], data, folder, batch=batch, pairs=pairs)
+    with run_folder(None) as folder:
+        return replay.bench([Path(m) for m in models], data, folder.path, batch=batch, pairs=pairs, trust=trust)
 
 
 def apply(
-    recipe: str | Path, model: str | Path, data: object, *, out: str | Path, force: bool = False
+    recipe: str | Path,
+    model: str | Path,
+    data: object,
+    *,
+    out: str | Path,
+    force: bool = False,
+    trust: bool = False,
+    module: str | None = None,
+    signature: str | None = None,
 ) -> dict[str, Any]:
     """Build another network by a recipe, calibrated on ``data``. Compared with the original, not certified."""
     artefacts.check_out(Path(out), [Path(model), Path(recipe), *_paths(data)], force)
-    with _workspace(out) as folder:
-        return replay.apply(Path(recipe), Path(model), data, folder, Path(out))
+    with run_folder(Path(out)) as folder:
+        door = Door(trust=trust, module=module, signature=signature)
+        return replay.apply(Path(recipe), Path(model), data, folder.path, Path(out), door)
 
 
-def verify(out: str | Path, data: object = None, *, listen: Listener | None = None) -> dict[str, Any]:
-    """Check a result again: ``{"ok": bool, "checks": [{"name", "ok", "text"}]}``."""
-    with _workspace(None) as folder:
-        return claims.verify(Path(out), data, folder, listen or _silent)
+def verify(
+    out: str | Path, data: object = None, *, trust: bool = False, listen: Listener | None = None
+) -> dict[str, Any]:
+    """Check a result again: ``{"ok": bool, "checks": [{"name", "ok", "text"}]}``; ``trust`` as for ``optimize``."""
+    with run_folder(None) as folder:
+        return claims.verify(Path(out), data, folder, listen or _silent, trust=trust)
 
 
-def _paths(data: object) -> list[Path]:
-    return [Path(data)] if isinstance(data, str | Path) else []
+def _paths(given: object) -> list[Path]:
+    return [Path(given)] if isinstance(given, str | Path) else []
 
 
 def _silent(event: Event) -> None:
@@ -203,36 +263,28 @@ def _silent(event: Event) -> None:
 
 
 @contextmanager
-def _workspace(out: str | Path | None) -> Iterator[Path]:
-    """A folder for the run's files, beside ``out`` so that renames stay on one disk; removed at the end."""
-    parent = Path(out).resolve().parent if out is not None else None
-    if parent is not None:
-        parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".hasten-run-", dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _gentle_interrupt() -> Iterator[threading.Event]:
-    """The first Ctrl-C asks the search to wrap up with what it has; the second ends it."""
+def _interrupts() -> Iterator[threading.Event]:
+    """The first Ctrl-C asks the search to wrap up with what it has; the second, or the system's word, ends it."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGINT or asked.is_set():
             raise KeyboardInterrupt
         asked.set()
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    known = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.getsignal(n) for n in known}  # what nohup or a shell ignores stays ignored
+    heard = [n for n in known if before[n] is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, on_signal)
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in heard:
+            signal.signal(number, before[number])
 
 
 __all__ = ["Result", "apply", "bench", "doctor", "inspect", "optimize", "verify"]

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hasten import trial
-from hasten.errors import EnvironmentFault, InputError, UsageError
+from hasten import durable, trial
+from hasten.errors import InputError, UsageError
 from hasten.example import example
 from hasten.model import TensorSpec, file_digest
 from hasten.report.build import build
 from hasten.trial import Result
 
 NAMES = ("recipe.json", "report.json", "report.html", "timings.npz", "example.py", "manifest.json")
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
 
 
 def check_out(out: Path, inputs: Sequence[Path], force: bool) -> None:
@@ -89,21 +85,35 @@ def write(
         EnvironmentFault: the disk is full or not writable; nothing is left behind.
     """
     check_out(out, [artefact], force=force)
+
+    def fill(building: Path) -> None:
+        model = copy_model(artefact, building)
+        durable.put(building / "recipe.json", recipe(result))
+        durable.put(building / "report.json", trial.encode(result))
+        durable.put(building / "report.html", build(result).encode())
+        durable.put(building / "timings.npz", _timings(result))
+        durable.put(building / "example.py", example(result, model, inputs, extra).encode())
+        durable.put(building / "manifest.json", _describe(building, result, splits, extra))
+
+    publish(out, fill)
+
+
+def publish(out: Path, fill: Callable[[Path], None]) -> None:
+    """Let ``fill`` write a folder beside ``out``, then put it in its place; files of others in there stay.
+
+    Raises:
+        EnvironmentFault: the disk is full or not writable; what was at ``out`` is still there.
+    """
     place = out.resolve()
-    with _full_disk(out):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=".tmp-", dir=place.parent))
+    building = place.with_name(f".hasten-new-{place.name}")
     try:
-        with _full_disk(out):
-            model = copy_model(artefact, building)
-            _put(building / "recipe.json", recipe(result))
-            _put(building / "report.json", trial.encode(result))
-            _put(building / "report.html", build(result).encode())
-            _put(building / "timings.npz", _timings(result))
-            _put(building / "example.py", example(result, model, inputs, extra).encode())
-            _put(building / "manifest.json", _describe(building, result, splits, extra))
-            building.chmod(0o755)
-            _swap(building, place)
+        with durable.disk(f"the output {str(out)!r}"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(building, ignore_errors=True)  # what a killed run left
+            building.mkdir()
+            fill(building)
+            _carry_over(place, building)
+            durable.swap(building, place)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -132,12 +142,18 @@ def copy_model(artefact: Path, folder: Path) -> str:
     ONNX names its external weights inside, so that those keep their names; OpenVINO finds ``model.bin`` by itself.
     """
     name = f"model{artefact.suffix}"
-    _copy(artefact, folder / name)
+    if artefact.is_dir():
+        for file in sorted(p for p in artefact.rglob("*") if p.is_file()):
+            target = folder / "model" / file.relative_to(artefact)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            durable.copy(file, target)
+        return "model"
+    durable.copy(artefact, folder / name)
     if artefact.suffix == ".xml":
-        _copy(artefact.with_suffix(".bin"), folder / "model.bin")
+        durable.copy(artefact.with_suffix(".bin"), folder / "model.bin")
     elif artefact.suffix == ".onnx":
         for location in external_files(artefact):
-            _copy(artefact.parent / location, folder / location)
+            durable.copy(artefact.parent / location, folder / location)
     return name
 
 
@@ -168,20 +184,6 @@ def external_files(onnx_file: Path) -> list[str]:
     return sorted(found)
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    with target.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _put(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _timings(result: Result) -> bytes:
     """Log ratios of every timed candidate under its key, of the baseline against itself under ``noise``."""
     arrays = {t.candidate.key: np.asarray(t.timing.log_ratios) for t in result.trials if t.timing}
@@ -209,33 +211,21 @@ def _describe(folder: Path, result: Result, splits: Mapping[str, int], extra: Ma
     )
 
 
-def _swap(building: Path, place: Path) -> None:
-    """Put the new folder in place of the old. Files there that no manifest of ours names are carried over."""
-    if not place.exists():
-        building.rename(place)
-    else:
-        old = Path(tempfile.mkdtemp(prefix=".tmp-", dir=place.parent))
-        ours = {Path(name).parts[0] for name in _manifest(place).get("files", {})} | {"manifest.json"}
-        place.rename(old)
-        building.rename(place)
-        for stranger in old.iterdir():
-            if stranger.name not in ours and not (place / stranger.name).exists():
-                stranger.rename(place / stranger.name)
-        shutil.rmtree(old, ignore_errors=True)
-    folder = os.open(place.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+def _carry_over(place: Path, building: Path) -> None:
+    """Files at ``place`` that no manifest of ours names get a second name in ``building``: none is ever lost."""
+    ours = {Path(name).parts[0] for name in _manifest(place).get("files", {})} | {"manifest.json"}
+    for stranger in place.iterdir() if place.exists() else ():
+        target = building / stranger.name
+        if stranger.name in ours or target.exists():
+            continue
+        if stranger.is_dir() and not stranger.is_symlink():
+            shutil.copytree(stranger, target, symlinks=True, copy_function=_second_name)
+        else:
+            _second_name(stranger, target)
 
 
-@contextmanager
-def _full_disk(out: Path) -> Iterator[None]:
+def _second_name(source: str | Path, target: str | Path) -> None:
     try:
-        yield
-    except OSError as fault:
-        if fault.errno not in _NO_SPACE:
-            raise
-        raise EnvironmentFault(
-            f"cannot write the output {str(out)!r}",
-            cause=fault.strerror or str(fault),
-            help="free some space or name another folder with --out",
-        ) from fault
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target, follow_symlinks=False)

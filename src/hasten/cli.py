@@ -77,6 +77,28 @@ def pairs(_: object, __: object, value: Sequence[str]) -> dict[str, str] | None:
     return dict(text.split("=") for text in value) or None
 
 
+def listed(group: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Names that come repeated, with commas between them, or both; each must be one of the registry's."""
+    check = _known(group)
+
+    def split(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
+        names = tuple(name.strip() for text in value for name in text.split(",") if name.strip())
+        return tuple(check(context, parameter, names))
+
+    return split
+
+
+def door(command: F) -> F:
+    """The options with which a file of another framework comes in."""
+    command = click.option("--signature", metavar="NAME", help="Which function of a SavedModel is served.")(command)
+    command = click.option(
+        "--module", metavar="PKG.MOD:FUNCTION", help="Your code that makes the network of a state dict."
+    )(command)
+    return click.option("--trust", is_flag=True, help="Let code inside the file run: only for files that you made.")(
+        command
+    )
+
+
 def common(command: F) -> F:
     """The options that every command takes."""
     command = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
@@ -99,7 +121,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("model")
-@click.option("--data", required=True, metavar="PATH", help=".npz, .npy, a folder of images, or a table.")
+@click.option("--data", metavar="PATH", help=".npz, .npy, a folder of images, or a table; without it: lossless only.")
 @click.option("--max-drop", default="1%", show_default=True, metavar="BUDGET", help="1%, 0.5%, rel:99% or agree:99%.")
 @click.option(
     "--metric", metavar="NAME", callback=_known("metrics"), help="A metric's name, or package.module:function."
@@ -115,16 +137,19 @@ def cli() -> None:
     "--time", "limit", metavar="TIME", callback=seconds, help="Ends the search, never the result: 30s, 5m, 1h."
 )
 @click.option(
-    "--engine", "engines", multiple=True, metavar="NAME", callback=_known("engines"), help="Only this; repeatable."
+    "--engine",
+    "--engines",
+    "engines",
+    multiple=True,
+    metavar="NAME,...",
+    callback=listed("engines"),
+    help="Search only these; repeatable.",
 )
+@click.option("--format", metavar="NAME", help="Search only engines whose file is so: onnx, openvino, pt2, ...")
 @click.option(
-    "--served-by",
-    default="onnxruntime",
-    show_default=True,
-    metavar="NAME",
-    callback=_known("engines"),
-    help="What serves it today.",
+    "--served-by", metavar="NAME", callback=_known("engines"), help="What serves it today; its framework by default."
 )
+@door
 @click.option("--seed", type=int, help="Of the splits and shuffles.")
 @click.option("--threads", type=click.IntRange(min=1), help="Cores that the network may use.")
 @click.option("--out", default="out", show_default=True, metavar="DIR", help="Where the result goes.")
@@ -133,22 +158,19 @@ def cli() -> None:
 @click.option("-v", "--verbose", is_flag=True, help="A line a candidate.")
 @common
 def optimize(
-    model: str, data: str, max_drop: str, confidence: float, state: Mapping[str, str] | None,
+    model: str, data: str | None, max_drop: str, confidence: float, state: Mapping[str, str] | None,
     limit: float | None, engines: Sequence[str], out: str, quiet: bool, verbose: bool, as_json: bool, **options: Any,
 ) -> int:  # fmt: skip
     """Search, prove and write the fastest MODEL inside the budget. Exit 0: met, 1: nothing faster or undecided."""
     budget = parse_budget(max_drop, confidence)
     with console.Progress(verbosity=0 if quiet else 2 if verbose else 1) as progress:
-        try:
-            result: trial.Result = _api().optimize(
-                model, data, max_drop=budget, confidence=confidence, state=state, seconds=limit,
-                engines=list(engines) or None, out=out, listen=progress, **options,
-            )  # fmt: skip
-        except KeyboardInterrupt as stop:
-            if progress.best is None:
-                raise
-            raise Stopped("stopped before anything could be proven", help="run the same command again") from stop
+        result: trial.Result = _api().optimize(
+            model, data, max_drop=budget, confidence=confidence, state=state, seconds=limit,
+            engines=list(engines) or None, out=out, listen=progress, **options,
+        )  # fmt: skip
     _say(result, lambda: console.result_block(result, Path(out)), as_json)
+    if result.stopped:
+        return Stopped.exit_code
     return 0 if result.verdict == "met" else 1
 
 
@@ -157,20 +179,25 @@ def optimize(
 @click.option("--data", required=True, metavar="PATH", help="Samples to run.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Samples a request.")
 @click.option("--pairs", "rounds", default=20, show_default=True, type=click.IntRange(min=1), help="Pairs of runs.")
+@click.option("--trust", is_flag=True, help="Let code inside the files run.")
 @common
-def bench(models: Sequence[str], data: str, batch: int, rounds: int, as_json: bool) -> None:
+def bench(models: Sequence[str], data: str, batch: int, rounds: int, trust: bool, as_json: bool) -> None:
     """Time networks or output folders in interleaved pairs against the first."""
-    rows = _api().bench(list(models), data, batch=batch, pairs=rounds)
+    rows = _api().bench(list(models), data, batch=batch, pairs=rounds, trust=trust)
     _say({"schema_version": trial.SCHEMA_VERSION, "models": rows}, lambda: console.bench_table(rows), as_json)
 
 
 @cli.command()
 @click.argument("model")
+@click.option("--data", metavar="PATH", help="Run it on these samples: time and harm by region.")
+@click.option("--engines", multiple=True, callback=_known("engines"), metavar="NAME", help="Measure on this engine.")
+@door
 @common
-def inspect(model: str, as_json: bool) -> None:
-    """Say what MODEL is, without running it."""
-    facts = _api().inspect(model)
-    _say({"schema_version": trial.SCHEMA_VERSION, **facts}, lambda: console.facts_block(facts), as_json)
+def inspect(model: str, data: str | None, engines: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Say what MODEL is; with --data also where its time goes and what int8 would do to its answers."""
+    with console.Progress() as progress:
+        facts = _api().inspect(model, data, engines=list(engines) or None, listen=progress, **options)
+    _say({"schema_version": trial.SCHEMA_VERSION, **trial.plain(facts)}, lambda: console.inspect_block(facts), as_json)
 
 
 @cli.command()
@@ -187,21 +214,23 @@ def doctor(as_json: bool) -> None:
 @click.option("--data", required=True, metavar="PATH", help="Samples to calibrate and check with.")
 @click.option("--out", required=True, metavar="DIR", help="Where the network goes.")
 @click.option("--force", is_flag=True, help="Write into a folder that holds other files.")
+@door
 @common
-def apply(recipe: str, model: str, data: str, out: str, force: bool, as_json: bool) -> None:
+def apply(recipe: str, model: str, data: str, out: str, force: bool, as_json: bool, **options: Any) -> None:
     """Replay RECIPE on another MODEL, without a search."""
-    facts = _api().apply(recipe, model, data, out=out, force=force)
+    facts = _api().apply(recipe, model, data, out=out, force=force, **options)
     _say({"schema_version": trial.SCHEMA_VERSION, **facts}, lambda: console.facts_block(facts), as_json)
 
 
 @cli.command()
 @click.argument("out")
 @click.option("--data", metavar="PATH", help="Check the answers and the speed again too.")
+@click.option("--trust", is_flag=True, help="Let code inside the original network's file run.")
 @common
-def verify(out: str, data: str | None, as_json: bool) -> int:
+def verify(out: str, data: str | None, trust: bool, as_json: bool) -> int:
     """Check an output folder: hashes, that it runs, and with --data its answers and speed. Exit 1: a check failed."""
     with console.Progress() as progress:
-        report = _api().verify(out, data, listen=progress)
+        report = _api().verify(out, data, trust=trust, listen=progress)
     _say({"schema_version": trial.SCHEMA_VERSION, **report}, lambda: console.verify_block(report), as_json)
     return 0 if report["ok"] else 1
 

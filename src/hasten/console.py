@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,19 +16,20 @@ from rich.table import Table
 from rich.text import Text
 
 from hasten.protocols import Event
-from hasten.report import story
+from hasten.report import regions, story
 from hasten.report.words import clean, count, duration, known, millis, number, size, span, times
-from hasten.trial import Result
+from hasten.trial import Mixed, Result
 
 _ASCII = str.maketrans({
     "✓": "+", "✗": "x", "★": "*", "×": "x", "−": "-", "–": "-", "·": "|", "→": ">", "←": "<", "±": "~", "≤": "<",
-    "─": "-", "…": ".", "µ": "u", "\u00a0": " ",
+    "─": "-", "…": ".", "µ": "u", "\u00a0": " ", "█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": "|", "▎": "|",
+    "▏": "|",
 })  # fmt: skip
 _GOOD, _BAD, _SOFT = "green", "yellow", "dim"
 
 
 def write(text: str, stream: IO[str]) -> None:
-    """Write and flush; a reader that has gone away (``| head``) and a poor encoding are no errors."""
+    """Write and flush; a reader that is gone (``| head``, a closed terminal) and a poor encoding are no errors."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
@@ -36,7 +38,9 @@ def write(text: str, stream: IO[str]) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
+    except OSError as fault:
+        if fault.errno not in (errno.EPIPE, errno.EIO):
+            raise
         # whatever is left in the buffer must not raise again when the interpreter closes the stream
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -83,6 +87,7 @@ def _baseline(result: Result) -> list[tuple[str, str, str]]:
     return [
         ("Data", data, ""),
         ("", splits.sentence, _SOFT),
+        *([("", story.look(result), _SOFT)] if result.looks > 1 else []),
         ("Baseline", f"{facts}  ({story.engine(result.as_given)}, noise {story.noise(result)})", ""),
     ]
 
@@ -97,12 +102,12 @@ def _headline(result: Result) -> list[tuple[str, str, str]]:
     text = f"{times(result.speedup)} faster{interval}  {millis(story.latency(result, result.winner))}{split}"
     mark, style = ("✓", _GOOD) if result.certified else ("?", _BAD)
     rows = [(mark, f"{text}  {story.engine(result.winner)}", style)]
-    return rows if result.certified else [("✗", result.sentence, _BAD), *rows]
+    return rows if result.certified else [(story.MARKS[result.verdict], result.sentence, _BAD), *rows]
 
 
 def _facts(result: Result) -> list[tuple[str, str, str]]:
     winner, seen = result.winner, story.quality(result.winner)
-    good = ("✓", _GOOD) if result.certified else ("✗", _BAD)
+    good = ("✓", _GOOD) if result.certified else (story.MARKS[result.verdict], _BAD)
     rows = []
     if seen is not None and story.changed(result):
         flips = (
@@ -127,7 +132,7 @@ def _folder(out: Path) -> str:
 def _next(result: Result, out: Path) -> list[RenderableType]:
     place = clean(str(out))
     commands = [f"open {place}/report.html", f"hasten verify {place}"]
-    if result.certified:
+    if result.verdict == "met":
         commands += [f"python {place}/example.py", f"hasten apply {place}/recipe.json OTHER.onnx --data DATA --out OUT"]
     return [_lines([("Next:" if i == 0 else "", command, "") for i, command in enumerate(commands)])]
 
@@ -161,6 +166,35 @@ def _one(value: Any) -> str:
     if isinstance(value, int | float):
         return f"{value:,}" if isinstance(value, int) else number(value)
     return str(value)
+
+
+def inspect_block(facts: Mapping[str, Any]) -> RenderableType:
+    """What the file holds, then its regions with their time and harm where they were measured."""
+    plan: Mixed | None = facts.get("regions")
+    rest = facts_block({k: v for k, v in facts.items() if k != "regions"})
+    return (
+        rest if plan is None else Group(rest, Rule(style=_SOFT), Text(clean(regions.summary(plan))), region_table(plan))
+    )
+
+
+def region_table(plan: Mixed) -> RenderableType:
+    """The regions in the network's order; bars show each one's share of the time and of the harm."""
+    table = Table(box=None, header_style=_SOFT, pad_edge=False)
+    for title in ("region", plan.wide, "int8", "time", "harm", ""):
+        table.add_column(title, justify="right" if title in (plan.wide, "int8") else "left", overflow="fold")
+    slowest = max(g.ms[plan.wide] for g in plan.groups) or 1.0
+    worst = max((g.harm.get("int8", 0.0) for g in plan.groups), default=0.0) or 1.0
+    for g in plan.groups:
+        bars = (_bar(g.ms[plan.wide] / slowest), _bar(g.harm.get("int8", 0.0) / worst))
+        name = Text.assemble(clean(g.name), (f"  {g.kind}", _SOFT))
+        table.add_row(name, millis(g.ms[plan.wide]), millis(g.ms["int8"]), *bars, Text(clean(g.why), style=_SOFT))
+    return table
+
+
+def _bar(share: float, width: int = 8) -> str:
+    """A bar of full and part blocks, ``width`` characters at a share of one."""
+    eighths = round(share * width * 8)
+    return "█" * (eighths // 8) + ("▏▎▍▌▋▊▉"[eighths % 8 - 1] if eighths % 8 else "")
 
 
 def doctor_block(facts: Mapping[str, Any]) -> RenderableType:

@@ -11,7 +11,8 @@ from hasten.model import TensorSpec
 from hasten.report.build import read_template
 from hasten.trial import Result, Scalar
 
-ENGINES = ("onnxruntime", "openvino")
+ENGINES = ("onnxruntime", "openvino", "litert", "torch")
+PACKAGES = {"litert": "ai-edge-litert"}  # where it is not the engine's own name
 UNKNOWN = 64  # stands for a free dimension when no real shape is at hand
 _LEVELS = {"none": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED"}
 
@@ -33,16 +34,19 @@ def example(result: Result, file: str, inputs: Sequence[TensorSpec], extra: Mapp
     environment = jinja2.Environment(  # noqa: S701 - it writes Python, where values enter as literals
         loader=jinja2.FunctionLoader(read_template), trim_blocks=True, keep_trailing_newline=True
     )
-    packages = ("numpy", chosen.engine)
+    packages = ("numpy", PACKAGES.get(chosen.engine, chosen.engine))
     return environment.get_template(f"example_{chosen.engine}.py.j2").render(
         file=file,
         file_literal=repr(file),
         pins=" ".join(f"{p}=={versions[p]}" if p in versions else p for p in packages),
         inputs=_literal(shapes),
+        outputs=repr(list(extra.get("outputs") or [])),
+        compiled=bool(chosen.settings.get("compile")),
         state=_literal(state),
         batch=batch,
-        statements=_session_statements(chosen.settings),
+        statements=_statements(chosen.engine, chosen.settings),
         properties=_literal(_properties(chosen.settings)),
+        threads=int(chosen.settings.get("threads", 1)),
     )
 
 
@@ -63,8 +67,10 @@ def _shape(spec: TensorSpec, batch: int, is_state: bool, known: Mapping[str, Seq
     )
 
 
-def _session_statements(settings: Mapping[str, Scalar]) -> list[str]:
-    """ONNX Runtime's settings as the statements that the engine itself runs."""
+def _statements(engine: str, settings: Mapping[str, Scalar]) -> list[str]:
+    """Settings as the statements that the engine itself runs."""
+    if engine == "torch":
+        return [f"torch.set_num_threads({int(settings['threads'])})"] if "threads" in settings else []
     lines = []
     if "threads" in settings:
         lines.append(f"options.intra_op_num_threads = {int(settings['threads'])}")

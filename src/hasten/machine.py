@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hasten.trial import Machine
 
-PACKAGES = ("hasten", "numpy", "scipy", "onnx", "onnx-ir", "onnxruntime", "openvino")
+PACKAGES = ("hasten", "numpy", "scipy", "onnx", "onnx-ir", "onnxruntime", "openvino", "ai-edge-litert")
 INTERESTING = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8")
 INTERESTING_ARM = ("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2")
 

@@ -1,8 +1,8 @@
-"""Every way to extend hasten: an engine, a pass, a metric. Nothing here has behaviour; nobody needs to inherit."""
+"""Every way to extend hasten: a front door, an engine, a pass, a metric. No behaviour here, nothing to inherit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -20,18 +20,31 @@ Array = NDArray[Any]
 Feeds = Mapping[str, Array]  # what a runner eats: one array an input, batch axis included
 
 
+class Stats(Protocol):
+    """Runs the float network over the calibrate split once and returns the statistics of inner tensors by name.
+
+    Tensors also named in ``channels`` carry them per channel too. The result is kept, so that the second quantizer of
+    a search pays nothing.
+    """
+
+    def __call__(
+        self, model: Model, names: Sequence[str], channels: Collection[str] = ()
+    ) -> Mapping[str, TensorStats]: ...
+
+
 @dataclass(frozen=True)
 class Context:
     """What a pass may ask for beside the graph.
 
     ``feeds`` iterates afresh over the calibrate split, one sample (batch of one) at a time.
-    ``stats`` runs the float network over it once and returns the statistics of the inner tensors by name; the
-    result is kept, so that the second quantizer of a search pays nothing.
+    ``stats`` tells what the float network's inner tensors hold. ``reference`` is the float network as it was right
+    before the first ``quantize`` step, for passes behind that one; nodes and tensors keep their names.
     """
 
     feeds: Callable[[], Iterator[Feeds]]
-    stats: Callable[[Model, Sequence[str]], Mapping[str, TensorStats]]
+    stats: Stats
     instruction_sets: tuple[str, ...] = ()
+    reference: Model | None = None
 
 
 @runtime_checkable
@@ -48,6 +61,39 @@ class NotApplicable(Exception):
     """A pass has nothing to do on this network; the text says why and at which node."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """What a front door may need beside the file.
+
+    ``folder`` is where it may write: what it leaves there is kept for the run. ``trust`` allows code inside the file
+    to run. ``module`` is ``package.module:factory``, the user's own code that makes the network. ``example`` is an
+    ``.npz`` with two samples by input name, for networks that only say what they take when they are run.
+    """
+
+    folder: Path = Path()
+    trust: bool = False
+    module: str | None = None
+    signature: str | None = None
+    example: Path | None = None
+
+
+class Frontend(Protocol):
+    """A file format. A module with these names is a front door; ``registry.FRONTENDS`` lists it."""
+
+    def accepts(self, path: Path) -> bool:
+        """True when the content (never the name) is of this format. Cheap; runs in the parent; parses nothing."""
+        ...
+
+    def load(self, path: Path, options: Door) -> Model:
+        """The file as one graph, with an ``Origin`` that says what it was. Runs in a worker.
+
+        Raises:
+            InputError: it is damaged, unsafe, or lacks something; the message names the option that helps.
+            EnvironmentFault: a package is missing; the help is its pip line.
+        """
+        ...
+
+
 class Runner(Protocol):
     """A loaded network. ``run`` returns every output, in the graph's order."""
 
@@ -60,11 +106,34 @@ class Runner(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class Layer:
+    """One kernel that an engine ran, with its time.
+
+    ``names`` are the nodes and tensors of the network that it stands for, as the engine tells (fusion joins several),
+    ``reads`` those of the kernels before it. ``boundary`` marks what only converts between formats or layouts.
+    """
+
+    names: tuple[str, ...]
+    reads: tuple[str, ...]
+    kind: str
+    ms: float
+    boundary: bool = False
+
+
 class Engine(Protocol):
-    """A runtime. A module with these names is an engine; ``registry.ENGINES`` lists it."""
+    """A runtime. A module with these names is an engine; ``registry.ENGINES`` lists it.
+
+    A network may be at hand in several forms: ``onnx``, the graph, which passes rewrite; and the form in which its
+    owner left it, such as ``torch`` or ``keras``, which nobody rewrites. ``takes`` says which forms an engine serves.
+    """
 
     name: str
+    scheme: str  # whose placement of rounding its fusions want: one of ``passes.quantize.SCHEMES``
     spins: bool  # its thread pool keeps cores busy after a call
+    takes: tuple[str, ...]  # forms that it serves, best first; without the name it is ("onnx",)
+    baked: tuple[str, ...]  # settings that go into the file: keywords of ``export``; without the name there are none
+    writes: str  # the format of the file that it serves, for ``--format``; without the name it is the engine's
 
     def missing(self) -> str | None:
         """None when the engine can be used here, else why not, with the pip line that brings it."""
@@ -84,11 +153,20 @@ class Engine(Protocol):
         """Settings that narrow the arithmetic of an unchanged network, such as bf16."""
         ...
 
-    def export(self, onnx: Path, directory: Path) -> Path:
-        """Write the engine's own format from an ONNX file; returns the file to load."""
+    def export(self, source: Path, directory: Path) -> Path:
+        """Write the engine's own format from a file of a form that it takes; returns the file to load."""
         ...
 
     def load(self, path: Path, settings: Mapping[str, Scalar]) -> Runner: ...
+
+    def profile(
+        self, path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], seconds: float
+    ) -> Sequence[Layer]:
+        """Time of each kernel of the warm network, over rounds of ``feeds`` for about ``seconds``, two at least.
+
+        Empty when the engine cannot tell.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

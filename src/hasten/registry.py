@@ -11,15 +11,25 @@ from hasten.errors import UsageError, did_you_mean
 
 PASSES = {
     "clean": "hasten.passes.clean:Clean",
+    "correct": "hasten.passes.correct:Correct",
+    "equalize": "hasten.passes.equalize:Equalize",
     "factorize": "hasten.passes.factorize:Factorize",
     "prune": "hasten.passes.prune:Prune",
     "quantize": "hasten.passes.quantize:Quantize",
     "quantize_dynamic": "hasten.passes.dynamic:QuantizeDynamic",
+    "quantize_hybrid": "hasten.passes.hybrid:QuantizeHybrid",
+    "quantize_weights": "hasten.passes.quantize_weights:QuantizeWeights",
+    "round_weights": "hasten.passes.round_weights:RoundWeights",
+    "smooth": "hasten.passes.smooth:Smooth",
 }
 
 ENGINES = {
     "onnxruntime": "hasten.engines.onnxruntime",
     "openvino": "hasten.engines.openvino",
+    "litert": "hasten.engines.litert",
+    "torch": "hasten.engines.torch",
+    "keras": "hasten.engines.keras",
+    "tensorflow": "hasten.engines.tensorflow",
 }
 
 METRICS = {
@@ -38,6 +48,10 @@ METRICS = {
 
 FRONTENDS = {
     "onnx": "hasten.frontends.onnx",
+    "tflite": "hasten.frontends.tflite",
+    "torch": "hasten.frontends.torch",
+    "keras": "hasten.frontends.keras",
+    "tensorflow": "hasten.frontends.tensorflow",
 }
 
 _TABLES = {"passes": PASSES, "engines": ENGINES, "metrics": METRICS, "frontends": FRONTENDS}

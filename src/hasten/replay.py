@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,13 +12,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from hasten import artefacts, durable
 from hasten.errors import InputError, UsageError
 from hasten.measure.timing import ROTATING_SAMPLES, Workload, interleave, timing
 from hasten.model import TensorSpec
-from hasten.safety.stage import stage
+from hasten.protocols import Door
 from hasten.samples import load_samples
-from hasten.search.prepare import inspect_file
-from hasten.trial import Scalar, Step
+from hasten.search import forms
+from hasten.search.enter import enter
+from hasten.trial import Candidate, Scalar, Step
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
 APPLY_SAMPLES = 256
@@ -33,25 +34,46 @@ class Served:
     engine: str
     path: Path
     settings: Mapping[str, Scalar]
+    inputs: tuple[TensorSpec, ...] | None = None  # None: ask the file
 
 
 def served(place: Path) -> Served:
-    """What a file or a result folder stands for.
+    """What a result folder stands for.
 
     Raises:
-        UsageError: it is neither a network nor a folder that ``optimize`` wrote.
+        UsageError: it is no folder that ``optimize`` wrote.
     """
-    if place.is_dir():
-        recipe = read_recipe(place / "recipe.json")
-        found = [place / name for name in ("model.xml", "model.onnx") if (place / name).exists()]
-        if not found:
-            raise UsageError(f"{place} holds no model.onnx or model.xml", help="name a folder that optimize wrote")
-        return Served(place.name, recipe["engine"], found[0].resolve(), recipe.get("settings", {}))
+    recipe = read_recipe(place / "recipe.json")
+    found = sorted(p for p in place.glob("model*") if p.suffix not in (".bin", ".data"))
+    if not found:
+        raise UsageError(f"{place} holds no network", help="name a folder that optimize wrote")
+    return Served(place.name, recipe["engine"], found[0].resolve(), recipe.get("settings", {}), _recorded(place))
+
+
+def _recorded(place: Path) -> tuple[TensorSpec, ...] | None:
+    """The inputs that the manifest of a result names, if it does."""
+    try:
+        found = json.loads((place / "manifest.json").read_bytes())["inputs"]
+        return msgspec.convert(found, tuple[TensorSpec, ...])
+    except (OSError, ValueError, KeyError, TypeError, msgspec.ValidationError):
+        return None
+
+
+def network(place: Path, folder: Path, door: Door) -> Served:
+    """What a file or a result folder stands for; a file is served by its own framework where that is installed.
+
+    Raises:
+        UsageError: there is none. InputError: it is no network, or an unsafe one.
+    """
     if not place.exists():
         raise UsageError(f"there is no {place}")
+    if (place / "recipe.json").is_file():
+        return served(place)
     if place.suffix == ".xml":
         return Served(place.stem, "openvino", place.resolve(), {"precision": "f32", "hint": "LATENCY"})
-    return Served(place.name, "onnxruntime", place.resolve(), {})
+    entered = enter(place.resolve(), folder, door)
+    origin = entered.origin
+    return Served(place.name, origin.engine, Path(origin.path), origin.settings, entered.inputs)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -72,31 +94,34 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return dict(recipe)
 
 
-def bench(places: Sequence[Path], data: object, folder: Path, *, batch: int, pairs: int) -> list[dict[str, Any]]:
+def bench(
+    places: Sequence[Path], data: object, folder: Path, *, batch: int, pairs: int, trust: bool = False
+) -> list[dict[str, Any]]:
     """Time networks on the same samples, interleaved; the first is what the others are compared with."""
-    networks = [served(p) for p in places]
-    inspected = inspect_file(next((n.path for n in networks if n.engine == "onnxruntime"), networks[0].path))
-    inputs = msgspec.convert(inspected["inputs"], tuple[TensorSpec, ...])
+    networks = [network(p, folder / f"network{k}", Door(trust=trust)) for k, p in enumerate(places)]
+    inputs = next((n.inputs for n in networks if n.inputs is not None), None)
+    if inputs is None:
+        raise UsageError("no network says what it takes", help="name an .onnx file or a folder that optimize wrote")
     store = load_samples(data).spool(folder / "samples", inputs)
     work = Workload(str(store.directory), tuple(range(min(len(store), ROTATING_SAMPLES * batch))), batch)
     with ExitStack() as stack:
         sides = {}
-        for number, network in enumerate(networks):
-            worker = stack.enter_context(Worker(name=network.name))
-            load_served(worker, network, [])
-            sides[f"{number} {network.name}"] = worker
+        for number, side in enumerate(networks):
+            worker = stack.enter_context(Worker(name=side.name))
+            load_served(worker, side, [])
+            sides[f"{number} {side.name}"] = worker
         series = interleave(sides, work, rounds=pairs)
     base = next(iter(series.blocks.values()))
     rows: list[dict[str, Any]] = []
-    for network, (side, blocks) in zip(networks, series.blocks.items(), strict=True):
-        if side in series.lost:
-            rows.append({"name": network.name, "reason": str(series.lost[side])})
+    for one, (name, blocks) in zip(networks, series.blocks.items(), strict=True):
+        if name in series.lost:
+            rows.append({"name": one.name, "reason": str(series.lost[name])})
             continue
         found = timing(base, blocks)
         rows.append(
             {
-                "name": network.name,
-                "engine": network.engine,
+                "name": one.name,
+                "engine": one.engine,
                 "median_ms": found.median_ms,
                 "speedup": found.speedup,
                 "low": found.low,
@@ -115,25 +140,38 @@ def load_served(worker: Worker, network: Served, names: list[str]) -> None:
         raise InputError(f"{network.name} cannot be loaded by {network.engine}", cause=str(fault)) from fault
 
 
-def apply(recipe_path: Path, model: Path, data: object, folder: Path, out: Path) -> dict[str, Any]:
+def apply(
+    recipe_path: Path,
+    model: Path,
+    data: object,
+    folder: Path,
+    out: Path,
+    door: Door = Door(),  # noqa: B008 - frozen
+) -> dict[str, Any]:
     """Replay a recipe on another network. The result is built and compared, not certified: that takes a search."""
     recipe = read_recipe(recipe_path)
-    source = stage(model, folder / "stage")
-    inspected = inspect_file(source)
-    inputs = msgspec.convert(inspected["inputs"], tuple[TensorSpec, ...])
-    names = [o["name"] for o in inspected["outputs"]]
-    store = load_samples(data).spool(folder / "samples", inputs)
+    entered = enter(model, folder, door, data)
+    steps = msgspec.convert(recipe["steps"], list[Step])
+    form = forms.form_of(recipe["engine"], steps, entered.forms)
+    if form is None:
+        cause = f"{recipe['engine']} takes {', '.join(forms.takes(recipe['engine']))}"
+        raise InputError(f"the recipe does not fit {model.name}", cause=cause, help="use the recipe of its own kind")
+    names = [o.name for o in entered.outputs]
+    store = load_samples(data).spool(folder / "samples", entered.inputs)
     ids = list(range(min(len(store), APPLY_SAMPLES)))
     try:
         made = once(
             "hasten.search.build:build",
             {
-                "source": str(source),
+                "source": str(entered.forms[form]),
+                "form": form,
+                "baked": forms.baked(Candidate(steps=(), engine=recipe["engine"], settings=recipe.get("settings", {}))),
                 "steps": recipe["steps"],
                 "engine": recipe["engine"],
                 "directory": str(folder / "artefact"),
                 "store": str(store.directory),
                 "calibrate": ids,
+                "cache": str(folder / "stats.npz"),
             },
         )
     except (WorkerDied, CallFailed) as fault:
@@ -141,9 +179,14 @@ def apply(recipe_path: Path, model: Path, data: object, folder: Path, out: Path)
     if "not_applicable" in made:
         raise InputError(f"the recipe does not fit {model.name}", cause=made["not_applicable"])
     built = Served(model.name, recipe["engine"], Path(made["artefact"]), recipe.get("settings", {}))
-    before = Served(model.name, "onnxruntime", source, {})
+    before = Served(model.name, "onnxruntime", entered.graph, {})
     error = _difference(before, built, str(store.directory), ids[:32], names)
-    _publish(built.path, recipe_path, out)
+
+    def fill(building: Path) -> None:
+        artefacts.copy_model(built.path, building)
+        durable.copy(recipe_path, building / "recipe.json")
+
+    artefacts.publish(out, fill)
     return {
         "out": str(out),
         "bytes": made["bytes"],
@@ -169,17 +212,3 @@ def _difference(before: Served, after: Served, store: str, ids: list[int], names
             squared += float(np.square(old.astype(np.float64) - new).sum())
             total += float(np.square(old.astype(np.float64)).sum())
     return squared / (total or 1.0)
-
-
-def _publish(artefact: Path, recipe: Path, out: Path) -> None:
-    """Copy a built network and its recipe into a fresh folder, by one rename."""
-    scratch = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    for part in (artefact, artefact.with_suffix(".bin"), artefact.with_suffix(".data")):
-        if part.exists():
-            shutil.copyfile(part, scratch / part.name)
-    shutil.copyfile(recipe, scratch / "recipe.json")
-    if out.exists():
-        shutil.rmtree(out)
-    scratch.replace(out)

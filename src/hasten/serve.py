@@ -27,6 +27,7 @@ from hasten.samples.sequence import unroll
 from hasten.wire import HEADER, pack
 
 MOST_READY = 64  # feeds held in memory for timing
+MOST_PROFILED = 8  # of them run in a round of a profile
 
 
 class Child:
@@ -38,6 +39,7 @@ class Child:
         self.names: list[str] = []
         self.ready: list[dict[str, Array]] = []
         self.ready_for: object = None
+        self.loaded: tuple[str, Path, dict[str, Any]] = ("", Path(), {})
 
     def call(self, function: str, keywords: dict[str, Any]) -> tuple[Any, list[Array]]:
         """Run a function of ours that takes and returns plain JSON values."""
@@ -48,7 +50,7 @@ class Child:
 
     def load(self, engine: str, path: str, settings: dict[str, Any], names: list[str]) -> tuple[Any, list[Array]]:
         """Load a network whose outputs are called ``names``; cold start is measured here."""
-        self.names = names
+        self.names, self.loaded = names, (engine, Path(path), settings)
         before = time.perf_counter()
         self.runner = registry.find("engines", engine).load(Path(path), settings)
         return {"load_seconds": time.perf_counter() - before}, []
@@ -65,11 +67,7 @@ class Child:
     def time(self, store: str, ids: list[int], batch: int, inner: int) -> tuple[Any, list[Array]]:
         """Milliseconds of ``inner`` inferences over rotating samples, after one untimed call. Copies included."""
         assert self.runner is not None
-        if self.ready_for != (store, ids, batch):
-            samples = _store(store)
-            steps = (unroll(samples, feeds) for _, feeds in samples.batches(ids, batch))
-            self.ready = [_in_memory(feeds) for several in steps for feeds in several][:MOST_READY]
-            self.ready_for = (store, ids, batch)
+        self._make_ready(store, ids, batch)
         took = []
         self.runner.run(self.ready[0])
         for k in range(inner):
@@ -78,6 +76,21 @@ class Child:
             self.runner.run(feeds)
             took.append((time.perf_counter_ns() - start) / 1e6)
         return {"milliseconds": took}, []
+
+    def profile(self, store: str, ids: list[int], batch: int, lasting: float) -> tuple[Any, list[Array]]:
+        """Milliseconds of each kernel of the loaded network, compiled anew with its counters on."""
+        self._make_ready(store, ids, batch)
+        engine, path, settings = self.loaded
+        layers = registry.find("engines", engine).profile(path, settings, self.ready[:MOST_PROFILED], lasting)
+        return {"layers": msgspec.to_builtins(list(layers))}, []
+
+    def _make_ready(self, store: str, ids: list[int], batch: int) -> None:
+        """Feeds in memory, so that reading them is not timed."""
+        if self.ready_for != (store, ids, batch):
+            samples = _store(store)
+            steps = (unroll(samples, feeds) for _, feeds in samples.batches(ids, batch))
+            self.ready = [_in_memory(feeds) for several in steps for feeds in several][:MOST_READY]
+            self.ready_for = (store, ids, batch)
 
     def _forward(self, samples: SampleStore, feeds: Mapping[str, Array]) -> list[Array]:
         """One batch; a sequence is run step by step with its state carried over, its outputs joined on axis 0."""
@@ -132,11 +145,12 @@ def main() -> None:
         while len(header := requests.read(HEADER.size)) == HEADER.size:
             size, _ = HEADER.unpack(header)
             request = msgspec.json.decode(requests.read(size))
-            answers.write(_answer(child, request))
+            for piece in _answer(child, request):
+                answers.write(piece)
             answers.flush()
 
 
-def _answer(child: Child, request: dict[str, Any]) -> bytes:
+def _answer(child: Child, request: dict[str, Any]) -> list[bytes | memoryview]:
     try:
         value, arrays = getattr(child, request["operation"])(**request["arguments"])
         return pack({"value": value}, arrays)

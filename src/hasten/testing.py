@@ -1,18 +1,21 @@
-"""For tests of extensions: functions that misbehave inside a worker, and a check that an engine keeps its promises."""
+"""For tests of extensions: functions that misbehave inside a worker, and kits that check promises."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hasten.protocols import Array, Engine
+from hasten.model import Model
+from hasten.protocols import Array, Context, Engine, Pass
 from hasten.trial import Scalar
 
 
@@ -52,19 +55,91 @@ def chatter(mebibytes: int) -> dict[str, Any]:
     return {}
 
 
-def check_engine(engine: Engine, onnx: Path, feeds: Mapping[str, Array], wanted: list[Array], folder: Path) -> None:
+def check_engine(engine: Engine, source: Path, feeds: Mapping[str, Array], wanted: list[Array], folder: Path) -> None:
     """Assert what every engine promises: names, native formats, an export that loads, answers that agree.
 
-    ``wanted`` are the float32 outputs of ``onnx`` on ``feeds`` in graph order; they are met within 1e-3 of their scale.
+    ``source`` is a file of a form that the engine takes, mostly ONNX. ``wanted`` are its float32 outputs on ``feeds``
+    in graph order; they are met within 1e-3 of their scale. Settings that go into the file are given to ``export``.
     """
     assert engine.missing() is None
     assert engine.version()
     assert "f32" in engine.formats()
     choices = engine.settings(2)
     assert choices, "the stock default comes first"
-    artefact = engine.export(onnx, folder)
-    for chosen in choices:
+    for number, chosen in enumerate(choices):
+        place = folder / str(number)
+        place.mkdir(parents=True)
+        baked = {k: v for k, v in chosen.items() if k in getattr(engine, "baked", ())}
+        before = source.stat().st_mtime_ns
+        artefact = engine.export(source, place, **baked)
+        assert source.stat().st_mtime_ns == before, "the source is left alone"
         _check_answers(engine, artefact, chosen, feeds, wanted)
+
+
+def check_frontend(
+    name: str, path: Path, feeds: Mapping[str, Array], wanted: list[Array], folder: Path, **options: Any
+) -> None:
+    """Assert what every front door promises, on a file of its format.
+
+    The content decides, whatever the name; nobody else takes the file; the graph comes out with its inputs and
+    outputs, says where it came from, and answers ``wanted`` on ``feeds`` (in ONNX Runtime, within 1e-3 of their scale);
+    the original does the same in its owner's engine; a truncated file is refused with a sentence.
+    """
+    from hasten import registry
+    from hasten.errors import HastenError
+    from hasten.protocols import Door
+    from hasten.search.enter import enter
+
+    copy = folder / "a name that says nothing"
+    (shutil.copytree if path.is_dir() else shutil.copyfile)(path, copy)
+    takers = [n for n in registry.names("frontends") if registry.find("frontends", n).accepts(copy)]
+    assert takers == [name]
+    assert not registry.find("frontends", name).accepts(folder / "nothing here")
+    entered = enter(copy, folder / "run", Door(**options), dict(feeds))
+    assert {i.name for i in entered.inputs} == set(feeds)
+    assert len(entered.outputs) == len(wanted)
+    assert entered.origin.format in entered.forms
+    graph = registry.find("engines", "onnxruntime")
+    _check_answers(graph, entered.graph, {}, feeds, wanted)
+    owner = registry.find("engines", entered.origin.engine)
+    if owner.missing() is None:
+        _check_answers(owner, Path(entered.origin.path), entered.origin.settings, feeds, wanted)
+    if path.is_file():
+        copy.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        refusal: HastenError | None = None
+        try:
+            enter(copy, folder / "half", Door(**options), dict(feeds))
+        except HastenError as fault:
+            refusal = fault
+        assert refusal is not None, "half a file was taken for a whole one"
+        assert refusal.help
+
+
+def check_pass(step: Pass, model: Model, context: Context, folder: Path) -> Model:
+    """Assert what every pass promises, and return what it made of ``model``.
+
+    Its ``repr`` is its recipe; it leaves its argument alone, keeps inputs and outputs, and returns the same object or
+    a network that is valid ONNX and has one more line of history; doing it again to the original gives the same.
+    """
+    import onnx
+
+    before = _bytes(model, folder / "before.onnx")
+    made = step(model, context)
+    assert hash(step) == hash(replace(step))  # type: ignore[type-var]
+    assert _bytes(model, folder / "after.onnx") == before, "a pass leaves its argument alone"
+    assert (made.inputs, made.outputs) == (model.inputs, model.outputs)
+    if made is not model:
+        assert len(made.history) == len(model.history) + 1, "a pass adds itself to the history"
+        assert type(step).__name__ in made.history[-1]
+        first, again = _bytes(made, folder / "made.onnx"), _bytes(step(model, context), folder / "again.onnx")
+        assert first == again, "the same recipe gives the same network"
+        onnx.checker.check_model(str(folder / "made.onnx"))
+    return made
+
+
+def _bytes(model: Model, path: Path) -> bytes:
+    model.save(path)
+    return path.read_bytes()
 
 
 def _check_answers(

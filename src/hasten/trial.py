@@ -28,7 +28,8 @@ class Step:
     options: dict[str, Scalar | list[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return self.name + (f"({', '.join(f'{k}={v}' for k, v in self.options.items())})" if self.options else "")
+        told = ", ".join(f"{k}={'|'.join(v) if isinstance(v, list) else v}" for k, v in self.options.items() if v != [])
+        return self.name + (f"({told})" if told else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ class Quality:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One candidate's fate. ``reason`` is a sentence for people; it is never empty unless status is ``ok``."""
+    """One candidate's fate. ``reason`` is a sentence for people: why it was not chosen, whatever its status."""
 
     candidate: Candidate
     status: Status
@@ -99,11 +100,45 @@ class Trial:
     search: Quality | None = None
     confirm: Quality | None = None
     timing: Timing | None = None
+    quick_ms: float | None = None  # a first look at its latency, before any race
+    harm: float | None = None  # divergence of its answers from the float network's, on calibrate samples
     executed: str = ""  # what really ran: "int8: 52 of 53 convolutions"
     artefact: str = ""  # path relative to the run folder
     bytes: int | None = None
     peak_bytes: int | None = None  # resident memory of the serving process above an empty one
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """One region of a mixed-precision plan: milliseconds and harm (divergence of the answers) by format."""
+
+    name: str  # its first linear operator
+    kind: str
+    linear: int  # how many linear operators it holds
+    ms: dict[str, float]
+    harm: dict[str, float]
+    chosen: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixed:
+    """A mixed-precision plan for one engine, and how well the model that made it foretold what was then measured.
+
+    ``foretold_ms`` against ``measured_ms`` and ``summed_harm`` against ``joint_harm`` hold one entry a plan measured.
+    """
+
+    engine: str
+    wide: str  # the format of what is not narrowed
+    candidate: str  # the key of the candidate that realises it
+    groups: tuple[Group, ...]
+    samples: int
+    seconds: float
+    foretold_ms: tuple[float, ...] = ()
+    measured_ms: tuple[float, ...] = ()
+    summed_harm: tuple[float, ...] = ()
+    joint_harm: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +189,10 @@ class Result:
     seconds: float
     peak_bytes: int
     needed_samples: int | None = None  # for ``undecided``: about how many more confirm samples
+    plans: tuple[Mixed, ...] = ()
     warnings: tuple[str, ...] = ()
-    looks: int = 1  # times that this confirm split has been looked at
+    looks: int = 1  # which look at this confirm split this was; each is tested at a smaller level
+    stopped: bool = False  # the search was cut short by an interrupt; the same command goes on
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -166,7 +203,7 @@ class Result:
     @property
     def certified(self) -> bool:
         """True when the winner is proven inside the budget on samples that the search never saw."""
-        return self.verdict == "met"
+        return self.verdict == "met" and self.provable.n_confirm > 0
 
 
 def encode(value: object) -> bytes:

@@ -19,22 +19,27 @@ HEADER = struct.Struct("<QQ")
 MAX_HEADER = 16 << 20
 
 
-def pack(message: dict[str, Any], arrays: Sequence[Array]) -> bytes:
-    """One message. Arrays must have a plain dtype: no objects."""
-    bodies = []
+def pack(message: dict[str, Any], arrays: Sequence[Array]) -> list[bytes | memoryview]:
+    """One message in pieces, to be written one after another; arrays are not copied when they lie in one piece.
+
+    Raises:
+        ValueError: an array of objects.
+    """
+    bodies: list[bytes | memoryview] = []
     described = []
     for array in arrays:
         if array.dtype.hasobject:
             raise ValueError(f"an array of objects cannot be sent (shape {array.shape})")
         described.append({"dtype": array.dtype.str, "shape": list(array.shape)})
-        bodies.append(np.ascontiguousarray(array).tobytes())
+        if array.size:
+            bodies.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     header = msgspec.json.encode({**message, "arrays": described})
-    payload = b"".join(bodies)
-    return HEADER.pack(len(header), len(payload)) + header + payload
+    payload = sum(len(body) for body in bodies)
+    return [HEADER.pack(len(header), payload) + header, *bodies]
 
 
-def unpack_arrays(described: Sequence[dict[str, Any]], payload: bytes) -> list[Array]:
-    """The arrays of a message; they share the payload's memory and are read-only.
+def unpack_arrays(described: Sequence[dict[str, Any]], payload: bytes | bytearray) -> list[Array]:
+    """The arrays of a message; they share the payload's memory.
 
     Raises:
         ValueError: a dtype with objects, or sizes that do not add up to the payload.
@@ -50,3 +55,10 @@ def unpack_arrays(described: Sequence[dict[str, Any]], payload: bytes) -> list[A
     if at != len(payload):
         raise ValueError(f"{len(payload) - at} bytes too many in a message")
     return found
+
+
+def unpack(message: bytes) -> tuple[dict[str, Any], list[Array]]:
+    """What ``pack`` put into a message."""
+    size, _ = HEADER.unpack_from(message)
+    header = msgspec.json.decode(message[HEADER.size : HEADER.size + size])
+    return header, unpack_arrays(header.pop("arrays"), message[HEADER.size + size :])

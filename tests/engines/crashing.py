@@ -13,10 +13,12 @@ from tests.engines.quick import export as export
 from tests.engines.quick import formats as formats
 from tests.engines.quick import lossy_settings as lossy_settings
 from tests.engines.quick import missing as missing
+from tests.engines.quick import profile as profile
 from tests.engines.quick import settings as settings
 from tests.engines.quick import version as version
 
 name = "tests.engines.crashing"
+scheme = "onnxruntime"
 spins = False
 
 

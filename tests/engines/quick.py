@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from hasten.engines import onnxruntime as stock
-from hasten.protocols import Array, Feeds, Runner
+from hasten.protocols import Array, Feeds, Layer, Runner
 from hasten.trial import Scalar
 
 name = "tests.engines.quick"
+scheme = "onnxruntime"
 spins = False
 
 
@@ -44,12 +45,12 @@ def export(onnx: Path, directory: Path) -> Path:
 
 
 class _Timed:
-    """Milliseconds a call: 4 in full precision, 2 good, 1 bad."""
+    """Milliseconds a call: 4 in full precision, 2 good, 1 bad; all times ``scale``."""
 
-    def __init__(self, path: Path, settings: Mapping[str, Scalar]) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Scalar], scale: float = 1.0) -> None:
         self._inner = stock.load(path, {"threads": 1, "spinning": False})
         self._precision = settings.get("precision", "full")
-        self._seconds = {"full": 0.004, "good": 0.002, "bad": 0.001}[str(self._precision)]
+        self._seconds = scale * {"full": 0.004, "good": 0.002, "bad": 0.001}[str(self._precision)]
 
     def run(self, feeds: Feeds) -> list[Array]:
         time.sleep(self._seconds)
@@ -67,3 +68,7 @@ class _Timed:
 
 def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
     return _Timed(path, settings)
+
+
+def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], seconds: float) -> Sequence[Layer]:
+    return []

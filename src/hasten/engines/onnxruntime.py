@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
 from hasten.engines.executed import describe
 from hasten.machine import instruction_sets
-from hasten.protocols import Array, Feeds, Runner
+from hasten.protocols import Array, Feeds, Layer, Runner
 from hasten.trial import Scalar
 
 if TYPE_CHECKING:
+    import onnx
     import onnxruntime as ort
 
-name = "onnxruntime"
+name = scheme = "onnxruntime"
 spins = True  # its pool burns cores for about 42 ms after a call: whoever times next must wait
 
 
@@ -78,6 +83,14 @@ def _options(chosen: Mapping[str, Scalar]) -> ort.SessionOptions:
     return options
 
 
+def _dumping(options: ort.SessionOptions, optimised: Path) -> ort.SessionOptions:
+    """Also write the graph that the runtime made for itself, its weights in a file beside it."""
+    options.optimized_model_filepath = str(optimised)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", str(1 << 16))
+    return options
+
+
 class _Session:
     """One session."""
 
@@ -97,15 +110,10 @@ class _Session:
 
         with tempfile.TemporaryDirectory() as folder:
             optimised = Path(folder) / "optimised.onnx"
-            options = _options(self._chosen)
-            options.optimized_model_filepath = str(optimised)
-            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
-            options.add_session_config_entry(
-                "session.optimized_model_external_initializers_min_size_in_bytes", str(1 << 16)
-            )
+            options = _dumping(_options(self._chosen), optimised)
             ort.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
             graph = onnx.load(str(optimised), load_external_data=False).graph
-        return describe(Counter(_kind(node.op_type) for node in graph.node))
+        return describe(Counter(_kind(node) for node in graph.node))
 
     def close(self) -> None:
         del self._session
@@ -134,10 +142,58 @@ _KINDS = {
 }
 
 
-def _kind(op_type: str) -> tuple[str, str]:
-    return _KINDS.get(op_type, ("", ""))
+def _kind(node: onnx.NodeProto) -> tuple[str, str]:
+    if node.op_type == "MatMulNBits" and any(a.name == "bits" and a.i == 8 for a in node.attribute):
+        return "matrix products", "int8"
+    return _KINDS.get(node.op_type, ("", ""))
 
 
 def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
     """A session over ``path``; the settings are ``threads``, ``spinning`` and ``graph_optimization``."""
     return _Session(path, settings)
+
+
+_BOUNDARIES = frozenset({"QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput", "Transpose"})
+
+
+def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], seconds: float) -> Sequence[Layer]:
+    """The median of each kernel in the runtime's own trace; names come from the graph that it optimised for itself.
+
+    A Transpose that the runtime put in is a change of layout; one of the network keeps its name and counts as work.
+    """
+    import onnx
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = _dumping(_options(settings), Path(folder, "optimised.onnx"))
+        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder, "trace"))
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        rounds, until = 0, time.perf_counter() + seconds
+        while rounds < 2 or time.perf_counter() < until:
+            for one in feeds:
+                session.run(None, dict(one))
+            rounds += 1
+        trace = json.loads(Path(session.end_profiling()).read_bytes())
+        graph = onnx.load(str(Path(folder, "optimised.onnx")), load_external_data=False).graph
+    spent: dict[str, list[float]] = {}
+    for event in trace:
+        if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
+            spent.setdefault(event["name"].removesuffix(_KERNEL), []).append(event["dur"] / 1e3)
+    return _layers(graph.node, {name: median(several) for name, several in spent.items()})
+
+
+_KERNEL = "_kernel_time"
+_OWN = re.compile(r"_token_\d+(?:_out\d+)?$|_nchwc$")
+
+
+def _layers(nodes: Iterable[Any], ms: Mapping[str, float]) -> list[Layer]:
+    """Kernels in order. The runtime's own suffixes go; what it put in carries no name of the network."""
+    found, told = [], dict[str, tuple[str, ...]]()
+    for node in nodes:
+        names = tuple(dict.fromkeys(_OWN.sub("", n) for n in (node.name, *node.output) if n))
+        own = node.op_type in _BOUNDARIES and (node.op_type != "Transpose" or "_token_" in node.name)
+        reads = tuple(sorted({n for i in node.input for n in told.get(i, ())}))
+        told.update(dict.fromkeys(node.output, names))
+        if node.name in ms:
+            found.append(Layer(names, reads, node.op_type, ms[node.name], own))
+    return found

@@ -5,21 +5,23 @@ Its default precision is bf16 on some machines, so every setting here names its 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hasten.engines.executed import describe
 from hasten.machine import instruction_sets
-from hasten.protocols import Array, Feeds, Runner
+from hasten.protocols import Array, Feeds, Layer, Runner
 from hasten.trial import Scalar
 
 if TYPE_CHECKING:
     import openvino as ov
 
-name = "openvino"
+name = scheme = "openvino"
 spins = False
 
 
@@ -83,10 +85,11 @@ def _core() -> ov.Core:
 class _Compiled:
     """One inference request over a compiled network."""
 
-    def __init__(self, path: Path, chosen: Mapping[str, Scalar]) -> None:
+    def __init__(self, path: Path, chosen: Mapping[str, Scalar], *, clocked: bool = False) -> None:
         properties: dict[str, Any] = {
             "PERFORMANCE_HINT": chosen.get("hint", "LATENCY"),
             "INFERENCE_PRECISION_HINT": chosen.get("precision", "f32"),
+            "PERF_COUNT": clocked,
         }
         if "threads" in chosen:
             properties["INFERENCE_NUM_THREADS"] = int(chosen["threads"])
@@ -109,9 +112,25 @@ class _Compiled:
             counts[kind, _PRECISIONS.get(precision, precision)] += 1
         return describe(counts)
 
+    def layers(self) -> dict[str, Layer]:
+        """Every kernel that has run, by the plugin's name for it, with its mean time so far; wants ``clocked``."""
+        found, told = dict[str, Layer](), dict[str, tuple[str, ...]]()
+        for node in self._compiled.get_runtime_model().get_ordered_ops():
+            info, kept = node.get_rt_info(), node.get_friendly_name()
+            kind, names = _text(info["layerType"]), _text(info["originalLayersNames"]).split(",")
+            told[kept] = tuple(n for n in names if n)
+            spent = _text(info["execTimeMcs"])
+            if spent.isdigit():
+                before = {node.input_value(i).get_node().get_friendly_name() for i in range(node.get_input_size())}
+                reads = tuple(sorted({n for name in before for n in told.get(name, ())}))
+                found[kept] = Layer(told[kept], reads, kind, int(spent) / 1e3, kind in _BOUNDARIES)
+        return found
+
     def close(self) -> None:
         del self._request, self._compiled
 
+
+_BOUNDARIES = frozenset({"FakeQuantize", "Reorder", "Convert"})
 
 _KINDS = {
     "Convolution": "convolutions",
@@ -121,7 +140,17 @@ _KINDS = {
     "RNNSeq": "recurrent layers",
     "RNNCell": "recurrent layers",
 }
-_PRECISIONS = {"u8": "int8", "i8": "int8", "U8": "int8", "I8": "int8", "FP32": "f32", "BF16": "bf16", "FP16": "f16"}
+_PRECISIONS = {
+    "u4": "int4",
+    "i4": "int4",
+    "u8": "int8",
+    "i8": "int8",
+    "U8": "int8",
+    "I8": "int8",
+    "FP32": "f32",
+    "BF16": "bf16",
+    "FP16": "f16",
+}
 
 
 def _text(value: Any) -> str:
@@ -131,3 +160,20 @@ def _text(value: Any) -> str:
 def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
     """Compile ``path``; the settings are ``precision``, ``hint``, ``threads`` and ``streams``."""
     return _Compiled(path, settings)
+
+
+def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], seconds: float) -> Sequence[Layer]:
+    """From the plugin's own counters. They keep means over all inferences, so the cold first round is taken out."""
+    runner = _Compiled(path, settings, clocked=True)
+    for one in feeds:
+        runner.run(one)
+    cold, rounds, until = runner.layers(), 0, time.perf_counter() + seconds
+    while rounds < 2 or time.perf_counter() < until:
+        for one in feeds:
+            runner.run(one)
+        rounds += 1
+    mean = {
+        name: ((rounds + 1) * layer.ms - (cold[name].ms if name in cold else 0.0)) / rounds
+        for name, layer in runner.layers().items()
+    }
+    return [replace(layer, ms=max(mean.get(name, 0.0), 0.0)) for name, layer in cold.items()]

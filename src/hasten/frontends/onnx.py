@@ -10,6 +10,7 @@ import onnx_ir as ir
 from hasten.errors import InputError
 from hasten.frontends.describe import describe
 from hasten.model import Model, Origin, TensorSpec
+from hasten.protocols import Door
 from hasten.safety.detect import HEAD, kind_of
 from hasten.safety.walk import check_onnx
 from hasten.samples.fit import ANY_RANK
@@ -31,7 +32,7 @@ def accepts(path: Path) -> bool:
         return kind_of(file.read(HEAD), path) is None
 
 
-def load(path: Path) -> Model:
+def load(path: Path, options: Door = Door()) -> Model:  # noqa: B008 - a frozen value
     """Check and load ``path``. External weights stay on disk until used.
 
     Raises:

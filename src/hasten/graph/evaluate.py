@@ -11,23 +11,28 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from hasten.model import weights_apart
+
 Array = NDArray[Any]
-LARGE = 1 << 30  # bytes of weights above which protobuf's 2 GiB come near
 
 
-def session(graph: ir.Model, *, optimise: bool = False) -> Any:
-    """An ONNX Runtime session on two threads; without ``optimise`` every node runs as it is written."""
+def session(graph: ir.Model, *, optimise: bool = False, fused: bool = True, threads: int = 2) -> Any:
+    """An ONNX Runtime session; without ``optimise`` every node runs as it is written.
+
+    Without ``fused`` QuantizeLinear and DequantizeLinear stay operators of their own around float kernels: exactly
+    what they say, on any machine.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = 2
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.disable_quant_qdq", "0" if fused else "1")
     # short runs alternate with numpy on this thread, which the runtime's spinning threads would starve
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
-    weights = sum(v.const_value.nbytes for v in graph.graph.initializers.values() if v.const_value is not None)
-    if weights < LARGE:
+    if not weights_apart(graph):
         source = ir.to_proto(graph).SerializeToString()
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from hasten.graph import evaluate, walk
-from hasten.graph.linear import columns
+from hasten.graph.affine import columns
 from hasten.graph.walk import Array
 
 F64 = NDArray[np.float64]

@@ -1,8 +1,8 @@
-"""Look inside the float network: stream inner tensors into statistics, in bounded memory."""
+"""Look inside a network: stream inner tensors to whoever sums them up, in bounded memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from math import prod
@@ -31,7 +31,7 @@ def collect(
     feeds: Callable[[], Iterator[Feeds]],
     *,
     memory_bytes: int = MEMORY,
-    channels: bool = False,
+    channels: Collection[str] = (),
 ) -> dict[str, TensorStats]:
     """Statistics of the inner tensors ``names`` over all samples of ``feeds()``.
 
@@ -39,7 +39,7 @@ def collect(
     ``memory_bytes`` (sized on the first sample) are split in the order of execution; a part runs only the nodes that
     it needs. Memory does not depend on the number of samples. ``feeds`` is read once to size the tensors (one
     sample) and once for all parts, or once a part when a session a part would hold too many copies of the weights.
-    With ``channels`` also per channel: axis 1 beside a convolution and for rank 4, else the last axis.
+    Those also in ``channels`` per channel too: axis 1 beside a convolution and for rank 4, else the last axis.
 
     Left out of the answer: names that the graph does not have, weights, tensors that are not float, and tensors
     inside ``If`` and ``Loop`` bodies.
@@ -47,24 +47,44 @@ def collect(
     Raises:
         InputError: ONNX Runtime cannot load or run the network, or there are no samples.
     """
+    axes: dict[str | None, int | None] = {
+        v.name: _channel_axis(v)
+        for v in chain(_node_outputs(model.graph), model.graph.graph.inputs)
+        if v.name in set(channels)
+    }
+    stats: dict[str, TensorStats] = {}
+    stream(model, names, feeds, lambda name, array: _update(stats, name, array, axes), memory_bytes=memory_bytes)
+    return {name: stats[name] for name in names if name in stats}
+
+
+def stream(
+    model: Model,
+    names: Sequence[str],
+    feeds: Callable[[], Iterator[Feeds]],
+    take: Callable[[str, Any], None],
+    *,
+    memory_bytes: int = MEMORY,
+) -> None:
+    """Hand each of the tensors ``names`` of each sample to ``take(name, array)``, and keep none of them.
+
+    An array is a view of the runtime's memory: copy what must outlive the call. Samples come in order for each
+    tensor; which tensors come together, how often ``feeds`` is read, what is left out and what is raised are as for
+    ``collect``.
+    """
     wanted = set(names)
     inputs = [spec.name for spec in model.inputs if spec.name in wanted and spec.dtype.startswith("float")]
     inner = [v.name for v in _node_outputs(model.graph) if v.name in wanted and v.name is not None]
-    axes = {v.name: _channel_axis(v) for v in _node_outputs(model.graph)} if channels else {}
-    axes.update({v.name: _channel_axis(v) for v in model.graph.graph.inputs} if channels else {})
-    parts = _split(inner, _sizes(model, inner, feeds), memory_bytes)
+    parts = _split(inner, sizes(model, inner, feeds), memory_bytes)
     # every session holds its own copy of the weights; small networks read the feeds once for all parts
     together = len(parts) * _weight_bytes(model) <= memory_bytes
-    stats: dict[str, TensorStats] = {}
     for group in [parts] if together else [[part] for part in parts]:
         with TemporaryDirectory(prefix="hasten-") as folder:
             sessions = [_session(_with_outputs(model, part), Path(folder, str(i))) for i, part in enumerate(group)]
             for sample in feeds():
                 given = ((name, np.asarray(sample[name])) for name in inputs)
                 for name, array in chain(given, *(_run(session, sample) for session in sessions)):
-                    _update(stats, name, array, axes)
+                    take(name, array)
         inputs = []  # the first pass has seen them all
-    return {name: stats[name] for name in names if name in stats}
 
 
 def _update(stats: dict[str, TensorStats], name: str, array: Any, axes: Mapping[str | None, int | None]) -> None:
@@ -96,8 +116,14 @@ def _values(session: Any, outputs: Sequence[str], sample: Feeds) -> list[Any]:
         raise InputError("onnxruntime cannot run the network on a sample", cause=str(error).strip()) from error
 
 
-def _sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feeds]]) -> dict[str, int]:
-    """Bytes of each tensor on the first sample, from a network that gives the shapes instead of the tensors."""
+def sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feeds]]) -> dict[str, int]:
+    """Bytes of each tensor as float32 on the first sample, from a network that gives shapes in place of tensors.
+
+    Names that the nodes of the graph do not compute are left out.
+
+    Raises:
+        InputError: there are no samples, or ONNX Runtime cannot run the network.
+    """
     import onnx_ir as ir
 
     first = next(iter(feeds()), None)
@@ -107,6 +133,9 @@ def _sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feed
         return {}
     graph = model.clone_graph()
     values = {v.name: v for v in _node_outputs(graph)}
+    names = [n for n in names if n in values]
+    if not names:
+        return {}
     shapes = []
     for i, name in enumerate(names):
         node = ir.node("Shape", [values[name]])

@@ -25,6 +25,11 @@ class Weight:
     axis: int
 
 
+def label(node: ir.Node) -> str:
+    """The node's name, or its first output's where it has none."""
+    return node.name or node.outputs[0].name or node.op_type
+
+
 def opset(model: ir.Model) -> int:
     """The version of the default operator set."""
     return model.opset_imports.get("", 1)
@@ -114,11 +119,11 @@ def depthwise(node: ir.Node) -> bool:
     return bool(attribute(node, "group", 1) > 1 and found.value.const_value.shape[1] == 1)
 
 
-def infer(model: ir.Model) -> None:
-    """Fill in inner shapes and types; the graph's own inputs and outputs keep theirs."""
+def infer(model: ir.Model, *, outputs: bool = False) -> None:
+    """Fill in inner shapes and types; the graph's own inputs keep theirs, and its outputs unless ``outputs``."""
     from onnx_ir.passes import common
 
-    own = [(v, v.shape, v.type) for v in (*model.graph.inputs, *model.graph.outputs)]
+    own = [(v, v.shape, v.type) for v in (*model.graph.inputs, *(() if outputs else model.graph.outputs))]
     logger = logging.getLogger("onnx_ir.passes.common.shape_inference")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # where onnx cannot tell, nothing is lost

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,10 +12,14 @@ from numpy.typing import NDArray
 from hasten.metrics.classes import IGNORED
 from hasten.protocols import Array, Metric
 from hasten.samples import SampleStore
+from hasten.wire import pack, unpack
 from hasten.worker import Worker
 
 Rows = NDArray[np.float64]
-REPLY_BYTES = 64 << 20
+REPLY_BYTES = 1 << 24  # larger replies are slower: each touches fresh memory
+KEPT_BYTES = 8 << 20  # of the baseline's rows, for a run that goes on; more is cheaper to measure again
+TELL_SECONDS = 1.0
+CHUNK_SECONDS = 2.0  # about what one request may take, so that there is something to tell
 
 
 class NewNaN(Exception):
@@ -39,7 +44,7 @@ class Evaluator:
         """Each sample's kept outputs, batch axis included, in the order of ``ids``."""
         start, size = 0, 8
         while start < len(ids):
-            chunk = [int(i) for i in ids[start : start + size]]
+            chunk, began = [int(i) for i in ids[start : start + size]], time.monotonic()
             reply = worker.call(
                 "run",
                 seconds=self.limit_seconds * max(1, len(chunk) // 8),
@@ -49,10 +54,12 @@ class Evaluator:
                 keep=list(self.keep),
             )
             arrays = reply.get("arrays", [])
+            took = time.monotonic() - began
             yield from self._by_sample(chunk, reply["sizes"], arrays)
             start += len(chunk)
             used = max(1, sum(a.nbytes for a in arrays) // len(chunk))
-            size = max(1, min(1024, REPLY_BYTES // used))
+            soon = int(len(chunk) * CHUNK_SECONDS / max(took, 1e-6))
+            size = max(1, min(1024, REPLY_BYTES // used, soon))
 
     def _by_sample(self, ids: list[int], sizes: list[int], arrays: list[Array]) -> Iterator[tuple[int, list[Array]]]:
         """Batches back into samples: outputs are cut along axis 0 where that is the batch."""
@@ -63,15 +70,40 @@ class Evaluator:
                 yield ids[at + k], results if size == 1 else [_cut(r, k, size) for r in results]
             at += size
 
-    def measure_baseline(self, worker: Worker, ids: Sequence[int]) -> None:
-        """Fill the baseline's rows for ``ids``; those already known are not run again."""
-        for i, outputs in self.answers(worker, [i for i in ids if i not in self.baseline_rows]):
+    def measure_baseline(
+        self, worker: Worker, ids: Sequence[int], tell: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Fill the baseline's rows for ``ids``; those already known are not run again.
+
+        ``tell`` hears about once a second how many are done.
+        """
+        told = time.monotonic()
+        for done, (i, outputs) in enumerate(self.answers(worker, [i for i in ids if i not in self.baseline_rows])):
+            if time.monotonic() > told + TELL_SECONDS:
+                told = time.monotonic()
+                tell(done)
             named, truth = self._frames(i, outputs)
             if not all(_finite(a) for a in outputs):
                 self.broken.add(i)
             if not self.metric.needs_labels:
                 truth = self.reference[i] = self.metric.reference(named)
             self.baseline_rows[i] = self.metric.rows(named, truth)
+
+    def kept(self, ids: Sequence[int]) -> bytes | None:
+        """What is known of the baseline on ``ids``, for ``take``; None where that is too much to keep."""
+        rows = [self.baseline_rows[i] for i in ids]
+        truths = [] if self.metric.needs_labels else [self.reference[i] for i in ids]
+        if sum(a.nbytes for a in (*rows, *truths)) > KEPT_BYTES or any(a.dtype.hasobject for a in truths):
+            return None
+        return b"".join(pack({"ids": list(ids), "broken": [i for i in ids if i in self.broken]}, [*rows, *truths]))
+
+    def take(self, kept: bytes) -> None:
+        """Know again what ``kept`` gave."""
+        message, arrays = unpack(kept)
+        ids = [int(i) for i in message["ids"]]
+        self.baseline_rows.update(zip(ids, arrays, strict=False))
+        self.reference.update(zip(ids, arrays[len(ids) :], strict=False))
+        self.broken.update(message["broken"])
 
     def rows(self, worker: Worker, ids: Sequence[int]) -> Rows:
         """The candidate's rows for ``ids``.

@@ -68,6 +68,23 @@ def _points(drop: float) -> str:
     return f"{number} point" + ("" if number == "1" else "s")
 
 
+def likely(quality: Quality, budget: Budget, n_confirm: int) -> bool:
+    """Has a proof on ``n_confirm`` samples at least an even chance, from what fewer samples showed?
+
+    A drop seen on few samples is mostly chance, so for 0/1 metrics half of it is believed. A bold guess costs a pass
+    over the confirm split and nothing else: candidates are tested from the safest on.
+    """
+    if not np.isfinite(quality.upper) or n_confirm < 1:
+        return False
+    if quality.flips is None:
+        bound = quality.drop + (quality.upper - quality.drop) * (quality.n / n_confirm) ** 0.5
+        return bool(bound <= budget.max_drop)
+    if quality.drop > budget.max_drop:
+        return False
+    flips = max((quality.flips + 1) / (quality.n + 1), 1e-6)
+    return required_n(flips, budget.max_drop, max(quality.drop, 0.0) / 2, budget.alpha, 0.5) <= n_confirm
+
+
 def needed_samples(quality: Quality, budget: Budget, power: float = 0.8) -> int | None:
     """About how many *more* samples would prove this candidate inside the budget, if its drop is as estimated.
 

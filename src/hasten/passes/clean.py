@@ -15,6 +15,7 @@ from hasten.graph.moments import batches
 from hasten.model import Model
 from hasten.passes import activations, control, fold, idioms, layout, merge, noops, scales, shapes
 from hasten.passes.constants import fold_constants
+from hasten.passes.lookup import pick_rows, tabulate
 from hasten.passes.rewrite import Rewrite, Settled, Site, apply, settle
 from hasten.protocols import Context, Feeds, NotApplicable
 
@@ -224,6 +225,8 @@ STAGES: tuple[Whole | Rules, ...] = (
     Whole("operator set", _modernise, CONVERSION_TOLERANCE),
     Whole("tidy", _tidy),
     Whole("constants", _stage(fold_constants)),
+    Whole("one-hot products", _stage(pick_rows)),
+    Whole("tables", _stage(tabulate)),
     Rules((*control.REWRITES, *shapes.REWRITES)),
     Rules((*noops.REWRITES, *layout.REWRITES)),
     Whole("newer operator set", _for_gelu, CONVERSION_TOLERANCE),

@@ -70,7 +70,7 @@ class QuantizeDynamic:
         return model.with_graph(graph, repr(self))
 
     def _takes(self, node: ir.Node) -> bool:
-        name = patterns.label(node)
+        name = walk.label(node)
         if node.op_type not in self.operators or any(fnmatchcase(name, pattern) for pattern in self.exclude):
             return False
         if node.op_type == "LSTM":

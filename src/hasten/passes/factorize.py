@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hasten.errors import UsageError, did_you_mean
 from hasten.graph import walk
-from hasten.graph.linear import Linear, add_shift, linear
+from hasten.graph.affine import Affine, add_shift, affine
 from hasten.graph.moments import moments
 from hasten.model import Model
 from hasten.passes import patterns
@@ -82,7 +82,7 @@ class Layer:
     """A linear node with what the data say of it: the mean of its input and its spectra."""
 
     node: ir.Node
-    view: Linear
+    view: Affine
     mean: F64
     whole: Whitened
     cut: Spatial | None
@@ -120,7 +120,7 @@ class Layer:
 
 def candidates(graph: ir.Model) -> dict[str, ir.Node]:
     """Nodes of the main graph that can become two, by first output."""
-    return {n.outputs[0].name or "": n for n in graph.graph if n.op_type in ("Conv", "MatMul", "Gemm") and linear(n)}
+    return {n.outputs[0].name or "": n for n in graph.graph if n.op_type in ("Conv", "MatMul", "Gemm") and affine(n)}
 
 
 def spectra(
@@ -133,7 +133,7 @@ def spectra(
     original = graph.clone()
     for part in _parts(nodes):
         for name, m in moments(original, part, feeds()).items():
-            view = linear(nodes[name])
+            view = affine(nodes[name])
             assert view is not None
             if not m.count:
                 continue
@@ -145,7 +145,7 @@ def _parts(nodes: Mapping[str, ir.Node]) -> Iterator[Sequence[str]]:
     part: list[str] = []
     used = 0
     for name, node in nodes.items():
-        view = linear(node)
+        view = affine(node)
         size = 8 * view.w.shape[1] ** 2 if view is not None else 0
         if part and used + size > MEMORY:
             yield part
@@ -156,7 +156,7 @@ def _parts(nodes: Mapping[str, ir.Node]) -> Iterator[Sequence[str]]:
         yield part
 
 
-def _cut(view: Linear, s: F64) -> Spatial | None:
+def _cut(view: Affine, s: F64) -> Spatial | None:
     w = walk.constant(view.node.inputs[1])
     if view.node.op_type != "Conv" or w is None or w.ndim != 4 or min(w.shape[2:]) < 2:
         return None
@@ -227,7 +227,7 @@ def _parsed(ranks: tuple[str, ...], nodes: Mapping[str, ir.Node]) -> dict[str, t
         number, _, kind = told.partition(":")
         if name not in by_name:
             raise UsageError(f"factorize knows no linear node {name!r}", help=did_you_mean(name, by_name))
-        view = linear(nodes[by_name[name]])
+        view = affine(nodes[by_name[name]])
         most = min(view.w.shape) if view is not None else 0
         if not number.isdigit() or not 1 <= int(number) <= most or kind not in ("", *KINDS):
             raise UsageError(

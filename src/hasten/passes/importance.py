@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.graph import walk
+from hasten.graph.affine import Affine, affine
 from hasten.graph.channels import Channels, Group
-from hasten.graph.linear import Linear, linear
 from hasten.graph.moments import Moments, moments
 from hasten.protocols import Feeds
 from hasten.quant import elimination
@@ -37,7 +37,7 @@ def eliminations(
     answers: dict[str, Elimination] = {}
     for part in _parts(groups, nodes):
         names = sorted({name for g in part for name in g.readers})
-        views = {name: view for name in names if (view := linear(nodes[name])) is not None}
+        views = {name: view for name in names if (view := affine(nodes[name])) is not None}
         seen = moments(graph, sorted(views), feeds())
         for g in part:
             readers = [_reader(views[n], seen[n], found, g) for n in g.readers if n in views and seen[n].count]
@@ -51,7 +51,7 @@ def _parts(groups: Sequence[Group], nodes: dict[str, ir.Node]) -> Iterator[list[
     part: list[Group] = []
     used = 0
     for g in groups:
-        views = [linear(nodes[name]) for name in g.readers]
+        views = [affine(nodes[name]) for name in g.readers]
         size = sum(8 * v.w.shape[1] ** 2 for v in views if v is not None)
         if part and used + size > MEMORY:
             yield part
@@ -62,7 +62,7 @@ def _parts(groups: Sequence[Group], nodes: dict[str, ir.Node]) -> Iterator[list[
         yield part
 
 
-def owners(view: Linear, found: Channels, group: Group) -> np.ndarray:
+def owners(view: Affine, found: Channels, group: Group) -> np.ndarray:
     """For each column of a reader the number of its unit within the group, -1 for columns of others."""
     value = view.node.inputs[0]
     assert value is not None
@@ -74,7 +74,7 @@ def owners(view: Linear, found: Channels, group: Group) -> np.ndarray:
     return np.array([number.get(int(u), -1) for u in ids], np.int64).repeat(view.spread)
 
 
-def _reader(view: Linear, seen: Moments, found: Channels, group: Group) -> Reader:
+def _reader(view: Affine, seen: Moments, found: Channels, group: Group) -> Reader:
     return Reader(view.w, seen.zz - np.outer(seen.z, seen.z), owners(view, found, group))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.graph import walk
-from hasten.graph.linear import add_shift, linear
+from hasten.graph.affine import add_shift, affine
 from hasten.passes.rewrite import Rewrite, named
 
 STEPS = 3  # fewer slices are not worth a change
@@ -35,7 +35,7 @@ def _added(node: ir.Node) -> tuple[ir.Node, walk.Array] | None:
 
 def consecutive_products(node: ir.Node, taken: set[str]) -> bool:
     """MatMul or Gemm, perhaps an Add, then a MatMul or Gemm: one, where its matrix is smaller than both."""
-    second = linear(node) if node.op_type in ("MatMul", "Gemm") and node.domain == "" else None
+    second = affine(node) if node.op_type in ("MatMul", "Gemm") and node.domain == "" else None
     before = walk.produced_by(node.inputs[0], "MatMul", "Gemm", "Add")
     if second is None or before is None or walk.only_consumer(before.outputs[0]) is not node:
         return False
@@ -47,7 +47,7 @@ def consecutive_products(node: ir.Node, taken: set[str]) -> bool:
         if inner is None or told is None:
             return False
         before, shift = inner, told[1]
-    first = linear(before)
+    first = affine(before)
     if first is None or before.domain != "" or walk.attribute(before, "beta", 1.0) != 1:
         return False
     if before.op_type == "Gemm" and len(before.inputs) > 2 and before.inputs[2] is not None:
@@ -85,7 +85,7 @@ class _Twin:
 
 def _key(node: ir.Node) -> tuple[object, ...] | None:
     """What linear nodes must share to become one beside their input; None where the node is none of them."""
-    view = linear(node) if node.op_type in ("MatMul", "Gemm", "Conv") and node.domain == "" else None
+    view = affine(node) if node.op_type in ("MatMul", "Gemm", "Conv") and node.domain == "" else None
     w = walk.constant(node.inputs[1]) if view is not None else None
     if view is None or w is None or w.ndim < 2:
         return None
@@ -153,7 +153,7 @@ def _first(nodes: Sequence[ir.Node]) -> ir.Node:
 def steps_together(node: ir.Node, taken: set[str]) -> bool:
     """The same matrix for rows that are picked one by one out of one tensor: multiply first, pick then."""
     picked = walk.produced_by(node.inputs[0], "Gather") if node.op_type in ("MatMul", "Gemm") else None
-    view = linear(node) if picked is not None and node.domain == "" else None
+    view = affine(node) if picked is not None and node.domain == "" else None
     whole = picked.inputs[0] if picked is not None else None
     rank = walk.rank(whole)
     if view is None or picked is None or whole is None or rank is None or rank < 3:
@@ -196,7 +196,7 @@ def _readers_of_rows(whole: ir.Value, axis: int) -> list[ir.Node]:
 
 def _same_product(a: ir.Node, b: ir.Node) -> bool:
     """The same operator with the same weights and bias, which is a vector."""
-    if a.op_type != b.op_type or len(a.inputs) != len(b.inputs) or linear(a) is None:
+    if a.op_type != b.op_type or len(a.inputs) != len(b.inputs) or affine(a) is None:
         return False
     bias = walk.constant(a.inputs[2]) if len(a.inputs) > 2 and a.inputs[2] is not None else np.zeros(1)
     return _key(a) == _key(b) and list(a.inputs[1:]) == list(b.inputs[1:]) and bias is not None and bias.ndim == 1

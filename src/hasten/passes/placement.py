@@ -2,7 +2,10 @@
 
 onnxruntime   x -Q-DQ-> Conv -> Relu -Q-DQ-> ...   its fusions want a Q behind every operator that shall run in
                                                    eight bits, and every reader behind a DQ
-openvino      x -Q-DQ-> Conv -> Relu -> Q ...      only in front of operators; it fuses what follows by itself
+litert        see litert.py
+openvino      x -Q-DQ-> Conv -> Relu -> Q ...      only in front of operators; it fuses what follows by itself. What
+                                                   only depthwise convolutions read has a scale for each channel: they
+                                                   keep channels apart, so it folds into the scales of their outputs
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ Use = tuple[ir.Node, int]
 class Placement:
     """``linear`` get integer weights. ``reads`` says for each rounded tensor which uses see it rounded.
 
-    ``ties`` are pairs of tensors that must share one scale. ``constants`` are operands of integer additions and
-    products, ``hardswish`` the nodes that become a clamp of codes and an integer product.
+    ``ties`` are pairs of tensors that must share one scale. ``by_channel`` get a scale for each channel (axis 1).
+    ``constants`` are operands of integer additions and products, ``hardswish`` the nodes that become a clamp of codes
+    and an integer product. ``fixed`` have a scale and a zero point that the engine's kernel gives them.
     """
 
     linear: list[ir.Node] = field(default_factory=list)
@@ -31,10 +35,18 @@ class Placement:
     ties: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)
     constants: list[Use] = field(default_factory=list)
     hardswish: list[ir.Node] = field(default_factory=list)
+    fixed: dict[ir.Value, tuple[float, int]] = field(default_factory=dict)
+    by_channel: set[ir.Value] = field(default_factory=set)
 
     def read(self, value: ir.Value, uses: Iterable[Use]) -> None:
         have = self.reads.setdefault(value, [])
         have.extend(use for use in uses if use not in have)
+
+    def needs(self) -> tuple[list[str], list[str]]:
+        """Names of the tensors whose statistics are needed, and of those whose channels are."""
+        channels = {v.name for n in self.linear if (v := n.inputs[0]) is not None and v.name}
+        channels |= {v.name for v in self.by_channel if v.name}
+        return sorted({v.name for v in self.reads if v.name} | channels), sorted(channels)
 
     def groups(self) -> list[list[ir.Value]]:
         """The rounded tensors, those that share a scale together."""
@@ -66,7 +78,13 @@ def place(model: ir.Model, scheme: str, wanted: Callable[[ir.Node], bool], chain
     if scheme == "onnxruntime":
         linear = [n for n in usable if n.op_type != "ConvTranspose"]  # it has no eight-bit kernel for that
         return _onnxruntime(model, linear, gates, chain)
-    return _openvino(model, usable, gates.outputs, chain)
+    if scheme == "litert":
+        from hasten.passes import litert
+
+        return litert.place(model, usable, gates, chain)
+    plan = _openvino(model, usable, gates.outputs, chain)
+    plan.by_channel = {v for v, uses in plan.reads.items() if all(walk.depthwise(n) and i == 0 for n, i in uses)}
+    return plan
 
 
 def _clamped(value: ir.Value) -> ir.Value:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from hasten.errors import UsageError, did_you_mean
 from hasten.graph import walk
+from hasten.graph.affine import RECURRENT, affine
 from hasten.graph.channels import Channels, Group, channels
 from hasten.graph.cut import cut
-from hasten.graph.linear import RECURRENT, linear
 from hasten.model import Model
 from hasten.passes import importance, patterns, repair
 from hasten.protocols import Context, NotApplicable
@@ -128,7 +128,7 @@ def remaining(graph: ir.Model, found: Channels, removed: list[int]) -> repair.Ke
         return (at[:, None] * spread + np.arange(spread)).reshape(-1)
 
     def kept(name: str) -> tuple[Ints, Ints]:
-        node, view = nodes[name], linear(nodes[name])
+        node, view = nodes[name], affine(nodes[name])
         assert view is not None
         outputs, columns = view.w.shape
         axis = 1 if node.op_type in ("Conv", "ConvTranspose") else -1

@@ -6,6 +6,7 @@ x -> Conv(W, b) -> Relu -> y      =>      x -> Q -> DQ -> Conv(DQ(W8), DQ(b32)) 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 import onnx_ir as ir
@@ -14,13 +15,14 @@ from hasten.errors import UsageError, did_you_mean
 from hasten.graph import walk
 from hasten.model import Model
 from hasten.passes import patterns
-from hasten.passes.placement import place
+from hasten.passes.placement import Placement, place
 from hasten.passes.rounding import keep_float, write
 from hasten.protocols import Context, NotApplicable
 from hasten.quant import ranges
 
-SCHEMES = ("onnxruntime", "openvino")
+SCHEMES = ("onnxruntime", "openvino", "litert")
 OPERATORS = ("all", "linear", "conv", "matmul")
+BIASES = ("kept", "corrected")
 SINCE = 13  # per-channel DequantizeLinear
 
 
@@ -31,8 +33,10 @@ class Quantize:
     ``scheme`` places the rounding as that engine fuses it. ``ranges`` is a method of ``quant.ranges``.
     ``operators``: ``all`` also keeps the operators between two linear ones in eight bits; ``linear`` only Conv,
     ConvTranspose, MatMul and Gemm; ``conv`` and ``matmul`` only those of them. ``depthwise="float"`` leaves depthwise
-    convolutions out, ``ends="float"`` the first and the last linear operator. ``exclude`` and ``include`` hold node
-    names, output names or operator types, ``*`` allowed; an empty ``include`` means all.
+    convolutions out, ``ends="float"`` the first and the last linear operator. ``bias="corrected"`` takes off biases
+    what rounding the weights adds on average. ``exclude`` and ``include`` hold node names, output names or operator
+    types, ``*`` allowed; an empty ``include`` means all. ``overrides`` are pairs ``"tensor=method"`` for tensors that
+    need a range of their own. ``per_channel=False`` gives a weight one scale.
 
     Raises:
         NotApplicable: the network is quantized already, older than operator set 13, or has nothing to quantize.
@@ -46,11 +50,20 @@ class Quantize:
     include: tuple[str, ...] = ()
     depthwise: str = "int8"
     ends: str = "int8"
+    bias: str = "kept"
+    overrides: tuple[str, ...] = ()
+    per_channel: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exclude", tuple(self.exclude))  # a recipe read from JSON brings lists
         object.__setattr__(self, "include", tuple(self.include))
-        for option, known in (("scheme", SCHEMES), ("operators", OPERATORS), ("ranges", ranges.METHODS)):
+        object.__setattr__(self, "overrides", tuple(self.overrides))
+        for option, known in (
+            ("scheme", SCHEMES),
+            ("operators", OPERATORS),
+            ("ranges", ranges.METHODS),
+            ("bias", BIASES),
+        ):
             if getattr(self, option) not in known:
                 raise UsageError(
                     f"quantize has no {option} {getattr(self, option)!r}",
@@ -59,21 +72,50 @@ class Quantize:
         for option in ("depthwise", "ends"):
             if getattr(self, option) not in ("int8", "float"):
                 raise UsageError(f"quantize has no {option} {getattr(self, option)!r}", help="write int8 or float")
+        for pair in self.overrides:
+            tensor, _, method = pair.rpartition("=")
+            if not tensor or method not in ranges.METHODS:
+                form = f"write tensor=method, with a method of {', '.join(ranges.METHODS)}"
+                raise UsageError(f"quantize cannot read the override {pair!r}", help=form)
 
     def __call__(self, model: Model, context: Context) -> Model:
         _check(model.graph)
         graph = model.clone_graph()
         walk.infer(graph)
-        plan = place(graph, self.scheme, self._choice(graph), chain=self.operators != "linear")
+        plan = self.placement(graph)
         if not plan.linear:
             raise NotApplicable(_why_nothing(graph))
-        values = {v.name: v for v in plan.reads if v.name}
-        stats = context.stats(model, sorted(values))
-        write(graph, plan, self.ranges, stats, bias32=self.scheme == "onnxruntime")
+        own = self.methods(graph, plan)
+        write(
+            graph, plan, lambda name: own.get(name, self.ranges), context.stats(model, *plan.needs()),
+            bias32=self.scheme != "openvino", per_channel=self.per_channel, correct=self.bias == "corrected",
+        )  # fmt: skip
         if self.scheme == "onnxruntime":
             keep_float(graph)
         walk.prune(graph)  # the float weights
         return model.with_graph(graph, repr(self))
+
+    def placement(self, graph: ir.Model) -> Placement:
+        """Where the rounding goes in a graph whose types are known, nothing changed."""
+        return place(graph, self.scheme, self._choice(graph), chain=self.operators != "linear")
+
+    def methods(self, graph: ir.Model, plan: Placement) -> dict[str, str]:
+        """The range method of each tensor that has one of its own; tensors that must share its scale follow it.
+
+        Raises:
+            UsageError: an override names a tensor that the network does not have.
+        """
+        wanted = dict(pair.rpartition("=")[::2] for pair in self.overrides)
+        known = walk.names(graph)
+        for name in sorted(set(wanted) - known):
+            near = get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else "tensors are named as in the cleaned network"
+            raise UsageError(f"there is no tensor {name!r} to override", help=hint)
+        found = {}
+        for group in plan.groups():
+            named = [wanted[v.name] for v in group if v.name in wanted]
+            found.update({v.name or "": named[0] for v in group if named})
+        return found
 
     def _choice(self, graph: ir.Model) -> Wanted:
         linear = [n for n in graph.graph if walk.weight(n)]
@@ -101,7 +143,7 @@ class Wanted:
 
 
 def _matches(node: ir.Node, names: tuple[str, ...]) -> bool:
-    own = (patterns.label(node), node.outputs[0].name or "", node.op_type)
+    own = (walk.label(node), node.outputs[0].name or "", node.op_type)
     return any(fnmatchcase(name, pattern) for name in own for pattern in names)
 
 

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from hasten.graph import walk
-from hasten.graph.linear import Linear, linear, rewrite
+from hasten.graph.affine import Affine, affine, rewrite
 from hasten.graph.moments import Moments, moments, paired
 from hasten.protocols import Feeds
 from hasten.quant.refit import RIDGE, refit, shift_only
@@ -26,7 +26,7 @@ Kept = Callable[[str], tuple[Ints, Ints]]
 
 
 def changed(before: ir.Model, after: ir.Model) -> list[str]:
-    """Linear nodes of ``after``, by first output, that read something else than in ``before``, in running order."""
+    """Affine nodes of ``after``, by first output, that read something else than in ``before``, in running order."""
     old = {n.outputs[0].name: n for n in before.graph}
     different: set[ir.Value] = set()
     found = []
@@ -35,7 +35,7 @@ def changed(before: ir.Model, after: ir.Model) -> list[str]:
         touched = was is None or any(v in different for v in node.inputs if v is not None) or _other(was, node)
         if touched:
             different.update(node.outputs)
-            if was is None or linear(was) is None or linear(node) is None or not node.outputs[0].name:
+            if was is None or affine(was) is None or affine(node) is None or not node.outputs[0].name:
                 continue
             if node.inputs[0] in different or _narrower(was, node):
                 found.append(node.outputs[0].name)
@@ -52,7 +52,7 @@ def _other(was: ir.Node, node: ir.Node) -> bool:
 
 
 def _narrower(was: ir.Node, node: ir.Node) -> bool:
-    a, b = linear(was), linear(node)
+    a, b = affine(was), affine(node)
     return a is not None and b is not None and a.w.shape[1] != b.w.shape[1]
 
 
@@ -107,7 +107,7 @@ def _refit(before: ir.Model, after: ir.Model, name: str, rows: Ints, m: Moments,
     rewrite(after.graph, new.node, w, shift, taken)
 
 
-def _view(graph: ir.Model, name: str) -> Linear:
-    found = linear(next(n for n in graph.graph if n.outputs[0].name == name))
+def _view(graph: ir.Model, name: str) -> Affine:
+    found = affine(next(n for n in graph.graph if n.outputs[0].name == name))
     assert found is not None
     return found

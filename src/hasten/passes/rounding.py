@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from hasten.graph import walk
 from hasten.passes import patterns
+from hasten.passes.bias import mean_shift, take_off
 from hasten.passes.placement import Placement
 from hasten.quant import grid, ranges
 
@@ -17,17 +19,30 @@ if TYPE_CHECKING:
     from hasten.quant.histogram import TensorStats
 
 
-def write(graph: ir.Model, plan: Placement, method: str, stats: Mapping[str, TensorStats], *, bias32: bool) -> None:
-    """Insert the Q/DQ pairs of ``plan`` and replace the weights, in place. Biases become int32 with ``bias32``."""
+def write(
+    graph: ir.Model, plan: Placement, method: Callable[[str], str], stats: Mapping[str, TensorStats],
+    *, bias32: bool, per_channel: bool = True, correct: bool = False,
+) -> None:  # fmt: skip
+    """Insert the Q/DQ pairs of ``plan`` and replace the weights, in place.
+
+    ``method`` tells the range method of a tensor by its name. Biases become int32 with ``bias32``; weights take one
+    scale in all instead of one a channel without ``per_channel``. With ``correct`` biases first lose what rounding the
+    weights adds to an output on average.
+    """
     taken = walk.names(graph)
+    means = {id(n): _mean(n, stats) for n in plan.linear} if correct else {}
     scales: dict[ir.Value, float] = {}
     gated = {node.inputs[0] for node in plan.hardswish}
     for group in plan.groups():
         if any(v.name not in stats for v in group):  # never computed on the samples: stays float
             continue
-        chosen = [ranges.choose_range(stats[v.name or ""], method) for v in group]
+        if len(group) == 1 and _in_channels(graph, group[0], plan, stats, taken):
+            continue
+        chosen = [ranges.choose_range(stats[v.name or ""], method(v.name or "")) for v in group]
         low, high = min(low for low, _ in chosen), max(high for _, high in chosen)
-        scale, zero = _hardswish_grid(high) if group[0] in gated else _grid(low, high)
+        scale, zero = hardswish_grid(high) if group[0] in gated else activation_grid(low, high)
+        if group[0] in plan.fixed and len(group) == 1:
+            scale, zero = np.float32(plan.fixed[group[0]][0]), np.asarray(plan.fixed[group[0]][1], np.uint8)
         scales.update((v, float(scale)) for v in group)
         for value in group:
             _round_activation(graph, value, plan.reads[value], scale, zero, taken)
@@ -38,16 +53,37 @@ def write(graph: ir.Model, plan: Placement, method: str, stats: Mapping[str, Ten
     written: dict[tuple[ir.Value, int], tuple[ir.Value, walk.Array]] = {}
     sources = {id(node): _source_scale(node, scales) for node in plan.linear}
     for node in plan.linear:
-        _round_weights(graph, node, sources[id(node)], written, bias32, taken)
+        if id(node) in means:
+            _correct(graph, node, means[id(node)], per_channel, taken)
+        _round_weights(graph, node, sources[id(node)], written, (bias32, per_channel), taken)
 
 
-def _grid(low: float, high: float) -> tuple[np.float32, walk.Array]:
+def _mean(node: ir.Node, stats: Mapping[str, TensorStats]) -> NDArray[np.float64] | None:
+    """The mean of each channel that a linear node reads, while it still reads the float tensor."""
+    value = node.inputs[0]
+    known = stats.get(value.name or "") if value is not None else None
+    return known.channel_mean if known is not None else None
+
+
+def _in_channels(
+    graph: ir.Model, value: ir.Value, plan: Placement, stats: Mapping[str, TensorStats], taken: set[str]
+) -> bool:
+    """Round ``value`` with a scale for each channel, from the channel's extremes, where the plan says so."""
+    known = stats[value.name or ""]
+    if value not in plan.by_channel or known.channel_low is None or known.channel_high is None:
+        return False
+    scale, zero = grid.affine(known.channel_low, known.channel_high, grid.U8)
+    _round_activation(graph, value, plan.reads[value], scale, zero, taken)
+    return True
+
+
+def activation_grid(low: float, high: float) -> tuple[np.float32, walk.Array]:
     """uint8 scale and zero point; the largest code never passes ``high``, so that a Clip there is redundant."""
     scale, zero = grid.affine(low, high, grid.U8)
     return np.float32(np.nextafter(scale, np.float32(0))), zero
 
 
-def _hardswish_grid(high: float) -> tuple[np.float32, walk.Array]:
+def hardswish_grid(high: float) -> tuple[np.float32, walk.Array]:
     """Codes for the input of HardSwish, which is 0 below -3: the range starts there, with 3 a whole number of steps."""
     steps = min(int(3 * grid.U8.levels / (max(high, 0.0) + 3)), grid.U8.levels)
     return np.float32(3 / max(steps, 1)), np.asarray(steps, np.uint8)
@@ -106,11 +142,12 @@ def _round_activation(
     model: ir.Model,
     value: ir.Value,
     uses: list[tuple[ir.Node, int]],
-    scale: np.float32,
+    scale: np.float32 | walk.Array,
     zero: walk.Array,
     taken: set[str],
 ) -> None:
     graph, base = model.graph, value.name or "x"
+    axis = {"axis": 1} if np.ndim(scale) else {}
     parts = [
         walk.add_constant(graph, walk.fresh(taken, f"{base}/scale"), np.asarray(scale, np.float32)),
         walk.add_constant(graph, walk.fresh(taken, f"{base}/zero"), np.asarray(zero, np.uint8)),
@@ -118,11 +155,15 @@ def _round_activation(
     codes = ir.Value(name=walk.fresh(taken, f"{base}/u8"), shape=value.shape, type=ir.TensorType(ir.DataType.UINT8))
     rounded = ir.Value(name=walk.fresh(taken, f"{base}/rounded"), shape=value.shape, type=value.type)
     pair = [
-        ir.node("QuantizeLinear", [value, *parts], outputs=[codes], name=codes.name),
-        ir.node("DequantizeLinear", [codes, *parts], outputs=[rounded], name=rounded.name),
+        ir.node("QuantizeLinear", [value, *parts], axis, outputs=[codes], name=codes.name),
+        ir.node("DequantizeLinear", [codes, *parts], axis, outputs=[rounded], name=rounded.name),
     ]
     for node, index in uses:
         node.replace_input_with(index, rounded)
+    for place, output in enumerate(graph.outputs):
+        if output is value:  # it leaves the graph rounded, under its own name
+            graph.outputs[place] = rounded
+            rounded.name, value.name = value.name, rounded.name
     producer = value.producer()
     if producer is not None:
         graph.insert_after(producer, pair)
@@ -135,38 +176,51 @@ def _round_weights(
     node: ir.Node,
     source: float | None,
     written: dict[tuple[ir.Value, int], tuple[ir.Value, walk.Array]],
-    bias32: bool,
+    how: tuple[bool, bool],
     taken: set[str],
 ) -> None:
+    bias32, per_channel = how
     found = walk.weight(node)
     assert found is not None
     bias = walk.constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    as_int32 = (
-        bias32
-        and source is not None
-        and bias is not None
-        and bias.ndim == 1
-        and walk.attribute(node, "beta", 1.0) == 1.0
-    )
+    as_int32 = bias32 and bias is not None and bias.ndim == 1 and walk.attribute(node, "beta", 1.0) == 1.0
     w = walk.constant(found.value)
     assert w is not None
-    if (found.value, found.axis) not in written or as_int32:
-        scale, _ = grid.symmetric(np.abs(w).max(axis=tuple(i for i in range(w.ndim) if i != found.axis)), grid.S8)
-        if as_int32 and bias is not None and source is not None and bias.size == scale.size:
-            scale = grid.fit_weight_scale(scale, bias, source)
-        zero = np.zeros(scale.shape, np.int8)
-        codes = grid.quantize(w, scale, zero, grid.S8, found.axis)
+    as_int32 = as_int32 and bias is not None and bias.size == w.shape[found.axis]
+    if (found.value, found.axis) not in written or (as_int32 and source is not None):
+        over = tuple(i for i in range(w.ndim) if i != found.axis) if per_channel else None
+        scale, _ = grid.symmetric(np.abs(w).max(axis=over), grid.S8)
+        if as_int32 and bias is not None and source is not None:
+            scale = grid.fit_weight_scale(scale, bias if per_channel else np.abs(bias).max(), source)
+        zero, axis = np.zeros(scale.shape, np.int8), found.axis if per_channel else None
+        codes = grid.quantize(w, scale, zero, grid.S8, axis)
         written[found.value, found.axis] = (
-            _stored(model, node, found.value.name or "w", codes, scale, zero, found.axis, taken),
+            _stored(model, node, found.value.name or "w", codes, scale, zero, axis, taken),
             scale,
         )
     rounded, scale = written[found.value, found.axis]
     node.replace_input_with(found.index, rounded)
-    if as_int32 and bias is not None and source is not None and bias.size == scale.size:
+    if as_int32 and bias is not None and source is not None:
         codes32, bias_scale = grid.quantize_bias(bias, source, scale)
-        zero32 = np.zeros(bias_scale.shape, np.int32)
+        zero32, axis = np.zeros(bias_scale.shape, np.int32), 0 if per_channel else None
         source_name = node.inputs[2].name if node.inputs[2] is not None else "b"
-        node.replace_input_with(2, _stored(model, node, source_name or "b", codes32, bias_scale, zero32, 0, taken))
+        node.replace_input_with(2, _stored(model, node, source_name or "b", codes32, bias_scale, zero32, axis, taken))
+
+
+def _correct(
+    model: ir.Model, node: ir.Node, mean: NDArray[np.float64] | None, per_channel: bool, taken: set[str]
+) -> None:
+    """Take off the bias what rounding the weights will add on average."""
+    found = walk.weight(node)
+    w = walk.constant(found.value) if found is not None else None
+    if found is None or w is None or mean is None:
+        return
+    over = tuple(i for i in range(w.ndim) if i != found.axis) if per_channel else None
+    scale, zero = grid.symmetric(np.abs(w).max(axis=over), grid.S8)
+    error = grid.fake_quantize(w, scale, zero, grid.S8, found.axis if per_channel else None) - w
+    shift = mean_shift(node, error, mean)
+    if shift is not None:
+        take_off(model, node, shift, taken)
 
 
 def _stored(

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from hasten.graph import walk
-from hasten.graph.linear import linear, rewrite
+from hasten.graph.affine import affine, rewrite
 from hasten.passes.rewrite import named
 
 F64 = NDArray[np.float64]
@@ -59,7 +59,7 @@ def _source(value: ir.Value, reader: ir.Node, number: float) -> _Found | None:
         node = value.producer()
         if node is None or walk.only_consumer(value) is not reader or node.domain != "":
             return None
-        if linear(node) is not None and node.op_type in walk.LINEAR:
+        if affine(node) is not None and node.op_type in walk.LINEAR:
             return _Found(node, tuple(added))
         kind = node.op_type
         found = walk.operands(node) if kind == "Add" else None
@@ -90,7 +90,7 @@ def scale_into_linear(node: ir.Node, taken: set[str]) -> bool:
         _scale(source, float(c.reshape(-1)[0]), taken)
         return walk.bypass(node, x)
     source = _behind(x, node)
-    view = linear(source.node) if source is not None else None
+    view = affine(source.node) if source is not None else None
     if source is None or view is None or c.shape[-1:] != (len(view.w),) or c.size != len(view.w):
         return False
     if not walk.same_rank(x, node.outputs[0]):
@@ -110,12 +110,12 @@ def _behind(value: ir.Value, reader: ir.Node) -> _Found | None:
     before = found[0].producer() if found is not None else None
     if found is None or before is None or walk.only_consumer(found[0]) is not node or before.op_type != "MatMul":
         return None
-    return _Found(before, (node,)) if linear(before) is not None else None
+    return _Found(before, (node,)) if affine(before) is not None else None
 
 
 def _scale(found: _Found, c: F64 | float, taken: set[str]) -> None:
     """Multiply what the linear node gives out, and all that is added to it."""
-    view, graph = linear(found.node), walk.main_graph(found.node)
+    view, graph = affine(found.node), walk.main_graph(found.node)
     assert view is not None
     rows = np.broadcast_to(np.asarray(c, np.float64), (len(view.w),)) if np.ndim(c) else np.full(len(view.w), float(c))
     bias = walk.constant(found.node.inputs[2]) if len(found.node.inputs) > 2 else None
@@ -144,7 +144,7 @@ def scale_before_linear(node: ir.Node, taken: set[str]) -> bool:
     after = walk.only_consumer(node.outputs[0]) if found is not None else None
     if found is None or after is None or after.op_type not in ("MatMul", "Gemm") or after.domain != "":
         return False
-    view = linear(after)
+    view = affine(after)
     x, c = found
     if view is None or after.inputs[0] is not node.outputs[0] or not walk.same_rank(x, node.outputs[0]):
         return False
@@ -165,7 +165,7 @@ def gemm_batchnorm(node: ir.Node, taken: set[str]) -> bool:
         return False
     before = walk.produced_by(node.inputs[0], "Gemm")
     constants = [walk.constant(v) for v in node.inputs[1:5]]
-    view = linear(before) if before is not None and walk.only_consumer(node.inputs[0]) is node else None
+    view = affine(before) if before is not None and walk.only_consumer(node.inputs[0]) is node else None
     if before is None or view is None or any(c is None for c in constants):
         return False
     bias = walk.constant(before.inputs[2]) if len(before.inputs) > 2 else np.zeros(len(view.w))

@@ -17,6 +17,7 @@ _HALF = BINS // 2
 _SUM_SAFE = 1e25  # attention masks of -3.4e38 overflow a float32 sum
 _INTEGERS = ("count", "samples", "skipped", "zeros", "updates", "channel_count")
 _FLOATS = ("low", "high", "sum_low", "sum_high", "reach")
+_CHANNELS = ("channel_low", "channel_high", "channel_sum")
 
 F64 = NDArray[np.float64]
 
@@ -45,7 +46,8 @@ class TensorStats:
     zeros: int = 0
     updates: int = 0
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
-    channel_absmax: F64 | None = None
+    channel_low: F64 | None = None
+    channel_high: F64 | None = None
     channel_sum: F64 | None = None
     channel_count: int = 0  # elements behind each entry of channel_sum; -1 when the number of channels varies
 
@@ -58,6 +60,13 @@ class TensorStats:
     def mean_high(self) -> float:
         """The mean over samples of the sample's maximum."""
         return self.sum_high / self.samples if self.samples else 0.0
+
+    @property
+    def channel_absmax(self) -> F64 | None:
+        """The largest magnitude of each channel, float64; None when channels were not collected."""
+        if self.channel_low is None or self.channel_high is None:
+            return None
+        return np.maximum(-self.channel_low, self.channel_high)
 
     @property
     def channel_mean(self) -> F64 | None:
@@ -131,18 +140,23 @@ class TensorStats:
         axis %= array.ndim
         blocks = array.reshape(prod(array.shape[:axis]), array.shape[axis], -1)
         # over the last axis first: rows are contiguous there, and float32 sums of a row are pairwise (and fast)
-        absmax = np.maximum(blocks.max(axis=2), -blocks.min(axis=2)).max(axis=0).astype(np.float64)
-        wide = np.float64 if absmax.max(initial=0) > _SUM_SAFE else np.float32
+        low = blocks.min(axis=2).min(axis=0).astype(np.float64)
+        high = blocks.max(axis=2).max(axis=0).astype(np.float64)
+        wide = np.float64 if max(high.max(initial=0), -low.min(initial=0)) > _SUM_SAFE else np.float32
         total = blocks.sum(axis=2, dtype=wide).sum(axis=0, dtype=np.float64)
-        if self.channel_absmax is None or self.channel_sum is None:
-            self.channel_absmax, self.channel_sum = absmax, total
-        elif self.channel_absmax.shape != absmax.shape:
-            self.channel_absmax, self.channel_sum, self.channel_count = None, None, -1
+        if self.channel_low is None or self.channel_high is None or self.channel_sum is None:
+            self.channel_low, self.channel_high, self.channel_sum = low, high, total
+        elif self.channel_low.shape != low.shape:
+            self._forget_channels()
             return
         else:
-            self.channel_absmax = np.maximum(self.channel_absmax, absmax)
+            self.channel_low = np.minimum(self.channel_low, low)
+            self.channel_high = np.maximum(self.channel_high, high)
             self.channel_sum = self.channel_sum + total
-        self.channel_count += array.size // absmax.size
+        self.channel_count += array.size // low.size
+
+    def _forget_channels(self) -> None:
+        self.channel_low, self.channel_high, self.channel_sum, self.channel_count = None, None, None, -1
 
 
 def merge(first: TensorStats, second: TensorStats) -> TensorStats:
@@ -167,8 +181,7 @@ def save(path: Path, stats: Mapping[str, TensorStats]) -> None:
     """Write all statistics into one ``.npz`` that ``load`` reads without pickle."""
     items = list(stats.values())
     empty = np.zeros(0)
-    absmax = [empty if s.channel_absmax is None else s.channel_absmax for s in items]
-    sums = [empty if s.channel_sum is None else s.channel_sum for s in items]
+    channels = {name: [empty if getattr(s, name) is None else getattr(s, name) for s in items] for name in _CHANNELS}
     np.savez_compressed(
         path,
         keys=np.array(list(stats), dtype=np.str_),
@@ -176,9 +189,8 @@ def save(path: Path, stats: Mapping[str, TensorStats]) -> None:
         integers=np.array([[getattr(s, n) for n in _INTEGERS] for s in items], np.int64).reshape(-1, len(_INTEGERS)),
         floats=np.array([[getattr(s, n) for n in _FLOATS] for s in items], np.float64).reshape(-1, len(_FLOATS)),
         histograms=np.array([s.histogram for s in items], np.int64).reshape(-1, BINS),
-        channel_sizes=np.array([a.size for a in absmax], np.int64),
-        channel_absmax=np.concatenate([empty, *absmax]),
-        channel_sum=np.concatenate([empty, *sums]),
+        channel_sizes=np.array([a.size for a in channels["channel_sum"]], np.int64),
+        **{name: np.concatenate([empty, *several]) for name, several in channels.items()},  # type: ignore[arg-type]
     )
 
 
@@ -198,24 +210,24 @@ def load(path: Path) -> dict[str, TensorStats]:
             **integers,
             **floats,  # type: ignore[arg-type]
             histogram=data["histograms"][i].copy(),
-            channel_absmax=data["channel_absmax"][part].copy() if has else None,
+            channel_low=data["channel_low"][part].copy() if has else None,
+            channel_high=data["channel_high"][part].copy() if has else None,
             channel_sum=data["channel_sum"][part].copy() if has else None,
         )
     return stats
 
 
 def _merge_channels(both: TensorStats, first: TensorStats, second: TensorStats) -> None:
-    if first.channel_absmax is None or second.channel_absmax is None:
+    if first.channel_sum is None or second.channel_sum is None:
         chosen = first if second.samples == 0 else second if first.samples == 0 else None
-        both.channel_absmax = chosen.channel_absmax if chosen else None
-        both.channel_sum = chosen.channel_sum if chosen else None
+        for name in _CHANNELS:
+            setattr(both, name, getattr(chosen, name) if chosen else None)
         both.channel_count = chosen.channel_count if chosen else min(first.channel_count, second.channel_count, 0)
-    elif first.channel_absmax.shape != second.channel_absmax.shape:
-        both.channel_absmax, both.channel_sum, both.channel_count = None, None, -1
+    elif first.channel_sum.shape != second.channel_sum.shape:
+        both._forget_channels()
     else:
-        assert first.channel_sum is not None
-        assert second.channel_sum is not None
-        both.channel_absmax = np.maximum(first.channel_absmax, second.channel_absmax)
+        both.channel_low = np.minimum(first.channel_low, second.channel_low)  # type: ignore[arg-type]
+        both.channel_high = np.maximum(first.channel_high, second.channel_high)  # type: ignore[arg-type]
         both.channel_sum = first.channel_sum + second.channel_sum
         both.channel_count = first.channel_count + second.channel_count
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hasten.errors import UsageError, did_you_mean
-from hasten.quant.grid import U8, Grid, affine
+from hasten.quant.grid import U8, Grid, affine, fake_quantize
 from hasten.quant.histogram import BINS, TensorStats
 
 METHODS = ("minmax", "mean_minmax", "p99.999", "p99.99", "mse", "entropy")
@@ -43,6 +43,18 @@ def choose_range(stats: TensorStats, method: str, *, grid: Grid = U8) -> Range:
     if method == "entropy":
         return _inside(_least_divergence(stats, low, high), low, high)
     return _inside(_percentile(stats, low, high, float(method[1:]) / 100), low, high)
+
+
+def noise(stats: TensorStats, chosen: Range, *, grid: Grid = U8) -> float:
+    """The share of the tensor's energy, ``sum((x - Q(x))**2) / sum(x**2)``, that rounding over a range costs."""
+    counts = _without_zeros(stats)
+    used = np.flatnonzero(counts)
+    if used.size == 0:
+        return 0.0
+    centres, counts = stats.centres[used] / stats.reach, counts[used]
+    scale, zero = affine(chosen[0] / stats.reach, chosen[1] / stats.reach, grid)
+    error = centres - fake_quantize(centres, scale, zero, grid)
+    return float(np.square(error) @ counts / (np.square(centres) @ counts))
 
 
 def _inside(chosen: Range, low: float, high: float) -> Range:

@@ -11,10 +11,10 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from hasten.report import chart, story, words
+from hasten.report import chart, regions, story, words
 from hasten.trial import Candidate, Result, plain
 
-WIDE, NARROW = 760, 370  # the two widths at which charts are drawn, so that their letters keep their size
+SIZES = (("wide", 760), ("narrow", 370))  # the widths at which charts are drawn, so that their letters keep their size
 
 
 def build(result: Result) -> str:
@@ -31,12 +31,11 @@ def build(result: Result) -> str:
             r=shown,
             story=story,
             words=words,
+            regions=regions,
+            sizes=SIZES,
             marks=story.scale(shown),
             seen=story.quality(shown.winner),
-            charts=[
-                (kind, chart.scatter(shown, w), chart.strip(shown, w))
-                for kind, w in (("wide", WIDE), ("narrow", NARROW))
-            ],
+            charts=[(kind, chart.scatter(shown, w), chart.strip(shown, w)) for kind, w in SIZES],
             rows=story.ordered(shown),
             confirmed=[t for t in story.ordered(shown) if t.confirm],
             recipe=recipe_json(shown.winner.candidate),

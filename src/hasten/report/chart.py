@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from hasten.report.story import budget_drop, changed, latency, name, noise, quality, scale
+from hasten.report.story import budget_drop, changed, latency, name, noise, over, quality, scale, slower
 from hasten.report.svg import Axis, group, label, line, mark, svg, tag
 from hasten.report.words import count, known, millis, number, span, times
 from hasten.trial import Result, Trial
@@ -103,7 +103,7 @@ def _frame(result: Result, field: _Field) -> str:
         parts.append(label(_round(tick), x(tick), field.bottom + 26))
     parts.append(label("← faster", x.start, field.bottom + 42, class_="axis", anchor="start"))
     parts.append(label("median latency", (x.start + x.end) / 2, field.bottom + 42, class_="axis"))
-    unit = "drop in points" if marks.points else f"drop in {result.metric}"
+    unit = f"drop in {marks.unit or result.metric}"
     parts.append(label(f"{unit} ↓", 4, 12, class_="axis", anchor="start"))
     if limit is not None:
         parts.append(line(x.start, y(limit), edge, y(limit), "budget"))
@@ -122,11 +122,11 @@ def _shape(result: Result, trial: Trial) -> tuple[str, str]:
         return "diamond", "winner"
     if trial.status in LOST:
         return "cross", "lost"
-    if trial.status == "rejected":
+    if trial.status == "rejected" or (trial.status == "ok" and over(result, trial)):
         return "triangle", "rejected"
     if trial.candidate.key in (result.as_given.candidate.key, result.tuned.candidate.key):
         return "square", "exact"
-    return "circle", "slower" if trial.status == "slower" else "ok"
+    return "circle", "slower" if trial.status == "slower" or slower(trial) else "ok"
 
 
 def _point(result: Result, field: _Field, trial: Trial) -> str:

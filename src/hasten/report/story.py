@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hasten.budget import parse_budget
 from hasten.errors import HastenError
+from hasten.measure.sequential import worn_alpha
 from hasten.report.words import NOT_MEASURED, Scale, count, known, millis, size, times
 from hasten.trial import Quality, Result, Trial
 
 ORDER = ("ok", "rejected", "slower", "unsupported", "crashed", "timeout", "skipped")
 FATES = {"rejected": "over the budget", "unsupported": "not supported here", "timeout": "too slow to answer"}
 COUNTED = {"rejected": "over the budget", "unsupported": "not supported here", "timeout": "timed out"}
+MARKS = {"met": "–", "nothing_faster": "–", "undecided": "✗"}  # of what is not certified
+BADGES = {"met": "Unchanged answers, no proof", "nothing_faster": "The original stays", "undecided": "Not certified"}
 HEADLINES = {"met": "Faster, inside the budget", "nothing_faster": "Nothing faster", "undecided": "Undecided"}
 
 
@@ -49,7 +52,8 @@ def quality(trial: Trial) -> Quality | None:
 
 def scale(result: Result) -> Scale:
     """How this result's scores are written."""
-    return Scale.of(result.metric, _before_score(result))
+    of_metric = Scale.of(result.metric, _before_score(result))
+    return replace(of_metric, relative=result.budget.startswith("rel:"))
 
 
 def _before_score(result: Result) -> float | None:
@@ -61,15 +65,11 @@ def _before_score(result: Result) -> float | None:
 
 
 def budget_drop(result: Result) -> float | None:
-    """The budget as a drop of the score, as a fraction; None where it cannot be said."""
+    """The budget as a drop, in the unit of every ``Quality.drop``; None where it cannot be said."""
     try:
-        budget = parse_budget(result.budget, result.confidence)
+        return parse_budget(result.budget, result.confidence).max_drop
     except HastenError:
         return None
-    if budget.kind != "relative":
-        return budget.max_drop if budget.kind == "absolute" else 1 - budget.limit
-    baseline = _before_score(result)
-    return None if baseline is None else budget.max_drop * abs(baseline)
 
 
 def budget_words(result: Result) -> str:
@@ -181,19 +181,39 @@ def factors(result: Result) -> list[Factor]:
     return found
 
 
+def over(result: Result, trial: Trial) -> bool:
+    """True when the best evidence there is lies outside the budget."""
+    seen, limit = quality(trial), budget_drop(result)
+    return seen is not None and limit is not None and known(seen.drop) and seen.drop > limit
+
+
+def slower(trial: Trial) -> bool:
+    """True when the candidate is shown to be slower than the network as given."""
+    return trial.timing is not None and trial.timing.high < 1
+
+
+def tone(result: Result, trial: Trial) -> str:
+    """How a fate is coloured: its status, or what became clear without one."""
+    if trial.candidate.key == result.winner.candidate.key:
+        return "won"
+    if trial.status != "ok":
+        return trial.status
+    return "rejected" if over(result, trial) else "slower" if slower(trial) else "ok"
+
+
 def fate(result: Result, trial: Trial) -> str:
     """One or two words on what became of a candidate."""
     if trial.candidate.key == result.winner.candidate.key:
-        return "★ kept" if not changed(result) else "★ chosen" if result.certified else "not proven yet"
+        return "★ kept" if not changed(result) else "★ chosen" if result.verdict == "met" else "not proven yet"
     if trial.status != "ok":
         return FATES.get(trial.status, trial.status)
     if trial.confirm is not None:
         return "proven inside" if trial.confirm.met else "not proven"
     if trial.candidate.key == result.as_given.candidate.key:
         return "as given"
-    if trial.timing is not None and trial.timing.high < 1:
+    if slower(trial):
         return "slower"
-    return "exact" if trial.candidate.lossless else "looks inside"
+    return "exact" if trial.candidate.lossless else "looks over the budget" if over(result, trial) else "looks inside"
 
 
 def ordered(result: Result) -> list[Trial]:
@@ -220,7 +240,7 @@ def near_misses(result: Result, limit: int = 3) -> list[str]:
         assert trial.timing is not None
         seen = quality(trial)
         line = f"{name(trial)} {times(trial.timing.speedup)}"
-        if trial.status == "rejected" and seen and known(seen.drop):
+        if (trial.status == "rejected" or over(result, trial)) and seen and known(seen.drop):
             line += f" but a drop of {marks.drop(seen.drop)}"
             line += f" (up to {marks.drop(seen.upper, unit=False)})" if known(seen.upper) else ""
         elif trial.reason:
@@ -249,21 +269,45 @@ def noise(result: Result) -> str:
     return f"±{max(abs(high - 1), abs(1 - low)) * 100:.1f} %"
 
 
+def look(result: Result) -> str:
+    """``look 2 at the confirm samples: each bound at 99.24 %, so that all looks together keep 95 % confidence``."""
+    level = 1 - worn_alpha(1 - result.confidence, result.looks)
+    return (
+        f"look {result.looks} at the confirm samples: each bound at {level * 100:.4g} %, "
+        f"so that all looks together keep {result.confidence * 100:g} % confidence"
+    )
+
+
+UNPROVEN = (
+    "Nothing is proven: there were too few samples, or none, to keep some that the search does not see. "
+    "Only what changes no arithmetic was tried, and its answers were compared."
+)
+
+
+def _elsewhere() -> list[str]:
+    """Where the speed holds."""
+    return [
+        "The speed holds on this machine, with these versions and settings; on another, run hasten verify first.",
+        "Latency is one request after another in a warm process; a server under load may behave differently.",
+    ]
+
+
 def limits(result: Result) -> list[str]:
     """What the proof does not say, in plain words."""
+    if not result.provable.n_confirm:
+        return [UNPROVEN, *_elsewhere()]
     wrong = 1 - result.confidence
     one_in = f"1 time in {round(1 / wrong)}" if 0 < wrong < 1 else "never"
     lines = [
         "The accuracy holds for data like yours: samples drawn as the confirm split was. "
         "If what you serve drifts away from it, measure again.",
         f"If the winner really lost more than the budget, a test like this one would still pass it at most {one_in}.",
-        "The speed holds on this machine, with these versions and settings; on another, run `hasten verify` first.",
-        "Latency is one request after another in a warm process; a server under load may behave differently.",
+        *_elsewhere(),
     ]
     if result.looks > 1:
         lines.append(
-            f"This confirm split has now been looked at {count(result.looks, 'time')}; each look spends some of its "
-            "power to prove. Fresh samples restore it."
+            f"These samples have now answered {count(result.looks, 'question')}; each one more is tested harder, "
+            "so that nobody is told yes by luck in the end. Fresh samples start again."
         )
     seen = quality(result.winner)
     if seen is not None and seen.metric == "agreement":

@@ -132,9 +132,18 @@ def cleaned(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Scale:
-    """How scores of one metric are written: in percent and points, or as they are."""
+    """How scores of one metric are written: in percent and points, or as they are.
+
+    Drops against a ``rel:`` budget are shares of the score, whatever the metric.
+    """
 
     points: bool = True
+    relative: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What a drop is counted in; empty for the metric's own unit."""
+        return "% of the score" if self.relative else "points" if self.points else ""
 
     @classmethod
     def of(cls, metric: str, baseline: float | None) -> Scale:
@@ -152,8 +161,8 @@ class Scale:
         """A drop: ``0.14 points`` or ``0.00021``; below zero the candidate scored better."""
         if value is None or not math.isfinite(value):
             return NOT_MEASURED
-        if not self.points:
+        if not self.unit:
             return number(value)
         text = f"{value * 100:.2f}".replace("-", "−")
         text = "0.00" if text == "−0.00" else text
-        return text + (" points" if unit else "")
+        return f"{text} {self.unit}" if unit else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import zipfile
 from difflib import get_close_matches
@@ -9,9 +10,11 @@ from pathlib import Path
 
 from hasten.errors import InputError, UsageError
 
-READS = "hasten reads ONNX today"
+READS = "hasten reads ONNX, PyTorch, Keras and TensorFlow"
 TORCH = "export it: torch.onnx.export(model, args, 'model.onnx', dynamo=True)"
 KERAS = "export it: model.export('model.onnx', format='onnx')"
+JAX = "export the function: jax2onnx.to_onnx(function, [('B', 28, 28)], return_mode='file', output_path='model.onnx')"
+MAX_INDEX = 16 << 20  # bytes
 HEAD = 1024  # bytes
 
 
@@ -27,6 +30,9 @@ def require_onnx(path: Path) -> None:
     except OSError as error:
         raise UsageError(f"no model at {path}", cause=_why_missing(path, error), help=_nearby(path)) from error
     if stat.S_ISDIR(mode):
+        _check_repository(path)
+        if (path / "_CHECKPOINT_METADATA").exists() or (path / "manifest.ocdbt").exists():
+            raise InputError(f"{path} is a JAX checkpoint (Orbax)", cause="it holds weights and no network", help=JAX)
         kind = "a TensorFlow SavedModel" if (path / "saved_model.pb").exists() else "a folder"
         raise InputError(f"{path} is {kind}", cause=READS, help="give the .onnx file")
     if not stat.S_ISREG(mode):
@@ -37,8 +43,28 @@ def require_onnx(path: Path) -> None:
     except PermissionError as error:
         raise UsageError(f"cannot read {path}", cause="permission denied", help=f"chmod u+r {path}") from error
     found = kind_of(head, path)
+    if found and (shards := _shards(path) if head[:1] == b"{" else None):
+        raise InputError(f"{path} is the index of a checkpoint in parts", cause=shards, help=TORCH)
     if found:
         raise InputError(f"{path} is {found[0]}", cause=READS, help=found[1])
+
+
+def _check_repository(path: Path) -> None:
+    """A folder from a model hub is not a model: its code is never run, and its weights need their network."""
+    code = sorted(p.name for p in path.glob("*.py"))[:5]
+    if (path / "config.json").is_file():
+        cause = f"it brings code of its own ({', '.join(code)}), which is not run" if code else "it holds several files"
+        raise InputError(f"{path} is a repository", cause=cause, help=f"load it in your own code, then {TORCH}")
+
+
+def _shards(path: Path) -> str | None:
+    """For the index of a sharded checkpoint, what it names; None for other text."""
+    try:
+        listed = sorted(set(json.loads(path.read_bytes()[:MAX_INDEX])["weight_map"].values()))
+        missing = [str(name) for name in listed if not (path.parent / str(name)).exists()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return f"missing: {', '.join(missing[:5])}" if missing else f"its shards: {', '.join(map(str, listed[:5]))}"
 
 
 def kind_of(head: bytes, path: Path) -> tuple[str, str] | None:

@@ -13,6 +13,7 @@ from hasten.safety.detect import require_onnx
 from hasten.safety.tensors import locate
 from hasten.safety.walk import check_onnx
 
+MAX_MEMBERS = 10_000  # files of a model that is a folder
 DIGESTS = ".hasten-sha256.json"  # {file name in the stage: sha256 of its bytes}
 
 
@@ -47,6 +48,32 @@ def stage(path: Path, directory: Path) -> Path:
         cause = str(error.strerror or error)
         where = f"cannot copy {path} to {directory}"
         raise EnvironmentFault(where, cause=cause, help="free some disk, or choose another --out") from error
+    return staged
+
+
+def stage_original(path: Path, directory: Path) -> Path:
+    """Copy a file of any format, or a folder of regular files, to ``directory``; returns the copy.
+
+    Raises:
+        InputError: it holds a link or anything but files, or too many. EnvironmentFault: the disk is full.
+    """
+    staged = directory / path.name
+    members = sorted(path.rglob("*")) if path.is_dir() else [path]
+    if len(members) > MAX_MEMBERS:
+        raise InputError(f"{path} holds {len(members):,} files", help="give the folder of the model alone")
+    try:
+        for member in members:
+            target = staged / member.relative_to(path) if path.is_dir() else staged
+            if path.is_dir() and member.is_symlink():
+                raise InputError(f"{path} holds a link", cause=f"{member.name!r}", help="give a folder of plain files")
+            if member.is_dir():
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy(member if path.is_dir() else member.resolve(), target)
+    except OSError as error:
+        where = f"cannot copy {path} to {directory}"
+        raise EnvironmentFault(where, cause=str(error.strerror or error), help="free some disk") from error
     return staged
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from hasten.samples.stream import Array, Item, Opener, Wanted
 from hasten.samples.tables import read_csv, read_parquet
 
 TAKEN = "give .npz, .npy, .csv, .parquet, a folder of images or of .npz files"
+TELL_SECONDS = 1.0
 TABLES = frozenset({".csv", ".tsv", ".txt", ".gz"})
 
 
@@ -33,10 +35,13 @@ class Samples:
     source: str
     state: Mapping[str, str] = field(default_factory=dict)
 
-    def spool(self, directory: Path, inputs: tuple[TensorSpec, ...]) -> SampleStore:
+    def spool(
+        self, directory: Path, inputs: tuple[TensorSpec, ...], tell: Callable[[int], None] = lambda _: None
+    ) -> SampleStore:
         """Check every sample against ``inputs`` and write them all to ``directory``, in one pass and bounded memory.
 
         An array whose rank is the input's minus one gets a batch axis of one; one of the input's rank is fed as it is.
+        ``tell`` hears about once a second how many samples are written.
 
         Raises:
             InputError: names, shapes, dtypes or values do not fit the network, or the source cannot be read.
@@ -44,7 +49,7 @@ class Samples:
         """
         fed = tuple(s for s in inputs if s.name not in self.state)
         stream = self.open(fed)
-        stream.items = _readable(stream.items, self.source)
+        stream.items = _told(_readable(stream.items, self.source), tell)
         return spool(directory, inputs, self.state, stream)
 
 
@@ -147,3 +152,12 @@ def _readable(items: Iterator[Item], source: str) -> Iterator[Item]:
         raise InputError(
             f"{source} cannot be read to its end", cause=str(error).split("\n")[0], help="copy or save it again"
         ) from error
+
+
+def _told(items: Iterator[Item], tell: Callable[[int], None]) -> Iterator[Item]:
+    last = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() > last + TELL_SECONDS:
+            last = time.monotonic()
+            tell(done)
+        yield item

@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from hasten.machine import machine
 from hasten.model import file_digest
 from hasten.search import baseline, final, lossless, narrow
 from hasten.search.field import Run
-from hasten.search.prepare import Question
-from hasten.search.verdict import decide
+from hasten.search.question import Question
+from hasten.search.verdict import decide, tell_the_others
 from hasten.trial import Provable, Result, Timing
 from hasten.worker import peak_together
 
 RESTARTS = 4
 FINAL_ROUNDS = 8
+CUT_SHORT = "the search was cut short: the same command goes on from there"
 
 
-def answer(
-    run: Run, question: Question, usable: dict[str, Any], able: Provable, warnings: list[str], start: float
-) -> Result:
+def answer(run: Run, question: Question, able: Provable, warnings: list[str]) -> Result:
     """All stages, then the record of them."""
     noise = baseline.noise_floor(run)
     baseline.score_baseline(run)
     run.stage = "1/3 lossless"
     run.say("stage", "float32 on every engine")
-    tuned = lossless.lossless_stage(run, usable, question.threads, noise.median_ms)
+    tuned = lossless.lossless_stage(run, run.engines, question.threads, noise.median_ms)
     run.stage = "2/3 narrow"
     run.say("stage", "narrower arithmetic")
-    narrow.narrow_stage(run, usable, tuned, question.threads)
+    narrow.narrow_stage(run, run.engines, tuned, question.threads, noise.median_ms)
+    stopped = run.stopping()
     final.what_ran(run, list(run.loaded))
     run.stage = "3/3 confirm"
     run.say("stage", "proof on unseen samples, then the final timing")
     winner, looks = final.confirm_stage(run, tuned)
     winner = final.settle(run, winner, tuned, RESTARTS, FINAL_ROUNDS)
+    tell_the_others(run, winner, tuned)
     verdict, sentence, needed = decide(run, winner, looks)
     return Result(
         model=str(question.model),
-        model_sha256=file_digest(run.source),
+        model_sha256=file_digest(run.staged),
         data_sha256=run.evaluator.store.digest,
         metric=run.evaluator.metric.name,
         metric_kind=run.evaluator.metric.kind,
@@ -54,12 +54,19 @@ def answer(
         machine=machine(),
         noise=noise,
         seed=run.seed,
-        seconds=time.monotonic() - start,
+        seconds=time.monotonic() - run.begun,
         peak_bytes=peak_together(),
         needed_samples=needed,
-        warnings=tuple(warnings) + _noise_warning(noise),
-        looks=1,
+        plans=tuple(run.plans),
+        warnings=(*warnings, *_forgotten(run, warnings), *_noise_warning(noise), *[CUT_SHORT] * stopped),
+        looks=run.look,
+        stopped=stopped,
     )
+
+
+def _forgotten(run: Run, told: list[str]) -> list[str]:
+    """Looks that could not be written down."""
+    return [text for text in (run.ledger.warnings if run.ledger else ()) if text not in told]
 
 
 def _noise_warning(noise: Timing) -> tuple[str, ...]:

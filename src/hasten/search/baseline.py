@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from hasten.errors import InputError
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hasten.errors import InputError, UsageError
 from hasten.measure.quality import assess
 from hasten.measure.timing import interleave, timing
-from hasten.search import space
+from hasten.search import forms, space
 from hasten.search.build import artefact_bytes
 from hasten.search.field import SCREEN_ROUNDS, Run, fresh_worker, load, recipe_key
+from hasten.search.question import digest
 from hasten.trial import Timing
 from hasten.worker import Worker
+
+SCORING = "the network as given answers"
 
 
 def start_baseline(run: Run, engine: str) -> Worker:
@@ -18,17 +24,39 @@ def start_baseline(run: Run, engine: str) -> Worker:
     Raises:
         InputError: the runtime cannot load or run it.
     """
+    form = forms.form_of(engine, (), run.forms)
+    if form is None:
+        cause = f"{engine} takes {', '.join(forms.takes(engine))}; this network is at hand as {', '.join(run.forms)}"
+        raise UsageError(f"{engine} cannot serve {run.title}", cause=cause, help="leave out --served-by")
     candidate = space.as_given(engine)
+    if form == run.origin.format:
+        candidate = replace(candidate, settings={**candidate.settings, **run.origin.settings})
     run.given = candidate.key
     run.artefacts[recipe_key(candidate)] = {
-        "artefact": str(run.source),
-        "bytes": artefact_bytes(run.source),
+        "artefact": str(run.forms[form]),
+        "bytes": artefact_bytes(run.forms[form]),
         "seconds": 0.0,
     }
     worker = load(run, candidate)
     if worker is None:
         raise InputError("the network cannot be loaded", cause=run.trials[run.given].reason)
     return worker
+
+
+def measure_baseline(run: Run, ids: Sequence[int]) -> None:
+    """The baseline's rows for ``ids``: what an unfinished run measured is taken over."""
+    new = [i for i in ids if i not in run.evaluator.baseline_rows]
+    if not new:
+        return
+    step = digest([run.evaluator.metric.name, new])
+    kept = run.recall("baseline", step, bytes)
+    if kept is not None:
+        run.evaluator.take(kept)
+        return
+    run.evaluator.measure_baseline(
+        run.loaded[run.given], new, tell=lambda done: run.say("trial", SCORING, done, len(new))
+    )
+    run.note("baseline", step, run.evaluator.kept(new))
 
 
 def score_baseline(run: Run) -> None:

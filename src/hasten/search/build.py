@@ -2,70 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from hasten import registry
+from hasten import durable, registry
 from hasten.frontends.onnx import describe, load
-from hasten.graph.taps import collect
-from hasten.machine import instruction_sets
-from hasten.model import Model, file_digest
-from hasten.protocols import Array, Context, Feeds, NotApplicable
-from hasten.quant import histogram
-from hasten.quant.histogram import TensorStats
-from hasten.samples import SampleStore
-from hasten.samples.sequence import unroll
+from hasten.model import file_digest
+from hasten.protocols import NotApplicable
+from hasten.search.workshop import Material, calibration, opened, tidied
 from hasten.trial import Step
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The calibrate split as a pass sees it, with the statistics of inner tensors kept on disk between workers."""
-
-    store: SampleStore
-    ids: tuple[int, ...]
-    cache: Path
-
-    def feeds(self) -> Iterator[Feeds]:
-        """Each sample once, as a batch of one; of a sequence its first step."""
-        for i in self.ids:
-            yield unroll(self.store, self.store.sample(i))[0]
-
-    def steps(self, model: Model) -> Iterator[Feeds]:
-        """Every step of every sample, with the state that the float network itself carried there."""
-        return carried(model, self.store, self.ids) if self.store.sequential else self.feeds()
-
-    def stats(self, model: Model, names: Sequence[str]) -> Mapping[str, TensorStats]:
-        """Statistics of the tensors ``names``; only those not seen before cost a run of the network."""
-        known = histogram.load(self.cache) if self.cache.exists() else {}
-        wanted = [n for n in names if n not in known]
-        if wanted:
-            known = {**known, **collect(model, wanted, lambda: self.steps(model))}
-            histogram.save(self.cache, known)
-        return {n: known[n] for n in names if n in known}
-
-
-def carried(model: Model, store: SampleStore, ids: Sequence[int]) -> Iterator[Feeds]:
-    """Run the float network through the sequences ``ids`` and yield what each step was fed."""
-    names = [output.name for output in model.outputs]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "float.onnx"
-        model.save(path)
-        runner = registry.find("engines", "onnxruntime").load(path, {})
-        for i in ids:
-            held: dict[str, Array] = {}
-            for step in unroll(store, store.sample(i)):
-                feeds = {**step, **held}
-                yield feeds
-                outputs = dict(zip(names, runner.run(feeds), strict=True))
-                held = {to: outputs[source] for to, source in store.state.items()}
 
 
 def inspect(path: str) -> dict[str, Any]:
@@ -79,33 +29,52 @@ def inspect(path: str) -> dict[str, Any]:
 
 
 def build(
-    source: str, steps: Sequence[Mapping[str, Any]], engine: str, directory: str, store: str, calibrate: Sequence[int]
-) -> dict[str, Any]:
+    source: str, store: str, calibrate: Sequence[int], cache: str,
+    steps: Sequence[Mapping[str, Any]], engine: str, directory: str,
+    form: str = "onnx", baked: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Apply ``steps`` to the network ``source`` and export it for ``engine`` into ``directory``.
 
-    Returns ``{"artefact", "bytes", "seconds", "history"}``, or ``{"not_applicable": reason}``.
+    A ``form`` other than the graph takes no steps: the engine makes its file from the owner's, with the settings
+    ``baked`` into it. Returns ``{"artefact", "bytes", "seconds", "history"}``, or ``{"not_applicable": reason}``.
     """
     start = time.perf_counter()
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    model = load(Path(source))
-    calibration = Calibration(SampleStore.open(Path(store)), tuple(calibrate), folder.parent / "stats.npz")
-    context = Context(feeds=calibration.feeds, stats=calibration.stats, instruction_sets=instruction_sets())
-    for step in msgspec.convert(list(steps), list[Step]):
+    if form != "onnx":
+        with durable.disk("a candidate"):
+            return _made(registry.find("engines", engine).export(Path(source), folder, **(baked or {})), start)
+    of = Material.read(source, store, calibrate, cache)
+    context, todo = calibration(of).context(), msgspec.convert(list(steps), list[Step])
+    tidy = todo[:1] == [Step(name="clean")]
+    model = tidied(of) if tidy else opened(source)
+    for step in todo[1:] if tidy else todo:
+        if step.name == "quantize" and context.reference is None:
+            context = replace(context, reference=model)
         try:
             model = make_pass(step)(model, context)
         except NotApplicable as reason:
             if step.name != "clean":  # a network with nothing to tidy is as good as a tidied one
                 return {"not_applicable": str(reason)}
     onnx = folder / "model.onnx"
-    model.save(onnx)
-    artefact = registry.find("engines", engine).export(onnx, folder)
+    with durable.disk("a candidate"):
+        model.save(onnx)
+        artefact = registry.find("engines", engine).export(onnx, folder, **(baked or {}))
+    written = [path for path in (onnx, onnx.with_suffix(".data")) if path.exists()]
+    digest = "".join(map(file_digest, written))
+    for path in written if artefact != onnx else ():
+        path.unlink()  # an engine's own format holds all of it
+    return {**_made(artefact, start), "digest": digest, "history": list(model.history)}
+
+
+def _made(artefact: Path, start: float) -> dict[str, Any]:
+    """What is known of every artefact, however it was made."""
     return {
         "artefact": str(artefact),
         "bytes": artefact_bytes(artefact),
-        "digest": file_digest(onnx),
+        "digest": file_digest(artefact),
         "seconds": time.perf_counter() - start,
-        "history": list(model.history),
+        "history": [],
     }
 
 
@@ -116,44 +85,8 @@ def make_pass(step: Step) -> Any:
 
 
 def artefact_bytes(artefact: Path) -> int:
-    """Bytes of a served network: the file with its weights."""
+    """Bytes of a served network: the file with its weights, or all of a folder."""
+    if artefact.is_dir():
+        return sum(p.stat().st_size for p in artefact.rglob("*") if p.is_file())
     beside = [artefact.with_suffix(".data"), artefact.with_suffix(".bin")]
     return artefact.stat().st_size + sum(p.stat().st_size for p in beside if p.exists())
-
-
-def divergences(
-    reference: str, artefacts: Sequence[str], engine: str, store: str, ids: Sequence[int], output: int
-) -> list[float]:
-    """How far each artefact's answers lie from the float network's on one output; inf on failure.
-
-    This is how a calibration method is chosen: by what the network answers, not by how well a tensor is covered.
-    """
-    samples = SampleStore.open(Path(store))
-    runtime = registry.find("engines", engine)
-
-    def answers(path: str) -> list[Array]:
-        runner = runtime.load(Path(path), {})
-        found = [
-            np.asarray(runner.run(feed)[output], np.float64)
-            for i in ids
-            for feed in unroll(samples, samples.sample(i))[:4]
-        ]
-        runner.close()
-        return found
-
-    wanted = answers(reference)
-    found = []
-    for path in artefacts:
-        try:
-            found.append(float(np.mean([divergence(w, a) for w, a in zip(wanted, answers(path), strict=True)])))
-        except Exception:  # an artefact that does not run is not chosen; its trial will say why
-            found.append(float("inf"))
-    return [f if np.isfinite(f) else float("inf") for f in found]
-
-
-def divergence(wanted: Array, got: Array) -> float:
-    """Kullback-Leibler divergence in nats where the last axis holds probabilities, else squared error over variance."""
-    if wanted.ndim > 1 and wanted.shape[-1] > 1 and wanted.min() >= 0 and np.allclose(wanted.sum(-1), 1, atol=1e-3):
-        safe = np.clip(got, 1e-9, None)
-        return float(np.mean(np.sum(np.where(wanted > 0, wanted * np.log(np.clip(wanted, 1e-9, None) / safe), 0), -1)))
-    return float(np.mean(np.square(got - wanted)) / (np.var(wanted) or 1.0))

@@ -11,11 +11,12 @@ from math import ceil
 
 import numpy as np
 
-from hasten.measure.evaluate import NewNaN
+from hasten.measure.evaluate import NewNaN, Rows
 from hasten.measure.proportions import required_n
 from hasten.measure.quality import assess
+from hasten.search.baseline import measure_baseline
 from hasten.search.field import Run, fresh_worker, lost
-from hasten.trial import Quality
+from hasten.trial import Candidate, Quality, Split, Trial
 from hasten.worker import CallFailed, WorkerDied
 
 MOST_FINALISTS = 3
@@ -30,14 +31,18 @@ FEW_FLIPS = 2  # so few say nothing about the direction
 def front(run: Run) -> list[str]:
     """Candidates that no other beats clearly on speed without being riskier, fastest first."""
     known = [
-        (t.timing.speedup, t.search.upper, key)
+        (t.timing.speedup, risk(t), key)
         for key, t in run.trials.items()
         if t.status == "ok" and not t.candidate.lossless and t.timing is not None and t.search is not None
     ]
     ranked = sorted(known, key=lambda k: (-k[0], k[1]))
-    return [
-        key for speedup, upper, key in ranked if not any(s > CLEARLY * speedup and u <= upper for s, u, _ in ranked)
-    ]
+    return [key for speedup, at, key in ranked if not any(s > CLEARLY * speedup and r <= at for s, r, _ in ranked)]
+
+
+def risk(trial: Trial) -> tuple[float, float]:
+    """What orders candidates from safe to bold: harm, which few samples rank well, then the bound of the drop."""
+    assert trial.search is not None
+    return trial.harm if trial.harm is not None else 0.0, trial.search.upper
 
 
 def finalists(run: Run) -> list[str]:
@@ -55,7 +60,7 @@ def finalists(run: Run) -> list[str]:
     safest = run.trials[near[-1]].search
     if safest is not None and safest.drop > run.budget.max_drop / 2 and speed(run, able[-1]) > speed(run, able[0]) / 2:
         chosen.append(able[-1])
-    return sorted(set(chosen), key=lambda k: run.trials[k].search.upper)  # type: ignore[union-attr]
+    return sorted(set(chosen), key=lambda k: risk(run.trials[k]))
 
 
 def looks_inside(run: Run, key: str) -> bool:
@@ -76,8 +81,7 @@ def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
     Returns the fastest candidate that passed, else the baseline's key, and every quality measured on the way.
     """
     ids = enough(run, order)
-    baseline = run.loaded[run.given]
-    run.evaluator.measure_baseline(baseline, ids)
+    measure_baseline(run, ids)
     passed, looks = [], []
     for done, key in enumerate(order):
         run.say("trial", f"confirm {run.trials[key].candidate.label}", done, len(order))
@@ -85,16 +89,37 @@ def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
         if quality is None:
             break
         looks.append(quality)
+        if quality.method != IDENTICAL:
+            remember(run, key, quality.met)
         if not quality.met:
-            run.update(key, confirm=quality, status="rejected", reason=unproven(quality, run))
+            run.update(key, status="rejected", reason=unproven(quality, run))
             break
-        run.update(key, confirm=quality)
         passed.append(key)
     for key in order[len(looks) :]:
         if run.trials[key].status == "ok" and run.trials[key].confirm is None:
             run.update(key, reason="not tested: a safer candidate had already failed the proof", status="rejected")
     fastest = max(passed, key=lambda k: speed(run, k), default=run.given)
     return fastest, looks
+
+
+def count_look(run: Run, order: list[str]) -> None:
+    """Which look at the confirm split a proof of ``order`` is; counted at once when it will make tests.
+
+    A lossless setting whose answers are the same needs no test.
+    """
+    if run.ledger is None or not len(run.splits.confirm):
+        return
+    tests = any(not run.trials[k].candidate.lossless for k in order)
+    run.look = run.ledger.begin(order) if tests else run.ledger.number(order)
+
+
+def remember(run: Run, key: str, passed: bool) -> None:
+    """A test was made."""
+    if run.ledger is None or not len(run.splits.confirm):
+        return
+    if run.look > len(run.ledger.looks):
+        run.look = run.ledger.begin([key])
+    run.ledger.tested(run.look, key, passed)
 
 
 def enough(run: Run, order: list[str]) -> list[int]:
@@ -113,30 +138,41 @@ def enough(run: Run, order: list[str]) -> list[int]:
         flips = (quality.flips + 1) / (quality.n + 1)
         drop = quality.drop / 2 if quality.flips > FEW_FLIPS and quality.drop > 0 else 0.0
         limit = run.budget.max_drop
-        needed = max(needed, ceil(1.1 * required_n(flips, limit, min(drop, limit / 2), run.budget.alpha, 0.9)))
+        needed = max(needed, ceil(1.1 * required_n(flips, limit, min(drop, limit / 2), run.proof.alpha, 0.9)))
     return ids[:needed]
 
 
 def look(run: Run, key: str, ids: list[int]) -> Quality | None:
     """One candidate on the confirm split, in the runtime that will serve it."""
     candidate = run.trials[key].candidate
+    step = f"look {run.look} at {len(ids)} confirm samples"
+    return run.trials[key].confirm if run.step(step, candidate, lambda: _look(run, candidate, ids)) else None
+
+
+def _look(run: Run, candidate: Candidate, ids: list[int]) -> None:
     try:
-        worker = run.loaded.get(key) or fresh_worker(run, candidate)
+        worker = run.loaded.get(candidate.key) or fresh_worker(run, candidate)
         rows = run.evaluator.rows(worker, ids)
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
-        return None
+        return
     except NewNaN as fault:
-        run.update(key, status="rejected", reason=str(fault))
-        return None
-    known = run.evaluator.known(ids)
-    quality = assess(run.evaluator.metric, run.budget, known, rows, split="confirm", groups=run.evaluator.groups(ids))
-    if candidate.lossless and np.allclose(known, rows, rtol=1e-5, atol=1e-7):
-        quality = replace(quality, met=True, upper=max(0.0, quality.drop), method=IDENTICAL)
-    return quality
+        run.update(candidate.key, status="rejected", reason=str(fault))
+        return
+    known, groups = run.evaluator.known(ids), run.evaluator.groups(ids)
+    split: Split = "confirm" if len(run.splits.confirm) else "search"
+    quality = assess(run.evaluator.metric, run.proof, known, rows, split=split, groups=groups)
+    run.update(candidate.key, confirm=unchanged(quality, known, rows) if candidate.lossless else quality)
+
+
+def unchanged(quality: Quality, known: Rows, rows: Rows) -> Quality:
+    """Lossless settings need no test where every row is the baseline's, to float rounding."""
+    if not np.allclose(known, rows, rtol=1e-5, atol=1e-7):
+        return quality
+    return replace(quality, met=True, upper=max(0.0, quality.drop), method=IDENTICAL)
 
 
 def unproven(quality: Quality, run: Run) -> str:
     """Why a finalist was not proven, in words."""
-    bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence:.0%} confidence"
+    bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence * 100:g} % confidence"
     return f"drop {quality.drop * 100:.2f} points, {bound}: not proven inside {run.budget} on {quality.n} samples"

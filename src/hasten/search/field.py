@@ -2,106 +2,119 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from hasten import registry
-from hasten.budget import Budget
-from hasten.measure.evaluate import Evaluator
-from hasten.measure.timing import Workload
-from hasten.model import TensorSpec
-from hasten.protocols import Event, Listener
-from hasten.splits import Splits
+from hasten.model import file_digest
+from hasten.search import forms
+from hasten.search.question import digest
+from hasten.search.run import Run as Run
+from hasten.search.run import T
 from hasten.trial import Candidate, Trial
-from hasten.worker import CallFailed, Worker, WorkerDied, once
+from hasten.worker import CallFailed, Worker, WorkerDied
 
+LOOKED = ("load", "answers", "clock", "screen", "deep screen")  # steps of a candidate's trial before it races
 BUILD_SECONDS = 600.0
 SCREENED = 256  # samples of the search split that a candidate is screened on, at most
 SCREEN_ROUNDS = 12
 
 
-@dataclass
-class Run:
-    """One search on its way: what was prepared, and everything found so far."""
-
-    folder: Path
-    source: Path
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    budget: Budget
-    evaluator: Evaluator
-    splits: Splits
-    work: Workload
-    listen: Listener
-    seed: int = 0
-    deadline: float = float("inf")
-    stopping: Callable[[], bool] = lambda: False
-    trials: dict[str, Trial] = field(default_factory=dict)
-    artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    digests: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
-    loaded: dict[str, Worker] = field(default_factory=dict)
-    given: str = ""  # the key of the network as it is served today
-    best: float = 1.0
-    stage: str = ""
-
-    @property
-    def names(self) -> list[str]:
-        """The outputs' names, in the graph's order."""
-        return [o.name for o in self.outputs]
-
-    def over(self) -> bool:
-        """True when the user or the clock says that it is time to wrap up."""
-        return self.stopping() or time.monotonic() > self.deadline
-
-    def say(self, kind: str, text: str, done: int = 0, total: int = 0) -> None:
-        """One line of progress."""
-        left = None if self.deadline == float("inf") else max(0.0, self.deadline - time.monotonic())
-        self.listen(
-            Event(kind=kind, stage=self.stage, text=text, done=done, total=total, best=self.best, seconds_left=left)
-        )
-
-    def record(self, trial: Trial) -> Trial:
-        """Keep a trial; the journal gets it at once, so that nothing finished is lost."""
-        self.trials[trial.candidate.key] = trial
-        with (self.folder / "journal.jsonl").open("ab") as journal:
-            journal.write(msgspec.json.encode(trial) + b"\n")
-        return trial
-
-    def update(self, key: str, **changes: Any) -> Trial:
-        """Change what is known of a trial."""
-        return self.record(replace(self.trials[key], **changes))
-
-    def retire(self, keys: Iterable[str]) -> None:
-        """Close the workers of candidates that are out of the race."""
-        for key in list(keys):
-            worker = self.loaded.pop(key, None)
-            if worker is not None:
-                worker.close()
-
-
 def recipe_key(candidate: Candidate) -> str:
-    """Candidates that differ only in settings share an artefact."""
-    return replace(candidate, settings={}).key
+    """Candidates that differ only in settings share an artefact, but for settings that go into the file."""
+    return replace(candidate, settings=forms.baked(candidate)).key
 
 
-def build_all(run: Run, candidates: Sequence[Candidate], workers: int = 2) -> None:
-    """Make the artefacts that are missing, each in a process of its own. A failure becomes a trial."""
+def material(run: Run) -> dict[str, Any]:
+    """What builders work on, as JSON (``workshop.Material``)."""
+    return {
+        "source": str(run.source),
+        "store": str(run.evaluator.store.directory),
+        "calibrate": [int(i) for i in run.splits.calibrate],
+        "cache": str(run.folder / "artefacts" / "stats.npz"),
+    }
+
+
+def in_workshop(run: Run, function: str, **arguments: Any) -> Any:
+    """Call a function of ours in the run's builder process, which keeps what it has read; a dead one is replaced.
+
+    Raises:
+        WorkerDied: it crashed, hung or ate memory in this very call.
+        CallFailed: it raised an exception.
+    """
+    if run.workshop is None:
+        run.workshop = Worker(name="workshop")
+    try:
+        return run.workshop.call("call", seconds=BUILD_SECONDS, function=function, keywords=arguments)
+    except WorkerDied:
+        run.workshop = None
+        raise
+
+
+def study(run: Run, function: str, kind: type[T], **arguments: Any) -> T:
+    """What a function of the builder process finds out about the network; an unfinished run is not asked twice.
+
+    Raises:
+        WorkerDied, CallFailed: as ``in_workshop``.
+    """
+    key = digest([function, arguments])
+    return run.once("study", key, kind, lambda: msgspec.convert(in_workshop(run, function, **arguments), kind))
+
+
+def build_all(run: Run, candidates: Sequence[Candidate]) -> None:
+    """Make the artefacts that are missing, in the run's builder process. A failure becomes a trial."""
     todo = {recipe_key(c): c for c in candidates if recipe_key(c) not in run.artefacts}
-    with ThreadPoolExecutor(workers) as pool:
-        for key, made in zip(todo, pool.map(lambda item: _build(run, *item), todo.items()), strict=True):
-            run.artefacts[key] = made
+    for key, candidate in todo.items():
+        run.artefacts[key] = _made(run, key, candidate)
     for candidate in candidates:
         made = run.artefacts[recipe_key(candidate)]
         if "artefact" in made and recipe_key(candidate) in todo:
             made = run.artefacts[recipe_key(candidate)] = unless_twin(run, candidate, made)
         if "artefact" not in made:
             run.record(Trial(candidate=candidate, stage=run.stage, **made))
+
+
+def _made(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
+    """What an unfinished run built, where its files are still what they were; else built now."""
+    folder = run.folder / "artefacts" / key
+    before = run.recall("build", key, dict[str, Any])
+    if before is not None:
+        damaged = [n for n, digest in before["files"].items() if not _is(folder / n, digest)]
+        if not damaged:
+            return _at(run.folder, before["made"])
+        run.say("warning", f"{candidate.label} is built again: {damaged[0]} is not what was built")
+    elif run.journal.to_blame(key):
+        return quarantined("built")
+    shutil.rmtree(folder, ignore_errors=True)
+    run.journal.begin("build", key)
+    made = _build(run, key, candidate)
+    files = sorted(p for p in folder.rglob("*") if p.is_file()) if "artefact" in made else []
+    digests = {p.relative_to(folder).as_posix(): file_digest(p) for p in files}
+    run.note("build", key, {"made": _below(run.folder, made), "files": digests})
+    return made
+
+
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and file_digest(path) == digest
+
+
+def _at(folder: Path, made: dict[str, Any]) -> dict[str, Any]:
+    return {**made, "artefact": str(folder / made["artefact"])} if "artefact" in made else made
+
+
+def _below(folder: Path, made: dict[str, Any]) -> dict[str, Any]:
+    return {**made, "artefact": str(Path(made["artefact"]).relative_to(folder))} if "artefact" in made else made
+
+
+def quarantined(what: str) -> dict[str, Any]:
+    """The fate of a candidate that was under way whenever a run died."""
+    return {"status": "crashed", "reason": f"left alone: two runs died while it was {what}"}
 
 
 def unless_twin(run: Run, candidate: Candidate, made: dict[str, Any]) -> dict[str, Any]:
@@ -114,18 +127,17 @@ def unless_twin(run: Run, candidate: Candidate, made: dict[str, Any]) -> dict[st
 
 def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
     start = time.perf_counter()
+    form = forms.form_of(candidate.engine, candidate.steps, run.forms) or forms.GRAPH
     try:
-        made = once(
+        made = in_workshop(
+            run,
             "hasten.search.build:build",
-            {
-                "source": str(run.source),
-                "steps": msgspec.to_builtins(candidate.steps),
-                "engine": candidate.engine,
-                "directory": str(run.folder / "artefacts" / key),
-                "store": str(run.evaluator.store.directory),
-                "calibrate": [int(i) for i in run.splits.calibrate],
-            },
-            seconds=BUILD_SECONDS,
+            **{**material(run), "source": str(run.forms[form])},
+            form=form,
+            baked=forms.baked(candidate),
+            steps=msgspec.to_builtins(candidate.steps),
+            engine=candidate.engine,
+            directory=str(run.folder / "artefacts" / key),
         )
     except WorkerDied as fault:
         return {"status": fault.status, "reason": str(fault), "seconds": time.perf_counter() - start}
@@ -147,7 +159,24 @@ def first_line(fault: Exception) -> str:
 
 
 def load(run: Run, candidate: Candidate) -> Worker | None:
-    """A worker that has the candidate loaded; None after recording why not."""
+    """A worker that has the candidate loaded; None after recording why not.
+
+    A candidate that fell out of an unfinished run is not loaded again.
+    """
+    ended = (run.recall(step, candidate.key, Trial) for step in LOOKED)
+    out = next((trial for trial in ended if trial is not None and trial.status != "ok"), None)
+    if out is None and run.journal.to_blame(candidate.key):
+        out = Trial(candidate=candidate, stage=run.stage, **quarantined("tried"))
+    if out is not None:
+        run.record(out)
+        return None
+    run.journal.begin("load", candidate.key)
+    worker = _load(run, candidate)
+    run.note("load", candidate.key, None if worker else run.trials[candidate.key])
+    return worker
+
+
+def _load(run: Run, candidate: Candidate) -> Worker | None:
     made = run.artefacts[recipe_key(candidate)]
     worker = Worker(name=candidate.label)
     try:
@@ -176,6 +205,14 @@ def load(run: Run, candidate: Candidate) -> Worker | None:
         )
     )
     return worker
+
+
+def ready(run: Run, candidate: Candidate) -> bool:
+    """Built and loaded; what prevents it is on record."""
+    if candidate.key in run.loaded:
+        return True
+    build_all(run, [candidate])
+    return "artefact" in run.artefacts[recipe_key(candidate)] and load(run, candidate) is not None
 
 
 def fresh_worker(run: Run, candidate: Candidate, *, keep: bool = True) -> Worker:

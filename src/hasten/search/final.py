@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import interleave, timing
-from hasten.search.confirm import CLEARLY, IDENTICAL, finalists, prove, speed
+from hasten.search.confirm import CLEARLY, IDENTICAL, count_look, finalists, prove, speed
 from hasten.search.field import Run, first_line, fresh_worker
 from hasten.trial import Quality
 from hasten.worker import CallFailed, WorkerDied
@@ -14,8 +14,10 @@ from hasten.worker import CallFailed, WorkerDied
 
 def confirm_stage(run: Run, tuned: str) -> tuple[str, list[Quality]]:
     """The proof. Returns the key of the fastest that passed, else of the best lossless setting, and all looks."""
-    order = finalists(run)
-    winner, looks = prove(run, order) if order else (run.given, [])
+    order, winner, looks = finalists(run), run.given, list[Quality]()
+    if order:
+        count_look(run, order)
+        winner, looks = prove(run, order)
     if winner == run.given and tuned != run.given:
         winner, more = prove_lossless(run, tuned)
         looks += more
@@ -25,6 +27,8 @@ def confirm_stage(run: Run, tuned: str) -> tuple[str, list[Quality]]:
 def prove_lossless(run: Run, tuned: str) -> tuple[str, list[Quality]]:
     """The proof of the best lossless setting. After a failed test the level is spent: only sameness counts then."""
     spent = any(t.confirm is not None and not t.confirm.met for t in run.trials.values())
+    if not spent:
+        count_look(run, [tuned])
     winner, looks = prove(run, [tuned])
     if winner == tuned and spent and looks[0].method != IDENTICAL:
         run.update(tuned, status="rejected", reason="some answers changed, and the proof's level is spent")

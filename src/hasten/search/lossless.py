@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hasten.machine import cores
-from hasten.search import space
+from hasten.search import forms, space
 from hasten.search.confirm import WORTH, speed
 from hasten.search.field import SCREEN_ROUNDS, Run, build_all, load, lost, recipe_key
 from hasten.search.screening import hopelessly_slow, race
@@ -19,7 +19,7 @@ TOLERANCE = 1e-3  # of an output's scale: what reordered float32 sums may differ
 
 def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, baseline_ms: float) -> str:
     """Every engine in float32. Returns the key of the fastest whose answers are the baseline's, if need be its own."""
-    candidates = space.lossless(engines, cores(), threads)
+    candidates = forms.fitting(space.lossless(engines, cores(), threads), run)
     build_all(run, candidates)
     for done, candidate in enumerate(candidates):
         run.say("trial", candidate.label, done, len(candidates))
@@ -41,13 +41,17 @@ def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, basel
 
 def same_answers(run: Run, candidate: Candidate) -> bool:
     """Gate for lossless candidates: every output within float tolerance of the baseline's on a few samples."""
+    return run.step("answers", candidate, lambda: _compare(run, candidate))
+
+
+def _compare(run: Run, candidate: Candidate) -> None:
     ids = [int(i) for i in run.splits.search[:16]]
     try:
         found = list(run.evaluator.answers(run.loaded[candidate.key], ids))
         wanted = list(run.evaluator.answers(run.loaded[run.given], ids))
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
-        return False
+        return
     worst = 0.0
     for (_, new), (_, old) in zip(found, wanted, strict=True):
         for a, b in zip(new, old, strict=True):
@@ -58,19 +62,23 @@ def same_answers(run: Run, candidate: Candidate) -> bool:
                 worst = max(worst, float(np.abs(a - b).max()) / scale)
             elif not np.array_equal(a, b):
                 worst = float("inf")
-    if worst <= TOLERANCE:
-        return True
-    run.retire([candidate.key])
-    run.update(candidate.key, status="rejected", reason=f"not lossless: an output differs by {worst:.1e} of its scale")
-    return False
+    if not worst <= TOLERANCE:
+        text = f"not lossless: an output differs by {worst:.1e} of its scale"
+        run.update(candidate.key, status="rejected", reason=text)
 
 
 def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:
-    """The fastest float32 settings of each engine, which its narrow candidates start from."""
-    best: dict[str, tuple[float, dict[str, Scalar]]] = {}
+    """The fastest float32 settings of each engine, which its narrow candidates start from.
+
+    By the race where an engine took part in it, else by a first look.
+    """
+    best: dict[str, tuple[bool, float, dict[str, Scalar]]] = {}
     for trial in run.trials.values():
-        if trial.candidate.lossless and trial.timing and trial.candidate.steps:
-            known = best.get(trial.candidate.engine)
-            if known is None or trial.timing.speedup > known[0]:
-                best[trial.candidate.engine] = (trial.timing.speedup, trial.candidate.settings)
-    return {engine: settings for engine, (_, settings) in best.items()}
+        candidate, quick = trial.candidate, trial.quick_ms
+        if not candidate.lossless or not candidate.steps or (quick is None and trial.timing is None):
+            continue
+        raced = trial.timing is not None
+        rank = (raced, trial.timing.speedup if trial.timing else -(quick or 0.0), candidate.settings)
+        if candidate.engine not in best or rank[:2] > best[candidate.engine][:2]:
+            best[candidate.engine] = rank
+    return {engine: settings for engine, (*_, settings) in best.items()}

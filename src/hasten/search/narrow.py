@@ -1,68 +1,131 @@
-"""Stage 2: narrower arithmetic, wave by wave; each wave is chosen by how the last one fared."""
+"""Stage 2: narrower arithmetic. Floats first, then int8 everywhere, then int8 only where it pays, engine by engine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from hasten.machine import cores
-from hasten.search import space
+from hasten.search import forms, space
 from hasten.search.confirm import finalists, front, looks_inside
-from hasten.search.field import SCREEN_ROUNDS, Run, build_all, first_line, load, recipe_key
+from hasten.search.field import SCREEN_ROUNDS, Run, first_line, material, ready, study
 from hasten.search.lossless import engine_settings
+from hasten.search.mixed import DEEP, SERVES, Ground, judged, plan_for
 from hasten.search.screening import hopelessly_slow, race, screen
 from hasten.trial import Candidate, Trial
-from hasten.worker import CallFailed, WorkerDied, once
+from hasten.worker import CallFailed, WorkerDied
 
 FIELD_SIZE = 8  # workers alive at once in a race
-RANGE_SAMPLES = 24
-WITHOUT_ANSWERS = ("slower", "skipped", "unsupported")
-BUILT_AHEAD = 4  # candidates whose artefacts are made together
+NEAR = 1.25  # int8 everywhere on another engine this much slower than the best is not planned for
 
 
-def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | None) -> None:
-    """Narrow floats and dynamic int8 at once, then static int8, then what its outcome suggests; wave by wave."""
+def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | None, baseline_ms: float) -> None:
+    """Narrow floats and dynamic int8, then static int8 on every engine, then a mix of both, engine by engine."""
     if not len(run.splits.calibrate) or not len(run.splits.confirm):
         return  # too little data to prove anything: only what leaves the answers alone was tried
     base = engine_settings(run)
-    try_all(run, [*space.narrow_floats(engines, cores(), threads), *space.dynamic(engines, base)], tuned)
+    floats = space.narrow_floats(engines, cores(), threads)
+    try_all(run, floats, tuned)
+    useful = {name: [c.settings["precision"] for c in floats if pays(run, c, name)] for name in engines}
     able = {name: engines[name] for name in fastest_first(run, engines) if "int8" in engines[name].formats()}
     if run.over() or not able:
         return
-    ranges = choose_ranges(run, next(iter(able)))
-    first = {n: space.static(n, e, space.first_variant(n, ranges), base.get(n, {})) for n, e in able.items()}
-    try_all(run, [c for several in first.values() for c in several], tuned)
-    more: list[Candidate] = []
-    for name, engine in able.items():
-        inside = any(looks_inside(run, c.key) for c in first[name])
-        slow = all(run.trials[c.key].status in WITHOUT_ANSWERS for c in first[name])
-        chosen = space.more_variants(name, ranges, inside=inside, slow=slow)
-        more += space.static(name, engine, chosen, base.get(name, {}))
-    try_all(run, more, tuned)
+    options = choose_rounding(run, next(iter(able.values())).scheme)
+    static = {
+        n: space.static(n, e, space.first_variant(e.scheme, options), base.get(n, {}), useful[n])
+        for n, e in able.items()
+    }
+    int8 = [*(c for several in static.values() for c in several), *space.dynamic(engines, base)]
+    try_all(run, quickest_first(run, int8), tuned)
+    for ground in grounds(run, engines, static, options):
+        if run.over():
+            run.say("note", f"no time was left to mix formats on {ground.engine}")
+            break
+        mix(run, ground, tuned, baseline_ms)
 
 
-def choose_ranges(run: Run, engine_name: str) -> list[str]:
-    """Calibration methods, best first: by whose network answers most like the float one on calibrate samples."""
-    calibrate = [int(i) for i in run.splits.calibrate]
+def pays(run: Run, candidate: Candidate, engine: str) -> bool:
+    """Is this narrow float faster than the engine's float32 at a first look?"""
+    if candidate.engine != engine:
+        return False
+    wide = [quick_ms(run, k) for k, t in run.trials.items() if t.candidate.lossless and t.candidate.engine == engine]
+    return quick_ms(run, candidate.key) < min(wide, default=inf)
+
+
+def quick_ms(run: Run, key: str) -> float:
+    """The first look at a candidate's latency; infinite when it was never looked at."""
+    trial = run.trials.get(key)
+    return inf if trial is None or trial.quick_ms is None else trial.quick_ms
+
+
+def quickest_first(run: Run, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Build and load all, look at the clock, and leave out what is far behind the fastest: it cannot win any more."""
+    for candidate in candidates:
+        if ready(run, candidate):
+            hopelessly_slow(run, candidate, inf)
+    able = [c for c in candidates if c.key in run.loaded]
+    best = min((quick_ms(run, c.key) for c in able), default=0.0)
+    for candidate in [c for c in able if quick_ms(run, c.key) > NEAR * best]:
+        run.retire([candidate.key])
+        text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {best:.3g} ms by the fastest int8"
+        run.update(candidate.key, status="slower", reason=text)
+    return sorted((c for c in able if c.key in run.loaded), key=lambda c: quick_ms(run, c.key))
+
+
+def mix(run: Run, ground: Ground, tuned: str, baseline_ms: float) -> None:
+    """Plan for one engine, then screen and race what came out of it like any other wave."""
     try:
-        reply = once(
-            "hasten.search.ranges:choose",
-            {
-                "source": str(run.source),
-                "engine": engine_name,
-                "directory": str(run.folder / "artefacts" / "ranges"),
-                "store": str(run.evaluator.store.directory),
-                "calibrate": calibrate,
-                "judge": calibrate[:RANGE_SAMPLES],
-                "output": run.evaluator.keep[0],
-            },
-            seconds=300,
+        keys = plan_for(run, ground, baseline_ms)
+    except (WorkerDied, CallFailed) as fault:
+        run.say("warning", f"no mixed precision for {ground.engine}: {first_line(fault)}")
+        return
+    for key in keys:
+        if key in run.loaded and run.trials[key].search is None:
+            screen(run, run.trials[key].candidate, DEEP)
+    race(run, [k for k in keys if k in run.loaded], SCREEN_ROUNDS)
+    drop_losers(run, tuned)
+
+
+def grounds(
+    run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]], options: dict[str, str]
+) -> list[Ground]:
+    """Where mixing may pay: int8 everywhere runs, and is faster than the float it would be mixed with.
+
+    The fastest first; one that is clearly slower than it is left out.
+    """
+    found = []
+    for name, several in static.items():
+        for narrow in several:
+            wide = wide_of(run, narrow)
+            quick = quick_ms(run, narrow.key)
+            if wide is not None and run.trials[narrow.key].status in SERVES and quick < quick_ms(run, wide.key):
+                found.append((quick, Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, options)))
+    found.sort(key=lambda pair: pair[0])
+    return [ground for quick, ground in found if quick <= NEAR * found[0][0]]
+
+
+def wide_of(run: Run, narrow: Candidate) -> Candidate | None:
+    """The tidied float network with the same settings, when its answers can be used."""
+    for trial in run.trials.values():
+        c = trial.candidate
+        if c.engine == narrow.engine and c.settings == narrow.settings and c.steps == (space.CLEAN,):
+            return c if c.lossless or looks_inside(run, c.key) else None
+    return None
+
+
+def choose_rounding(run: Run, scheme: str) -> dict[str, str]:
+    """How to round, by whose network answers most like the float one on calibrate samples."""
+    try:
+        reply = study(
+            run, "hasten.search.harm:choose_rounding", dict[str, Any], **material(run), **judged(run), scheme=scheme
         )
     except (WorkerDied, CallFailed) as fault:
         run.say("note", f"calibration methods could not be compared ({first_line(fault)}); using mse")
-        return ["mse", "minmax"]
-    run.say("note", f"calibration: {reply['ranges'][0]} ({reply['text']})")
-    return [str(r) for r in reply["ranges"]]
+        return {"ranges": "mse", "bias": "kept"}
+    told = ", ".join(f"{name} {harm:.1e}" for name, harm in sorted(reply["harm"].items(), key=lambda kv: kv[1]))
+    run.say("note", f"calibration: {reply['options']['ranges']}, bias {reply['options']['bias']} ({told})")
+    return dict(reply["options"])
 
 
 def fastest_first(run: Run, engines: dict[str, Any]) -> list[str]:
@@ -76,22 +139,23 @@ def fastest_first(run: Run, engines: dict[str, Any]) -> list[str]:
 
 def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
     """Build, load, screen and race one wave of candidates; keep the few that can still win."""
+    candidates = forms.fitting(candidates, run)
     if run.over():
         out_of_time(run, candidates)
         return
     wave: list[str] = []
     reigning = run.trials[tuned].timing
-    to_beat = reigning.median_ms if reigning else float("inf")
+    to_beat = reigning.median_ms if reigning else inf
     for done, candidate in enumerate(candidates):
         if run.over():
             out_of_time(run, candidates[done:])
             break
         run.say("trial", candidate.label, done, len(candidates))
-        if recipe_key(candidate) not in run.artefacts:
-            build_all(run, candidates[done : done + BUILT_AHEAD])
-        if "artefact" not in run.artefacts[recipe_key(candidate)] or load(run, candidate) is None:
-            continue
-        if not hopelessly_slow(run, candidate, to_beat) and screen(run, candidate) is not None:
+        if (
+            ready(run, candidate)
+            and not hopelessly_slow(run, candidate, to_beat)
+            and screen(run, candidate) is not None
+        ):
             wave.append(candidate.key)
     race(run, wave, SCREEN_ROUNDS)
     drop_losers(run, tuned)

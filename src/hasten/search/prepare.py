@@ -2,79 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from hasten.budget import Budget
+from hasten import registry
 from hasten.errors import InputError
+from hasten.looks import open_ledger
 from hasten.measure.evaluate import Evaluator
 from hasten.measure.quality import at_chance, provable
 from hasten.measure.timing import ROTATING_SAMPLES, Workload
 from hasten.metrics import auto_metric, resolve
 from hasten.metrics.classes import IGNORED
-from hasten.model import TensorSpec
-from hasten.protocols import Array, Listener, Metric
-from hasten.safety.stage import stage
+from hasten.model import TensorSpec, file_digest
+from hasten.protocols import Array, Event, Listener, Metric
+from hasten.safety.stage import staged_digests
 from hasten.samples import SampleStore, load_samples
-from hasten.search.baseline import start_baseline
+from hasten.samples.made_up import SIZES, made_up
+from hasten.search import forms
+from hasten.search.baseline import measure_baseline, start_baseline
+from hasten.search.conversion import prove_conversion
+from hasten.search.enter import Entered, enter
 from hasten.search.field import SCREENED, Run
+from hasten.search.folder import RunFolder
+from hasten.search.question import Question, digest, identity
+from hasten.search.space import usable_engines
 from hasten.splits import Splits, split
 from hasten.trial import Provable
-from hasten.worker import CallFailed, WorkerDied, once
+from hasten.worker import CallFailed, Worker, WorkerDied
 
 PROBE = 16
 CALIBRATE, LEAST_CALIBRATE = 128, 24
 CHANCE_SAMPLES = 200
+STAGE = "0/3 baseline"
+TRY_SECONDS = 120.0
+NO_DATA = "no data: lossless only, on made-up inputs"
+GIVE_DATA = "give real data: --data samples.npz"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What the user asks, with every choice that changes the answer."""
-
-    model: Path
-    data: object
-    budget: Budget
-    metric: str | Callable[..., Any] | None = None
-    output: str | None = None
-    labels: str = "labels"
-    groups: str | None = None
-    state: Mapping[str, str] | None = None
-    preprocess: str | None = None
-    batch: int = 1
-    threads: int | None = None
-    engines: Sequence[str] | None = None
-    seed: int | None = None
-    served_by: str = "onnxruntime"
-
-
-def inspect_file(path: Path) -> dict[str, Any]:
-    """What a model file holds, read in a process of its own.
-
-    Raises:
-        InputError: the file is not a network that we read, or is unsafe.
-    """
-    try:
-        return dict(once("hasten.search.build:inspect", {"path": str(path)}, seconds=300))
-    except WorkerDied as fault:
-        raise InputError(f"{path} cannot be read", cause=f"the reader {fault}") from fault
-    except CallFailed as fault:
-        raise InputError(f"{path} cannot be read", cause=str(fault).splitlines()[0]) from fault
-
-
-def prepare(question: Question, folder: Path, listen: Listener) -> tuple[Run, Provable, dict[str, Any]]:
+def prepare(
+    question: Question, folder: RunFolder, listen: Listener, *, seconds: float = inf, look: int | None = None
+) -> tuple[Run, Provable, dict[str, Any]]:
     """Everything up to the first measurement. Returns the run, what its data can prove, and what the file holds.
+
+    ``seconds`` are for the search, from now on. ``look`` says which look at the confirm split this is; None counts it.
 
     Raises:
         InputError: the model, the data or their match is wrong; nothing has been written outside ``folder``.
     """
-    source = stage(question.model, folder / "stage")
-    found = inspect_file(source)
-    inputs, outputs = (msgspec.convert(found[k], tuple[TensorSpec, ...]) for k in ("inputs", "outputs"))
+    begun = time.monotonic()
+    usable, absent = usable_engines(question.engines)
+    usable = forms.of_format(usable, question.format)
+    entered = enter(question.model, folder.path, question.door, question.data)
+    entering = time.monotonic() - begun
+    usable, absent = forms.serving(usable, absent, entered.forms, question.engines)
+    inputs, outputs = entered.inputs, entered.outputs
+    if question.data is None:
+        store = make_samples(question, entered.graph, folder.path / "samples", inputs, [o.name for o in outputs])
+        none = np.empty(0, np.int64)
+        splits = Splits(none, np.arange(len(store)), none, (NO_DATA,))
+    else:
+        store = read_samples(question, folder.path / "samples", inputs, listen)
+        splits = cut(store, question.seed)
+    rotating = [int(i) for i in splits.search[: ROTATING_SAMPLES * question.batch]]
+    run = Run(
+        folder=folder.path,
+        source=entered.graph,
+        forms=dict(entered.forms),
+        origin=entered.origin,
+        staged=entered.staged,
+        title=question.model.name,
+        inputs=inputs,
+        outputs=outputs,
+        budget=question.budget,
+        evaluator=Evaluator(store, _no_metric(), tuple(o.name for o in outputs), (), question.batch),
+        splits=splits,
+        work=Workload(str(store.directory), tuple(rotating), question.batch),
+        listen=listen,
+        engines=usable,
+        made_up=question.data is None,
+        seed=question.seed or 0,
+        begun=begun,
+        deadline=begun + seconds,
+        stage=STAGE,
+    )
+    start_baseline(run, question.served_by or owner(entered))
+    if entered.origin.format != "onnx":
+        proving = time.monotonic()
+        error = prove_conversion(run, entered)
+        run.deadline += entering + time.monotonic() - proving  # the search's time is for searching
+        run.say("note", f"conversion from {entered.origin.format}: outputs agree within {error:.1e} of their scale")
+    choose_metric(run, question)
+    told = () if run.made_up else store.warnings
+    warnings = [*told, *splits.warnings, *remember(run, question, folder, look), *absent]
+    for text in warnings:
+        run.say("warning", text)
+    check_baseline(run)
+    sizes = (len(part) for part in (splits.calibrate, splits.search, splits.confirm))
+    able = provable(run.proof, run.evaluator.metric, *sizes)
+    able = replace(able, sentence=NO_DATA) if run.made_up else able
+    run.say("note", able.sentence)
+    if run.look > 1:
+        level = f"{run.proof.confidence:.2%}"
+        run.say("note", f"look {run.look} at these samples: tested at {level}, so that all looks hold together")
+    return run, able, {**entered.facts, "warnings": warnings}
+
+
+def owner(entered: Entered) -> str:
+    """The engine that serves the network at its owner's, where it is installed; else ONNX Runtime."""
+    name = entered.origin.engine
+    return name if registry.find("engines", name).missing() is None else "onnxruntime"
+
+
+def read_samples(question: Question, directory: Path, inputs: tuple[TensorSpec, ...], listen: Listener) -> SampleStore:
+    """The user's data, checked against the network and spooled to ``directory``; a line a second says how far."""
     samples = load_samples(
         question.data,
         labels=question.labels,
@@ -82,33 +128,60 @@ def prepare(question: Question, folder: Path, listen: Listener) -> tuple[Run, Pr
         state=question.state,
         preprocess=question.preprocess,
     )
-    store = samples.spool(folder / "samples", inputs)
-    splits = cut(store, question.seed)
-    warnings = [*store.warnings, *splits.warnings]
-    rotating = [int(i) for i in splits.search[: ROTATING_SAMPLES * question.batch]]
-    work = Workload(str(store.directory), tuple(rotating), question.batch)
-    evaluator = Evaluator(store, _no_metric(), tuple(o.name for o in outputs), (), question.batch)
-    run = Run(
-        folder=folder,
-        source=source,
-        inputs=inputs,
-        outputs=outputs,
-        budget=question.budget,
-        evaluator=evaluator,
-        splits=splits,
-        work=work,
-        listen=listen,
-        seed=question.seed or 0,
+    listen(Event(kind="stage", stage=STAGE, text=f"reading {samples.source}"))
+    return samples.spool(
+        directory, inputs, lambda done: listen(Event(kind="trial", stage=STAGE, text="samples are read", done=done))
     )
-    for text in warnings:
-        run.say("warning", text)
-    run.stage = "0/3 baseline"
-    start_baseline(run, question.served_by)
-    choose_metric(run, question)
-    check_baseline(run)
-    able = provable(question.budget, evaluator.metric, len(splits.calibrate), len(splits.search), len(splits.confirm))
-    run.say("note", able.sentence)
-    return run, able, {**found, "warnings": warnings}
+
+
+def make_samples(
+    question: Question, graph: Path, directory: Path, inputs: tuple[TensorSpec, ...], names: list[str]
+) -> SampleStore:
+    """Made-up samples of a size that the network takes.
+
+    Raises:
+        InputError: it takes none of those that are tried.
+    """
+    state, reason = question.state or {}, ""
+    with Worker(name="made-up inputs") as worker:
+        try:
+            worker.call("load", engine="onnxruntime", path=str(graph), settings={}, names=names)
+            for number, size in enumerate(SIZES):
+                place = directory.with_name(f"{directory.name}-{number}")
+                store = load_samples(made_up(inputs, state, size), state=state).spool(place, inputs)
+                try:
+                    worker.call("run", seconds=TRY_SECONDS, store=str(place), ids=[0], batch=1, keep=None)
+                except CallFailed as fault:
+                    reason = reason or str(fault).splitlines()[0]
+                    continue
+                return store
+        except (WorkerDied, CallFailed) as fault:
+            reason = str(fault).splitlines()[0]
+    raise InputError("no inputs could be made up that the network takes", cause=reason, help=GIVE_DATA)
+
+
+def remember(run: Run, question: Question, folder: RunFolder, look: int | None) -> list[str]:
+    """What an unfinished run left, and how often these samples were looked at. Returns warnings."""
+    data = run.evaluator.store.digest
+    same = identity(question, run.evaluator.metric, given_digests(run), data, run.engines)
+    run.journal = folder.open_journal(same)
+    if len(run.journal):
+        took = f"{len(run.journal)} steps, {run.journal.seconds:.0f} s"
+        run.say("note", f"goes on from an unfinished run: {took} are taken over; the final timing is fresh")
+    if look is None:
+        run.ledger = open_ledger(data, digest(same))
+        run.look = run.ledger.number()
+    else:
+        run.look = look
+    return [*run.journal.warnings, *(run.ledger.warnings if run.ledger else ())]
+
+
+def given_digests(run: Run) -> Mapping[str, str]:
+    """sha256 of every file that the user's network consists of."""
+    if run.origin.format == "onnx":
+        return staged_digests(run.staged)
+    files = [run.staged] if run.staged.is_file() else sorted(p for p in run.staged.rglob("*") if p.is_file())
+    return {str(p.relative_to(run.staged.parent)): file_digest(p) for p in files}
 
 
 def cut(store: SampleStore, seed: int | None = None) -> Splits:
@@ -134,7 +207,7 @@ def choose_metric(run: Run, question: Question) -> None:
     outputs = {
         n: np.concatenate([np.atleast_1d(a[k]) for _, a in seen]) for k, n in enumerate(names) if _joins(seen, k)
     }
-    truth = None if evaluator.store.labels is None else _joined(evaluator.store, probe)
+    truth = _joined(evaluator.store, probe) if question.scored and evaluator.store.labels is not None else None
     if question.metric is None:
         looked_at = {question.output: outputs[question.output]} if question.output else outputs
         metric, why = auto_metric(looked_at, truth)
@@ -169,12 +242,13 @@ def check_baseline(run: Run) -> None:
     """
     ids = [int(i) for i in run.splits.search[:SCREENED]]
     try:
-        run.evaluator.measure_baseline(run.loaded[run.given], ids)
+        measure_baseline(run, ids)
     except (WorkerDied, CallFailed) as fault:
         raise InputError("the network does not run on this data", cause=str(fault).splitlines()[0]) from fault
     broken = run.evaluator.broken
     if len(broken) == len(ids):
-        raise InputError("the network answers NaN on every sample", help="check the preprocessing and the input scale")
+        help_text = GIVE_DATA if run.made_up else "check the preprocessing and the input scale"
+        raise InputError("the network answers NaN on every sample", help=help_text)
     if broken:
         first = ", ".join(str(i) for i in sorted(broken)[:5])
         run.say("warning", f"the network itself answers NaN on {len(broken)} of {len(ids)} samples (ids {first}, ...)")

@@ -8,27 +8,40 @@ from math import isfinite
 
 import numpy as np
 
+from hasten.measure.divergence import DECIDES, mean_divergence
 from hasten.measure.evaluate import NewNaN
 from hasten.measure.quality import assess
 from hasten.measure.sequential import FUTILE, LOOKS
 from hasten.measure.speed import LEAST_PAIRS
-from hasten.measure.timing import Series, interleave, milliseconds, timing, warm_up
+from hasten.measure.timing import interleave, milliseconds, timing, warm_up
 from hasten.search.field import SCREENED, Run, lost
-from hasten.trial import Candidate, Quality
+from hasten.search.question import digest
+from hasten.trial import Candidate, Quality, Trial
 from hasten.worker import CallFailed, WorkerDied
 
+WEIGHED = 16  # calibrate samples
+CLEARLY_SLOWER = 1.15  # a quick look is this far off at most
 
-def screen(run: Run, candidate: Candidate) -> Quality | None:
+
+def screen(run: Run, candidate: Candidate, most: int = SCREENED) -> Quality | None:
     """Look at the candidate's answers on growing parts of the search split; stop as soon as it is hopeless.
 
     Rejecting early adds no false acceptance: proof happens elsewhere, on data that nobody has looked at.
     """
+    name = "screen" if most == SCREENED else "deep screen"
+    alive = run.step(name, candidate, lambda: _screen(run, candidate, most))
+    return run.trials[candidate.key].search if alive else None
+
+
+def _screen(run: Run, candidate: Candidate, most: int) -> None:
     worker = run.loaded[candidate.key]
     start = time.perf_counter()
-    ids = [int(i) for i in run.splits.search[:SCREENED]]
+    ids = [int(i) for i in run.splits.search[:most]]
+    run.evaluator.measure_baseline(run.loaded[run.given], ids)
     rows, quality, seen = None, None, 0
     looks = sorted({min(look, len(ids)) for look in LOOKS})
     try:
+        weigh(run, candidate.key)
         for look in looks:
             fresh = run.evaluator.rows(worker, ids[seen:look])
             rows = fresh if rows is None else np.concatenate([rows, fresh])
@@ -42,32 +55,45 @@ def screen(run: Run, candidate: Candidate) -> Quality | None:
                 break
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
-        return None
+        return
     except NewNaN as fault:
-        run.retire([candidate.key])
         run.update(candidate.key, status="rejected", reason=str(fault))
-        return None
+        return
     assert quality is not None
     if not isfinite(quality.drop + quality.value):
-        run.retire([candidate.key])
         run.update(candidate.key, status="rejected", reason=f"its score is not a number ({quality.method})")
-        return None
+        return
     took = run.trials[candidate.key].seconds + time.perf_counter() - start
     run.update(candidate.key, search=quality, seconds=took)
     if hopeless:
-        run.retire([candidate.key])
-        run.update(
-            candidate.key,
-            status="rejected",
-            reason=f"drop {quality.drop * 100:.2f} points on {quality.n} samples, clearly over {run.budget}",
-        )
-        return None
-    return quality
+        text = f"drop {quality.drop * 100:.2f} points on {quality.n} samples, clearly over {run.budget}"
+        run.update(candidate.key, status="rejected", reason=text)
 
 
-def race(run: Run, keys: Sequence[str], rounds: int) -> Series:
+def weigh(run: Run, key: str) -> None:
+    """Record a loaded candidate's harm: how far its answers lie from the baseline's on a few calibrate samples.
+
+    Raises what running it raises.
+    """
+    ids = [int(i) for i in run.splits.calibrate[:WEIGHED]]
+    if not run.wanted:
+        run.wanted = [answers for _, answers in run.evaluator.answers(run.loaded[run.given], ids)]
+    got = [answers for _, answers in run.evaluator.answers(run.loaded[key], ids)]
+    run.update(key, harm=mean_divergence(run.wanted, got, classes=run.evaluator.metric.name in DECIDES))
+
+
+def race(run: Run, keys: Sequence[str], rounds: int) -> None:
     """Time the loaded candidates ``keys`` in one interleaved field with the baseline; record each one's timing."""
-    sides = {run.given: run.loaded[run.given], **{k: run.loaded[k] for k in keys if k in run.loaded}}
+    racing = [k for k in keys if k in run.loaded]
+    found = run.once("race", digest([rounds, *racing]), dict[str, Trial], lambda: _race(run, racing, rounds))
+    for key, trial in found.items():
+        run.record(trial)
+        if trial.status != "ok":
+            run.retire([key])
+
+
+def _race(run: Run, keys: Sequence[str], rounds: int) -> dict[str, Trial]:
+    sides = {run.given: run.loaded[run.given], **{k: run.loaded[k] for k in keys}}
     series = interleave(sides, run.work, rounds=rounds, seed=run.seed, stop=lambda _: run.stopping())
     for key, fault in series.lost.items():
         lost(run, run.trials[key].candidate, fault)
@@ -75,21 +101,23 @@ def race(run: Run, keys: Sequence[str], rounds: int) -> Series:
     for key, blocks in series.blocks.items():
         if key not in series.lost and min(len(blocks), len(base)) >= LEAST_PAIRS:
             run.update(key, timing=timing(base, blocks))
-    return series
+    return {k: run.trials[k] for k in (run.given, *keys)}
 
 
 def hopelessly_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
-    """A quick look at the clock before the long look at the answers: half again the time to beat is out."""
+    """A quick look at the clock before the long look at the answers: clearly above the time to beat is out."""
+    return not run.step("clock", candidate, lambda: _look_at_the_clock(run, candidate, best_ms))
+
+
+def _look_at_the_clock(run: Run, candidate: Candidate, best_ms: float) -> None:
     worker = run.loaded[candidate.key]
     try:
         inner = warm_up(worker, run.work)
         taken = min(milliseconds(worker, run.work, inner))
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
-        return True
-    if taken <= 1.5 * best_ms:
-        return False
-    run.retire([candidate.key])
-    text = f"{taken:.3g} ms in a quick look, {best_ms:.3g} ms are to be beaten"
-    run.update(candidate.key, status="slower", reason=text)
-    return True
+        return
+    run.update(candidate.key, quick_ms=taken)
+    if taken > CLEARLY_SLOWER * best_ms:
+        text = f"{taken:.3g} ms in a quick look, {best_ms:.3g} ms are to be beaten"
+        run.update(candidate.key, status="slower", reason=text)

@@ -85,37 +85,32 @@ def dynamic(engines: dict[str, Any], base: dict[str, dict[str, Scalar]]) -> list
     ]
 
 
-def static(name: str, engine: Any, chosen: Sequence[Any], base: dict[str, Scalar]) -> list[Candidate]:
-    """Static int8 by the passes ``chosen``; each also with narrow floats for the rest, if the engine has them."""
+def static(
+    name: str, engine: Any, chosen: Sequence[Any], base: dict[str, Scalar], floats: Sequence[Scalar]
+) -> list[Candidate]:
+    """Static int8 by the passes ``chosen``; each also with those narrow ``floats`` for the rest that pay here."""
     found = []
     for variant in chosen:
         steps = (CLEAN, as_step("quantize", variant))
         label = f"{name} int8 ({told(variant)})"
         found.append(Candidate(steps=steps, engine=name, settings=base, label=label))
-        for narrow in engine.lossy_settings(0):
+        for narrow in (n for n in engine.lossy_settings(0) if n["precision"] in floats):
             both = f"{label} + {narrow['precision']}"
             found.append(Candidate(steps=steps, engine=name, settings={**base, **narrow}, label=both))
     return found
 
 
-def first_variant(name: str, ranges: Sequence[str]) -> list[Any]:
-    """Everything that this engine runs well in int8, with the best calibration method."""
+def first_variant(scheme: str, options: dict[str, str]) -> list[Any]:
+    """Everything that engines of this scheme run well in int8, rounded in the best way found."""
     from hasten.passes.quantize import variants
 
-    return [replace(variants(name)[0], ranges=ranges[0])]
+    return [replace(variants(scheme)[0], ranges=options["ranges"], bias=options["bias"])]
 
 
-def more_variants(name: str, ranges: Sequence[str], *, inside: bool, slow: bool) -> list[Any]:
-    """What to try next: after success only what may be faster still, after a loss of accuracy more left in float."""
-    from hasten.passes.quantize import Quantize
-
-    full = Quantize(scheme=name, ranges=ranges[0])
-    wide_depthwise = replace(full, depthwise="float")
-    if inside or slow:
-        return [wide_depthwise] if name == "openvino" else []
-    linear, matmul, conv = (replace(full, operators=kind) for kind in ("linear", "matmul", "conv"))
-    second = replace(full, ranges=ranges[min(1, len(ranges) - 1)])
-    return [wide_depthwise, linear, matmul, second, conv, replace(full, ends="float")]
+def without(candidate: Candidate, names: Sequence[str]) -> tuple[Step, ...]:
+    """The steps of a statically quantized candidate with the linear operators ``names`` left in float."""
+    *before, quantize = candidate.steps
+    return (*before, replace(quantize, options={**quantize.options, "exclude": list(names)}))
 
 
 def as_step(name: str, variant: Any) -> Step:
@@ -129,6 +124,6 @@ def told(variant: Any) -> str:
     parts = [str(variant.ranges)]
     for f in fields(variant):
         value = getattr(variant, f.name)
-        if f.name not in ("scheme", "ranges") and value != f.default:
+        if f.name not in ("scheme", "ranges", "bias") and value != f.default:
             parts.append(f"{f.name} {', '.join(value) if isinstance(value, tuple) else value}")
     return ", ".join(parts)

@@ -21,7 +21,7 @@ def decide(run: Run, winner: str, looks: list[Quality]) -> tuple[Verdict, str, i
     if quality.drop > run.budget.max_drop:
         text = f"{near.candidate.label} is {near.timing.speedup:.2f}× but loses {quality.drop * 100:.2f} points"
         return "nothing_faster", f"nothing faster inside {run.budget}: {text}", None
-    more = needed_samples(quality, run.budget)
+    more = needed_samples(quality, run.proof if quality.split == "confirm" else run.budget)
     told = f"about {more:,} more samples" if more else "more samples"
     text = f"{near.candidate.label} is {near.timing.speedup:.2f}× with a drop of {quality.drop * 100:.2f} points"
     return "undecided", f"{text}; proving that it is inside {run.budget} takes {told}", more
@@ -34,9 +34,27 @@ def won(trial: Trial, run: Run) -> str:
     assert quality is not None
     speed = f"{timing.speedup:.2f}× faster [{timing.low:.2f}, {timing.high:.2f}]"
     if quality.method == IDENTICAL:
-        return f"{speed}; the answers are unchanged on {quality.n} samples"
-    bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence:.0%} confidence"
+        return f"{speed}; the answers are unchanged on {quality.n} {'made-up inputs' if run.made_up else 'samples'}"
+    bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence * 100:g} % confidence"
     return f"{speed}; drop {quality.drop * 100:.2f} points, {bound} (budget {run.budget})"
+
+
+def tell_the_others(run: Run, winner: str, tuned: str) -> None:
+    """Whoever was not chosen gets a reason, even where nothing is wrong with it."""
+    for key, trial in run.trials.items():
+        if trial.status == "ok" and not trial.reason and key not in (winner, tuned, run.given):
+            run.update(key, reason=why_not(run, trial, winner))
+
+
+def why_not(run: Run, trial: Trial, winner: str) -> str:
+    """Why a candidate that works was not chosen."""
+    if trial.timing is not None and trial.timing.low <= 1:
+        return "not faster than the network as given"
+    if _drop(trial) <= run.budget.max_drop and trial.confirm is not None:
+        return f"proven inside the budget; {run.trials[winner].candidate.label} is as fast or faster"
+    if trial.search is not None and _drop(trial) > run.budget.max_drop:
+        return "looks over the budget on the search samples, so that it was not put to the proof"
+    return "others are faster" if trial.candidate.lossless else "others are faster at no more risk"
 
 
 def nearest(run: Run) -> Trial | None:
@@ -44,7 +62,7 @@ def nearest(run: Run) -> Trial | None:
     near = [
         t
         for t in run.trials.values()
-        if t.timing and t.timing.low > 1 and (t.confirm or t.search) and t.candidate.steps and not t.candidate.lossless
+        if t.timing and t.timing.low > 1 and (t.confirm or t.search) and not t.candidate.lossless
     ]
     inside = [t for t in near if _drop(t) <= run.budget.max_drop]
     return max(inside or near, key=lambda t: t.timing.speedup if t.timing else 0.0, default=None)

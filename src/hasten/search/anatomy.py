@@ -1,0 +1,54 @@
+"""Where a network's time goes, region by region, and what int8 would do to its answers: measured, without a search."""
+
+from __future__ import annotations
+
+import time
+from math import inf
+from typing import Any
+
+import msgspec
+
+from hasten.errors import InputError
+from hasten.graph.regions import Region
+from hasten.machine import cores
+from hasten.search import space
+from hasten.search.field import Run, in_workshop, material, ready
+from hasten.search.improve import Known
+from hasten.search.mixed import Ground, Mixes, profiled, told, weighed
+from hasten.search.narrow import choose_rounding
+from hasten.search.plan import solve
+from hasten.trial import Candidate, Mixed
+
+
+def anatomy(run: Run, engines: dict[str, Any]) -> Mixed:
+    """Times and harms of every region on the first engine that has int8; chosen is int8 where that is faster.
+
+    Raises:
+        InputError: there is nothing to narrow, no engine with int8, or none that tells where its time goes.
+    """
+    start = time.monotonic()
+    for name, engine in engines.items():
+        if "int8" not in engine.formats():
+            continue
+        ground = _ground(run, name, engine)
+        found = in_workshop(run, "hasten.search.harm:survey", **material(run), scheme=engine.scheme)
+        if not found["regions"]:
+            raise InputError(
+                "no part of the network could be narrowed", cause="it has no Conv, MatMul or Gemm to quantize"
+            )
+        bench = Mixes(run, ground, msgspec.convert(found["regions"], list[Region]))
+        if not (ready(run, ground.wide) and ready(run, ground.narrow)):
+            continue
+        problem = profiled(bench, found["places"])
+        if problem is not None:
+            problem, samples = weighed(bench, problem)
+            return told(bench, problem, Known(), solve(problem, inf), samples, time.monotonic() - start)
+    raise InputError("no engine here tells where its time goes", help="hasten doctor")
+
+
+def _ground(run: Run, name: str, engine: Any) -> Ground:
+    settings = dict(engine.settings(cores())[0])
+    options = choose_rounding(run, engine.scheme)
+    wide = Candidate(steps=(space.CLEAN,), engine=name, settings=settings, lossless=True, label=f"{name} float32")
+    [narrow] = space.static(name, engine, space.first_variant(engine.scheme, options), settings, ())
+    return Ground(name, engine.scheme, settings, wide, narrow, options)

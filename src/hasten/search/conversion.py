@@ -1,0 +1,155 @@
+"""The conversion is proven, not assumed: the original in its own runtime against the graph, on the user's samples.
+
+When they differ, the inner tensors of both are compared where their names map, and the first that differs is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hasten import registry
+from hasten.errors import InputError
+from hasten.frontends.onnx import load
+from hasten.protocols import Array, Feeds
+from hasten.samples import SampleStore
+from hasten.samples.sequence import unroll
+from hasten.search.enter import Entered
+from hasten.search.field import Run, first_line
+from hasten.trial import Scalar
+from hasten.worker import CallFailed, Worker, WorkerDied, once
+
+SAMPLES = 32
+TOLERANCE = 1e-3  # of an output's scale: float32 sums in another order differ by a hundredth of it
+QUANTIZED = 5e-2  # an already quantized network may round the other way here and there
+FLIPS = 0.01  # share of an integer output that may differ: ties of an argmax
+GRAPH_ENGINE = "onnxruntime"
+
+
+def prove_conversion(run: Run, entered: Entered) -> float:
+    """Compare the original with its graph on the first search samples. Returns the largest error found.
+
+    The error is the largest absolute difference as a share of the output's largest value.
+
+    Raises:
+        InputError: the answers differ; the first node that differs is named where it can be.
+    """
+    origin = entered.origin
+    ids = [int(i) for i in run.splits.search[:SAMPLES]]
+    with ExitStack() as stack:
+        answers = []
+        for engine, path, settings in (
+            (origin.engine, origin.path, origin.settings),
+            (GRAPH_ENGINE, entered.graph, {}),
+        ):
+            worker = stack.enter_context(Worker(name=f"{engine} (conversion)"))
+            answers.append(_answers(worker, engine, str(path), settings, run, ids))
+    errors = [difference(old, new) for old, new in zip(*answers, strict=True)]
+    worst = int(np.argmax(errors)) if errors else 0
+    limit = QUANTIZED if entered.facts.get("quantized") else TOLERANCE
+    if errors and not errors[worst] <= limit:
+        output = run.names[worst % len(run.names)]
+        told = f"output {output!r} differs by {errors[worst]:.1e} of its scale"
+        raise InputError(
+            f"the conversion of {run.title} changes its answers",
+            cause=f"{told}; {_where(entered, run, ids[0], limit)}",
+            help="export it to ONNX by another way and give that file, or report this network",
+        )
+    return errors[worst] if errors else 0.0
+
+
+def _answers(
+    worker: Worker, engine: str, path: str, settings: Mapping[str, Scalar], run: Run, ids: Sequence[int]
+) -> list[Array]:
+    """All outputs for ``ids``, one sample after another."""
+    try:
+        worker.call("load", engine=engine, path=path, settings=dict(settings), names=run.names)
+        store = str(run.evaluator.store.directory)
+        return list(worker.call("run", store=store, ids=list(ids), batch=1, keep=None)["arrays"])
+    except (WorkerDied, CallFailed) as fault:
+        what = f"{run.title} does not run in {engine}"
+        raise InputError(what, cause=first_line(fault), help="check that the data fits the network") from fault
+
+
+def difference(old: Array, new: Array) -> float:
+    """The largest difference as a share of the largest value; infinite when shapes, kinds or NaNs differ.
+
+    For integers and truth values it is the share that differs, counted only above ``FLIPS``.
+    """
+    if old.shape != new.shape or old.dtype.kind != new.dtype.kind:
+        return float("inf")
+    if not old.size:
+        return 0.0
+    if old.dtype.kind not in "fc":
+        share = float(np.mean(old != new))
+        return share if share > FLIPS else 0.0
+    finite = np.isfinite(old)
+    if not np.array_equal(finite, np.isfinite(new)):
+        return float("inf")
+    scale = max(float(np.abs(old[finite]).max(initial=0.0)), 1e-6)
+    return float(np.abs(old[finite].astype(np.float64) - new[finite]).max(initial=0.0)) / scale
+
+
+def _where(entered: Entered, run: Run, sample: int, limit: float) -> str:
+    """The first node that differs, in words; never the reason for another failure."""
+    origin = entered.origin
+    engine, path, settings = origin.engine, origin.path, dict(origin.settings)
+    if "torch" in entered.forms:  # the graph was written from this program
+        engine, path, settings = "torch", str(entered.forms["torch"]), {}
+    arguments = {
+        "engine": engine, "path": path, "settings": settings, "graph": str(entered.graph),
+        "store": str(run.evaluator.store.directory), "sample": sample, "limit": limit,
+    }  # fmt: skip
+    try:
+        found = once("hasten.search.conversion:first_difference", arguments)
+    except (WorkerDied, CallFailed) as fault:
+        return f"its inner tensors could not be compared ({first_line(fault)})"
+    if found["node"] is None:
+        return f"none of the {found['compared']} inner tensors whose names map differs before it"
+    return f"the first node that differs is {found['node']!r}, by {found['error']:.1e}"
+
+
+def first_difference(
+    engine: str, path: str, settings: Mapping[str, Scalar], graph: str, store: str, sample: int, limit: float
+) -> dict[str, Any]:
+    """Walk the inner tensors of the original in the order in which they are computed, beside the graph's.
+
+    Returns ``{"node": name or None, "error", "compared"}``. Runs in a worker.
+    """
+    samples = SampleStore.open(Path(store))
+    feeds = {k: np.array(a) for k, a in unroll(samples, samples.sample(sample))[0].items()}
+    inner = getattr(registry.find("engines", engine), "inner", None)
+    if inner is None:
+        return {"node": None, "error": 0.0, "compared": 0}
+    wanted = dict(inner(Path(path), settings, feeds))
+    compared = 0
+    seen = dict(graph_tensors(Path(graph), list(wanted), feeds))
+    for name, old in wanted.items():
+        new = seen.get(name)
+        if new is None or new.shape != old.shape:
+            continue  # the exporter fused or reordered it
+        compared += 1
+        error = difference(old, new)
+        if error > limit:
+            return {"node": name, "error": min(error, 1e9), "compared": compared}
+    return {"node": None, "error": 0.0, "compared": compared}
+
+
+def graph_tensors(graph: Path, names: Sequence[str], feeds: Feeds) -> Iterator[tuple[str, Array]]:
+    """Inner tensors of an ONNX file by name on one sample."""
+    import onnx_ir as ir
+    import onnxruntime as ort
+
+    wanted = set(names)
+    model = load(graph).graph
+    outputs = {v.name for v in model.graph.outputs}
+    extra = [v for node in model.graph for v in node.outputs if v.name in wanted and v.name not in outputs]
+    model.graph.outputs.extend(v for v in extra if v.dtype is not None)
+    data = ir.to_proto(model).SerializeToString()
+    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    kept = [o.name for o in session.get_outputs() if o.name in wanted]
+    yield from zip(kept, session.run(kept, dict(feeds)), strict=True)

@@ -1,0 +1,100 @@
+"""From the file that the user gave to a graph: through the front door of its format, in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from hasten.errors import InputError
+from hasten.frontends.door import origin_of, pick
+from hasten.model import Origin, TensorSpec
+from hasten.protocols import Door
+from hasten.safety.stage import stage, stage_original
+from hasten.samples.peek import peek
+from hasten.worker import CallFailed, WorkerDied, once
+
+CONVERT_SECONDS = 900.0
+EXAMPLES = 2
+
+
+@dataclass(frozen=True)
+class Entered:
+    """A network inside: its graph, where it came from, and every form in which it is at hand."""
+
+    graph: Path
+    staged: Path  # the copy of what the user gave
+    origin: Origin
+    facts: Mapping[str, Any]
+    forms: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The graph's inputs."""
+        return msgspec.convert(self.facts["inputs"], tuple[TensorSpec, ...])
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The graph's outputs."""
+        return msgspec.convert(self.facts["outputs"], tuple[TensorSpec, ...])
+
+
+def enter(model: Path, folder: Path, options: Door = Door(), data: object = None) -> Entered:  # noqa: B008 - frozen
+    """Stage ``model`` below ``folder``, convert it if it is not ONNX, and say what it holds.
+
+    ``data`` lends two samples to networks that only say what they take when they are run.
+
+    Raises:
+        UsageError, InputError, EnvironmentFault: it is no network, is unsafe or damaged, or lacks something.
+    """
+    name = pick(model)
+    if name == "onnx":
+        source = stage(model, folder / "stage")
+        origin = Origin("onnx", str(source))
+        return Entered(source, source, origin, inspect_graph(source, model), {"onnx": source})
+    original = stage_original(model, folder / "original")
+    place = folder / "stage"
+    place.mkdir(parents=True, exist_ok=True)
+    door = Door(
+        folder=place,
+        trust=options.trust,
+        module=options.module,
+        signature=options.signature,
+        example=_example(options, data, place),
+    )
+    reply = _in_worker(
+        "hasten.frontends.door:convert",
+        {"name": name, "path": str(original), "options": msgspec.to_builtins(door, enc_hook=str)},
+        model,
+    )
+    graph, origin = Path(reply["onnx"]), origin_of(reply)
+    forms = {"onnx": graph, origin.format: Path(origin.path), **{k: Path(v) for k, v in origin.forms.items()}}
+    return Entered(graph, original, origin, inspect_graph(graph, model), forms)
+
+
+def inspect_graph(graph: Path, named: Path) -> dict[str, Any]:
+    """What an ONNX file holds, read in a process of its own; messages speak of the file ``named``."""
+    return _in_worker("hasten.search.build:inspect", {"path": str(graph)}, named)
+
+
+def _in_worker(function: str, arguments: Mapping[str, Any], model: Path) -> dict[str, Any]:
+    try:
+        return dict(once(function, arguments, seconds=CONVERT_SECONDS))
+    except WorkerDied as fault:
+        raise InputError(f"{model} cannot be read", cause=f"the reader {fault}") from fault
+    except CallFailed as fault:
+        raise InputError(f"{model} cannot be read", cause=f"{fault.kind}: {str(fault).splitlines()[0]}") from fault
+
+
+def _example(options: Door, data: object, folder: Path) -> Path | None:
+    """Two samples in a file, for what only says what it takes when it is run: of one, a tracer makes a constant."""
+    found = peek(data, EXAMPLES) if options.trust or options.module else None
+    if found is None:
+        return None
+    path = folder / "example.npz"
+    np.savez(path, **found)  # type: ignore[arg-type]
+    return path

@@ -1,0 +1,87 @@
+"""What the user asks, and what makes two askings of it the same."""
+
+from __future__ import annotations
+
+import inspect
+import marshal
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from hasten.budget import Budget
+from hasten.machine import machine
+from hasten.protocols import Door, Metric
+
+WATCHED = ("OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA")  # variables that change what a worker computes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What the user asks, with every choice that changes the answer."""
+
+    model: Path
+    data: object
+    budget: Budget
+    metric: str | Callable[..., Any] | None = None
+    output: str | None = None
+    labels: str = "labels"
+    scored: bool = True  # against the labels, where there are any
+    groups: str | None = None
+    state: Mapping[str, str] | None = None
+    preprocess: str | None = None
+    batch: int = 1
+    threads: int | None = None
+    engines: Sequence[str] | None = None
+    seed: int | None = None
+    format: str | None = None
+    served_by: str | None = None
+    door: Door = field(default_factory=Door)
+
+
+def identity(
+    question: Question, metric: Metric, files: Mapping[str, str], data: str, engines: Mapping[str, Any]
+) -> dict[str, str]:
+    """Two askings with the same identity have the same answer: the digests of all that goes into it.
+
+    ``files`` are digests of the network's files, ``data`` is that of the samples, ``engines`` are those that can be
+    used. Network and data count by their content, wherever they lie; a function as a metric by the file that holds it.
+    """
+    here = machine()
+    told = ("model", "data", "metric", "door")  # by other means
+    asked = {f.name: getattr(question, f.name) for f in fields(question) if f.name not in told}
+    asked |= {"module": question.door.module, "signature": question.door.signature}
+    return {
+        "network": digest(sorted(files.values())),
+        "data": data,
+        "question": digest({**asked, "budget": vars(question.budget), "metric": _told(metric)}),
+        "version": digest([here.versions, {name: engine.version() for name, engine in engines.items()}]),
+        "machine": digest([here.cpu, here.cores, here.instruction_sets, {k: os.environ.get(k) for k in WATCHED}]),
+    }
+
+
+def digest(value: object) -> str:
+    """sha256 of plain values, whatever the order of their keys."""
+    return sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
+
+
+def _told(metric: Metric) -> list[str]:
+    """A metric's name and options, and what a user's own is made of."""
+    function = getattr(metric, "function", None)
+    if function is not None:
+        return [metric.name, metric.kind, _source(function)]
+    return [repr(metric), *([] if type(metric).__module__.startswith("hasten.") else [_source(type(metric))])]
+
+
+def _source(thing: object) -> str:
+    """The digest of the file that holds a function or class; of its code where there is none, as in a notebook."""
+    try:
+        return sha256(Path(inspect.getsourcefile(inspect.unwrap(thing)) or "").read_bytes()).hexdigest()  # type: ignore[arg-type]
+    except (TypeError, OSError):
+        code = getattr(thing, "__code__", None)
+        return sha256(marshal.dumps(code)).hexdigest() if code is not None else uuid4().hex

@@ -1,0 +1,147 @@
+"""One search on its way: what was prepared, everything found so far, and how a step is done once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hasten.budget import Budget
+from hasten.journal import Journal
+from hasten.looks import Ledger
+from hasten.measure.evaluate import Evaluator
+from hasten.measure.sequential import worn_alpha
+from hasten.measure.timing import Workload
+from hasten.model import Origin, TensorSpec
+from hasten.protocols import Array, Event, Listener
+from hasten.search import forms
+from hasten.splits import Splits
+from hasten.trial import Candidate, Mixed, Trial
+from hasten.worker import Worker
+
+T = TypeVar("T")
+
+
+@dataclass
+class Run:
+    """One search on its way: what was prepared, and everything found so far."""
+
+    folder: Path
+    source: Path
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    budget: Budget
+    evaluator: Evaluator
+    splits: Splits
+    work: Workload
+    listen: Listener
+    engines: dict[str, Any] = field(default_factory=dict)
+    forms: dict[str, Path] = field(default_factory=dict)  # files of the same network, by form; of old only the graph
+    origin: Origin = field(default_factory=Origin)
+    staged: Path = Path()  # the copy of what the user gave
+    title: str = "the network"
+    journal: Journal = field(default_factory=Journal)
+    ledger: Ledger | None = None  # None: nobody counts, as when a result is checked again
+    look: int = 1
+    made_up: bool = False  # the samples are no data
+    seed: int = 0
+    begun: float = field(default_factory=time.monotonic)
+    deadline: float = float("inf")
+    stopping: Callable[[], bool] = lambda: False
+    trials: dict[str, Trial] = field(default_factory=dict)
+    artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    digests: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    loaded: dict[str, Worker] = field(default_factory=dict)
+    wanted: list[list[Array]] = field(default_factory=list)  # the baseline's answers on a few calibrate samples
+    plans: list[Mixed] = field(default_factory=list)
+    workshop: Worker | None = None  # builds, one after another; started when needed
+    given: str = ""  # the key of the network as it is served today
+    best: float = 1.0
+    stage: str = ""
+
+    def __post_init__(self) -> None:
+        self.forms.setdefault(forms.GRAPH, self.source)
+        self.staged = self.source if self.staged == Path() else self.staged
+
+    @property
+    def names(self) -> list[str]:
+        """The outputs' names, in the graph's order."""
+        return [o.name for o in self.outputs]
+
+    def over(self) -> bool:
+        """True when the user or the clock says that it is time to wrap up."""
+        return self.stopping() or time.monotonic() > self.deadline
+
+    def say(self, kind: str, text: str, done: int = 0, total: int = 0) -> None:
+        """One line of progress."""
+        left = None if self.deadline == float("inf") else max(0.0, self.deadline - time.monotonic())
+        self.listen(
+            Event(kind=kind, stage=self.stage, text=text, done=done, total=total, best=self.best, seconds_left=left)
+        )
+
+    @property
+    def proof(self) -> Budget:
+        """The budget at the level that is left for this look at the confirm split."""
+        return replace(self.budget, confidence=1 - worn_alpha(self.budget.alpha, self.look))
+
+    def record(self, trial: Trial) -> Trial:
+        """Keep a trial."""
+        self.trials[trial.candidate.key] = trial
+        return trial
+
+    def update(self, key: str, **changes: Any) -> Trial:
+        """Change what is known of a trial."""
+        return self.record(replace(self.trials[key], **changes))
+
+    def recall(self, step: str, key: str, kind: type[T]) -> T | None:
+        """What an unfinished run found in this step. The clock then stands where it stood after it."""
+        found = self.journal.recall(step, key, kind)
+        if found is None:
+            return None
+        value, at = found
+        ahead = time.monotonic() - self.begun - at
+        self.begun += ahead
+        self.deadline += ahead
+        return value
+
+    def note(self, step: str, key: str, value: object) -> None:
+        """Write down what a step found."""
+        self.journal.note(step, key, value, time.monotonic() - self.begun)
+
+    def once(self, step: str, key: str, kind: type[T], work: Callable[[], T]) -> T:
+        """The value of a step that changes nothing else: as an unfinished run found it, else worked out and noted."""
+        value = self.recall(step, key, kind)
+        if value is None:
+            self.journal.begin(step, key)
+            value = work()
+            self.note(step, key, None if self.stopping() else value)  # it may have been cut short
+        return value
+
+    def step(self, step: str, candidate: Candidate, work: Callable[[], object]) -> bool:
+        """One step of a candidate's trial, done or recalled. False when the candidate is out."""
+        key = candidate.key
+        trial = self.recall(step, key, Trial)
+        if trial is not None:
+            self.record(trial)
+        else:
+            self.journal.begin(step, key)
+            work()
+            self.note(step, key, None if self.stopping() else self.trials[key])  # it may have been cut short
+        if self.trials[key].status != "ok":
+            self.retire([key])
+        return self.trials[key].status == "ok"
+
+    def close(self) -> None:
+        """End every process of this run."""
+        self.retire(self.loaded)
+        if self.workshop is not None:
+            self.workshop.close()
+
+    def retire(self, keys: Iterable[str]) -> None:
+        """Close the workers of candidates that are out of the race."""
+        for key in list(keys):
+            worker = self.loaded.pop(key, None)
+            if worker is not None:
+                worker.close()

@@ -1,0 +1,71 @@
+"""The plan on the page and on the console: every region, what it costs, and how well the model foretold."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+
+from hasten import console
+from hasten.report import regions
+from hasten.report.build import build
+from tests import results
+
+
+def test_the_rows_that_matter_come_first() -> None:
+    rows = regions.rows(results.mixed())
+    assert rows[0].name == "conv_1"
+    assert rows[0].harm == pytest.approx(0.08 / (0.08 + 0.001 * sum(i % 4 for i in range(14) if i != 1)))
+    assert rows[0].why.startswith("kept f32")
+    assert len(rows) == 14
+    joined = replace(results.mixed().groups[0], linear=3)
+    assert regions.rows(replace(results.mixed(), groups=(joined,)))[0].name == "conv_0 and 2 others"
+
+
+def test_the_summary_counts_and_the_model_is_judged() -> None:
+    plan = results.mixed()
+    assert regions.summary(plan) == (
+        "13 of 14 regions run in int8, the others in f32 on openvino; measured: harm on 16 samples, 21 s in all"
+    )
+    assert regions.foretold(plan) == (
+        "latency foretold for 3 plans: median error 2.5%, rank correlation 1.00; "
+        "sum of single harms against joint harm for 3 plans, rank correlation 1.00"
+    )
+    few = replace(plan, foretold_ms=(1.0,), measured_ms=(1.0,), summed_harm=(), joint_harm=())
+    assert regions.foretold(few) == ""
+    constant = replace(plan, measured_ms=(4.0, 4.0, 4.0))
+    assert "correlation" not in regions.foretold(constant).split(";")[0]
+
+
+def test_a_plan_without_harms_is_told_as_such() -> None:
+    bare = replace(results.mixed(), samples=0, groups=tuple(replace(g, harm={}) for g in results.mixed().groups))
+    assert "times only" in regions.summary(bare)
+    assert all(row.harm is None for row in regions.rows(bare))
+    assert "conv_13" in str(regions.picture(bare, 370))
+
+
+def test_the_page_shows_the_picture_and_folds_the_long_table() -> None:
+    html = build(results.met())
+    assert "Where which precision" in html
+    assert html.count('class="narrow-bar"') == 2 * 13, "one bar a region, on the wide and on the narrow picture"
+    assert html.count('class="wide-bar"') == 2
+    assert "<summary>4 more regions</summary>" in html
+    without = build(replace(results.met(), plans=()))
+    assert "Where which precision" not in without
+
+
+def test_the_console_draws_bars_that_survive_a_poor_terminal() -> None:
+    stream = io.StringIO()
+    console.show(console.inspect_block({"opset": 17, "regions": results.mixed()}), stream)
+    text = stream.getvalue()
+    assert "opset" in text
+    assert "conv_1" in text
+    assert "████████" in text
+    poor = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    console.show(console.inspect_block({"regions": results.mixed()}), poor)
+    poor.seek(0)
+    assert "########" in poor.read()
+    plain = io.StringIO()
+    console.show(console.inspect_block({"opset": 17}), plain)
+    assert "region" not in plain.getvalue()
