@@ -47,12 +47,12 @@ def masked(graph: ir.Model, found: Channels, removed: np.ndarray) -> ir.Model:
 
 
 def some(found: Channels, random: np.random.Generator) -> np.ndarray:
-    """Random units of every group, never all."""
+    """Random units of every group, never all, and never all of a tensor's."""
     gone: list[int] = []
     for group in found.groups:
         count = int(random.integers(0, len(group.units)))
         gone += random.choice(group.units, count, replace=False).tolist()
-    return np.array(sorted(gone), np.int64)
+    return np.array(sorted(found.never_empty(gone)), np.int64)
 
 
 def check(seed: int) -> tuple[int, set[str]]:
@@ -77,6 +77,22 @@ def test_a_smaller_network_equals_the_masked_one() -> None:
     assert sum(count > 0 for count, _ in went) > 95
     assert sum(count for count, _ in went) > 1500
     assert len(set().union(*(kinds for _, kinds in went))) >= 35  # the fuzz covers what it says
+
+
+def test_no_tensor_loses_all_its_channels_while_its_group_lives_on() -> None:
+    """Both halves of a Concat are added to one layer's output: one group, but each half is a tensor of its own."""
+    net = tiny.Net()
+    joined = net.add("Concat", net.conv("x", 3, 4), net.conv("x", 3, 4), axis=1)
+    whole = net.add("Add", joined, net.conv("x", 3, 8))
+    net.add("Flatten", net.add("GlobalAveragePool", net.conv(whole, 8, 2)), out="y")
+    graph = inferred(net.model({"x": ["batch", 3, 8, 8]}, {"y": ["batch", 2]}))
+    found = channels(graph)
+    [group] = [g for g in found.groups if len(g.units) == 8]
+    first, gone = list(group.units[:4]), [group.units[i] for i in (2, 0, 3, 1)]
+    assert found.never_empty(gone) == gone[:3]
+    assert found.never_empty(first[:3]) == first[:3]
+    for removed in (found.never_empty(gone), found.never_empty(list(group.units))):
+        ir.passes.common.CheckerPass(full_check=True)(cut(graph, found, removed))
 
 
 @pytest.mark.slow

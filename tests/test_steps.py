@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from hasten.engines import onnxruntime as engine
+from hasten import registry
 from hasten.graph import evaluate, walk
 from hasten.measure import steps
 from hasten.measure.steps import Step, cliffs, region_of
@@ -50,6 +50,7 @@ def test_each_width_is_loaded_and_timed() -> None:
         assert inputs
         return small
 
+    engine = registry.find("engines", "onnxruntime")
     timed = steps.steps(graph, found, group, [32, 8, 16, 8], engine, feeds, finish=finish)
     assert [step.kept for step in timed] == [8, 16, 32]
     assert all(step.ms > 0 for step in timed)

@@ -11,7 +11,7 @@ itself (``graph.positions``), so that offsets of a Concat, blocks of a Flatten a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,18 @@ class Channels:
             return None
         gone = np.isin(ids, removed)
         return np.flatnonzero(~gone) if gone.any() else None
+
+    def never_empty(self, removed: Sequence[int]) -> list[int]:
+        """``removed``, the first to go first, without the last of those that would leave an axis with nothing.
+
+        A group may hold several tensors, and losing all units of one breaks the network even where others stay.
+        """
+        rank = {unit: i for i, unit in enumerate(removed)}
+        axes = {tuple(np.unique(ids).tolist()) for axes in self.units.values() for ids in axes if ids is not None}
+        for units in axes:
+            if units and all(unit in rank for unit in units):
+                del rank[max(units, key=rank.__getitem__)]
+        return list(rank)
 
     def group(self, name: str) -> Group | None:
         """The group of that name."""

@@ -54,7 +54,7 @@ def steps(
     runners: dict[int, Runner] = {}
     with TemporaryDirectory(prefix="hasten-") as folder:
         for count in sorted(set(counts)):
-            smaller = cut(region, found, group.units[count:])
+            smaller = cut(region, found, found.never_empty(group.units[count:]))
             model = Model(smaller, _specs(smaller.graph.inputs), _specs(smaller.graph.outputs))
             home = Path(folder, str(count))
             home.mkdir()

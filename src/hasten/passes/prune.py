@@ -62,7 +62,8 @@ class Prune:
         if not chosen:
             raise NotApplicable(f"no group of channels is large enough to keep {self.keep:g} of it")
         orders = importance.eliminations(graph, found, chosen, context.feeds, self.importance)
-        removed = [g.units[i] for g in chosen for i in orders[g.name].order[: len(g.units) - counts[g.name]]]
+        gone = [g.units[i] for g in chosen for i in orders[g.name].order[: len(g.units) - counts[g.name]]]
+        removed = found.never_empty(gone)
         smaller = cut(graph, found, removed)
         repair.repair(graph, smaller, remaining(graph, found, removed), context.feeds, self.repair, self.ridge)
         walk.prune(smaller)
