@@ -60,7 +60,7 @@ def apply(
         walk.infer(model)
         sizes.unify(model)
         before = len(done)
-        for node in list(model.graph):
+        for node in [n for n in model.graph if n.inputs]:  # those without inputs are constants, which no rule edits
             site = node.name or node.outputs[0].name or node.op_type
             for rewrite in usable:
                 if limit is not None and len(done) >= limit:
