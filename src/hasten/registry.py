@@ -21,6 +21,7 @@ PASSES = {
     "quantize_weights": "hasten.passes.quantize_weights:QuantizeWeights",
     "round_weights": "hasten.passes.round_weights:RoundWeights",
     "smooth": "hasten.passes.smooth:Smooth",
+    "sparsify": "hasten.passes.sparsify:Sparsify",
 }
 
 ENGINES = {

@@ -51,19 +51,31 @@ def steps(
     ``finish`` may change each region before it is loaded, as a quantizer does.
     """
     region, inputs = region_of(graph, found, group, feeds)
+    wanted = sorted(set(counts))
+    models = {count: finish(as_model(narrowed(region, found, group, count)), inputs) for count in wanted}
+    return [Step(count, ms) for count, ms in times(models, engine, settings or {}, inputs).items()]
+
+
+def narrowed(region: ir.Model, found: Channels, group: Group, count: int) -> ir.Model:
+    """A group's region with ``count`` of its units left."""
+    return cut(region, found, found.never_empty(group.units[count:]))
+
+
+def times(
+    models: Mapping[int, Model], engine: Engine, settings: Mapping[str, Scalar], inputs: Feeds
+) -> dict[int, float]:
+    """Milliseconds of each network on the same inputs, loaded together and timed in turns."""
     runners: dict[int, Runner] = {}
     with TemporaryDirectory(prefix="hasten-") as folder:
-        for count in sorted(set(counts)):
-            smaller = cut(region, found, found.never_empty(group.units[count:]))
-            model = Model(smaller, _specs(smaller.graph.inputs), _specs(smaller.graph.outputs))
-            home = Path(folder, str(count))
+        for name, model in models.items():
+            home = Path(folder, str(name))
             home.mkdir()
-            finish(model, inputs).save(home / "model.onnx")
-            runners[count] = engine.load(engine.export(home / "model.onnx", home), dict(settings or {}))
-        times = interleaved(runners, inputs)
+            model.save(home / "model.onnx")
+            runners[name] = engine.load(engine.export(home / "model.onnx", home), settings)
+        found = interleaved(runners, inputs)
         for runner in runners.values():
             runner.close()
-    return [Step(count, ms) for count, ms in times.items()]
+    return found
 
 
 def interleaved(runners: Mapping[int, Runner], feeds: Feeds, rounds: int = ROUNDS) -> dict[int, float]:
@@ -105,6 +117,20 @@ def region_of(graph: ir.Model, found: Channels, group: Group, feeds: Feeds) -> t
     leaving = [v for v in made if v.is_graph_output() or any(node not in chosen for node, _ in walk.consumers(v))]
     arrays = _arrays(graph, [v.name or "" for v in boundary], feeds)
     return _extract(copy, inside, boundary, leaving, arrays), arrays
+
+
+def node_of(graph: ir.Model, output: str, feeds: Feeds) -> tuple[ir.Model, dict[str, Array]]:
+    """One node as a network, by its first output, and its inputs on one sample."""
+    copy = graph.clone()
+    node = next(n for n in copy.graph if n.outputs[0].name == output)
+    boundary = [v for v in node.inputs if v is not None and walk.constant(v) is None]
+    arrays = _arrays(graph, [v.name or "" for v in boundary], feeds)
+    return _extract(copy, [node], boundary, [node.outputs[0]], arrays), arrays
+
+
+def as_model(graph: ir.Model) -> Model:
+    """A region as a network."""
+    return Model(graph, _specs(graph.graph.inputs), _specs(graph.graph.outputs))
 
 
 def _holds(found: Channels, value: ir.Value | None, units: np.ndarray) -> bool:

@@ -7,7 +7,7 @@ x -> Conv(W[o, i, 3, 3], b) -> y  =>   x -> Conv(B[r, i, 3, 3]) -> Conv(A[o, r, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from hasten.quant import lowrank
 from hasten.quant.lowrank import Factors, Spatial, Whitened
 
 F64 = NDArray[np.float64]
+Spectrum = tuple[F64, Whitened, Spatial | None]
 KINDS = ("channel", "spatial")
 CHEAPER = 0.5  # of the break-even rank: two thin products are less efficient than one wide one
 MEMORY = 1 << 30  # bytes of moments alive at once
@@ -65,7 +66,8 @@ class Factorize:
         if self.ranks:
             nodes = {name: nodes[name] for name in wanted}
         taken, done = walk.names(graph), 0
-        for name, layer in spectra(graph, nodes, context.feeds):
+        kept = context.kept.setdefault(("factorize", repr(model.history)), {})
+        for name, layer in spectra(graph, nodes, context.feeds, kept):
             rank, kind = wanted.get(name) or (layer.least(self.loss, self.kind, CHEAPER), self.kind)
             if rank:
                 replace(graph, layer, rank, kind, taken)
@@ -124,21 +126,42 @@ def candidates(graph: ir.Model) -> dict[str, ir.Node]:
 
 
 def spectra(
-    graph: ir.Model, nodes: Mapping[str, ir.Node], feeds: Callable[[], Iterator[Feeds]]
+    graph: ir.Model,
+    nodes: Mapping[str, ir.Node],
+    feeds: Callable[[], Iterator[Feeds]],
+    kept: MutableMapping[str, Spectrum] | None = None,
 ) -> Iterator[tuple[str, Layer]]:
     """Each node's ``Layer``, in few runs of the network; those that no sample reaches are left out.
 
-    All runs see the graph as it is now: a caller may replace the node that it has just been given.
+    All runs see the graph as it is now: a caller may replace the node that it has just been given. What is in
+    ``kept`` is not worked out again, and what is new comes into it while there is room.
     """
-    original = graph.clone()
-    for part in _parts(nodes):
+    original, kept = graph.clone(), {} if kept is None else kept
+    for name in [name for name in nodes if name in kept]:
+        yield name, Layer(nodes[name], _view(nodes[name]), *kept[name])
+    room = MEMORY - sum(_bytes(found) for found in kept.values())
+    for part in _parts({name: node for name, node in nodes.items() if name not in kept}):
         for name, m in moments(original, part, feeds()).items():
-            view = affine(nodes[name])
-            assert view is not None
             if not m.count:
                 continue
-            s = m.zz - np.outer(m.z, m.z)
-            yield name, Layer(nodes[name], view, m.z, lowrank.whitened_svd(view.w, s), _cut(view, s))
+            view, s = _view(nodes[name]), m.zz - np.outer(m.z, m.z)
+            found = (m.z, lowrank.whitened_svd(view.w, s), _cut(view, s))
+            room -= _bytes(found)
+            if room > 0:
+                kept[name] = found
+            yield name, Layer(nodes[name], view, *found)
+
+
+def _view(node: ir.Node) -> Affine:
+    view = affine(node)
+    assert view is not None
+    return view
+
+
+def _bytes(found: Spectrum) -> int:
+    mean, whole, cut = found
+    arrays = [mean, whole.u, whole.vt, whole.lower, *([cut.w, cut.s] if cut is not None else [])]
+    return sum(a.nbytes for a in arrays)
 
 
 def _parts(nodes: Mapping[str, ir.Node]) -> Iterator[Sequence[str]]:

@@ -6,7 +6,7 @@ x -> Conv(W[48, ...]) -> Relu -> Conv(V'[32, 48, ...]) -> y
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from hasten.graph.cut import cut
 from hasten.model import Model
 from hasten.passes import importance, patterns, repair
 from hasten.protocols import Context, NotApplicable
+from hasten.quant.elimination import Elimination
 
 Ints = NDArray[np.int64]
 
@@ -61,7 +62,7 @@ class Prune:
         chosen = [g for g in found.groups if counts.get(g.name, len(g.units)) < len(g.units)]
         if not chosen:
             raise NotApplicable(f"no group of channels is large enough to keep {self.keep:g} of it")
-        orders = importance.eliminations(graph, found, chosen, context.feeds, self.importance)
+        orders = ranked(model, graph, found, chosen, context, self.importance)
         gone = [g.units[i] for g in chosen for i in orders[g.name].order[: len(g.units) - counts[g.name]]]
         removed = found.never_empty(gone)
         smaller = cut(graph, found, removed)
@@ -94,6 +95,16 @@ def prepared(model: Model) -> tuple[ir.Model, Channels]:
     if not found.groups:
         raise NotApplicable("no channels can go: what is written never meets only linear readers")
     return graph, found
+
+
+def ranked(
+    model: Model, graph: ir.Model, found: Channels, groups: Sequence[Group], context: Context, method: str
+) -> Mapping[str, Elimination]:
+    """``importance.eliminations`` of these groups, each worked out once for all candidates."""
+    kept = context.kept.setdefault(("prune", repr(model.history), method), {})
+    missing = [g for g in groups if g.name not in kept]
+    kept.update(importance.eliminations(graph, found, missing, context.feeds, method) if missing else {})
+    return {g.name: kept[g.name] for g in groups}
 
 
 def rounded(keep: float, group: Group, multiple: int) -> int:
