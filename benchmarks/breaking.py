@@ -18,7 +18,8 @@ from benchmarks.networks import bundle
 from benchmarks.networks.bundle import Bundle, Meta
 
 F32 = NDArray[np.float32]
-SIDE, CLASSES, SAMPLES = 32, 10, 3000
+SIDE, CLASSES, SAMPLES = 32, 10, 4500
+A, B, C, FEATURES = 64, 128, 192, 256  # channels
 NOISE = 0.5  # standard deviations of the patterns' own
 OVER = 3.0  # decades between the widest and the narrowest channel
 
@@ -34,7 +35,7 @@ def samples(rng: np.random.Generator) -> tuple[F32, NDArray[np.int64]]:
 
 def weights(rng: np.random.Generator) -> dict[str, F32]:
     """Random layers, then factors between them that undo each other."""
-    shapes = {"w0": (24, 3, 3, 3), "w1": (24, 1, 3, 3), "w2": (48, 24, 1, 1), "w3": (48, 1, 3, 3), "w4": (64, 48, 1, 1)}
+    shapes = {"w0": (A, 3, 3, 3), "w1": (A, 1, 3, 3), "w2": (B, A, 1, 1), "w3": (B, 1, 3, 3), "w4": (C, B, 1, 1)}
     made = {n: rng.standard_normal(s) * np.sqrt(2 / np.prod(s[1:])) for n, s in shapes.items()}
     made |= {f"b{i}": rng.standard_normal(len(made[f"w{i}"])) * 0.1 for i in range(5)}
     for i in range(4):
@@ -43,19 +44,19 @@ def weights(rng: np.random.Generator) -> dict[str, F32]:
         made[f"b{i}"] = made[f"b{i}"] * s
         depthwise = made[f"w{i + 1}"].shape[1] == 1
         made[f"w{i + 1}"] = made[f"w{i + 1}"] / (s.reshape(-1, 1, 1, 1) if depthwise else s.reshape(1, -1, 1, 1))
-    gamma = np.ones(64)
+    gamma = np.ones(C)
     gamma[[5, 23, 40]] = [60, 35, 90]
-    made |= {"gamma": gamma, "beta": rng.standard_normal(64) * 0.1}
-    made["m0"] = rng.standard_normal((64, 96)) / np.sqrt(64) / gamma[:, None]
-    made["c0"] = rng.standard_normal(96) * 0.1
-    made |= {"m1": np.zeros((96, CLASSES)), "c1": np.zeros(CLASSES)}
+    made |= {"gamma": gamma, "beta": rng.standard_normal(C) * 0.1}
+    made["m0"] = rng.standard_normal((C, FEATURES)) / np.sqrt(C) / gamma[:, None]
+    made["c0"] = rng.standard_normal(FEATURES) * 0.1
+    made |= {"m1": np.zeros((FEATURES, CLASSES)), "c1": np.zeros(CLASSES)}
     return {n: a.astype(np.float32) for n, a in made.items()}
 
 
 def network(made: dict[str, F32], output: str) -> onnx.ModelProto:
     """Conv, depthwise, Conv, depthwise, Conv; pooling, LayerNormalization, two products."""
     nodes, x = list[onnx.NodeProto](), "x"
-    for i, (stride, group) in enumerate(((2, 1), (1, 24), (1, 1), (2, 48), (1, 1))):
+    for i, (stride, group) in enumerate(((1, 1), (1, A), (1, 1), (2, B), (1, 1))):
         pad = made[f"w{i}"].shape[2] // 2
         inputs = [x, f"w{i}", f"b{i}"]
         nodes.append(
@@ -70,7 +71,7 @@ def network(made: dict[str, F32], output: str) -> onnx.ModelProto:
         helper.make_node("Relu", ["h"], ["features"], "relu5"),
         helper.make_node("Gemm", ["features", "m1", "c1"], ["logits"], "product1"),
     ]  # fmt: skip
-    shape: list[str | int | None] = ["batch", CLASSES if output == "logits" else 96]
+    shape: list[str | int | None] = ["batch", CLASSES if output == "logits" else FEATURES]
     graph = helper.make_graph(
         nodes if output == "logits" else nodes[:-1], "breaking",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
@@ -91,7 +92,7 @@ def prepare(folder: Path) -> Bundle:
     [h] = session.run(None, {"x": x[:fit]})
     h1 = np.concatenate([h, np.ones((fit, 1))], axis=1).astype(np.float64)
     target = np.eye(CLASSES)[labels[:fit]] * 8
-    solved = np.linalg.solve(h1.T @ h1 + 0.1 * fit * np.eye(97) * np.square(h).mean(), h1.T @ target)
+    solved = np.linalg.solve(h1.T @ h1 + 0.1 * fit * np.eye(FEATURES + 1) * np.square(h).mean(), h1.T @ target)
     made |= {"m1": solved[:-1].astype(np.float32), "c1": solved[-1].astype(np.float32)}
     meta = Meta(
         name="breaking",

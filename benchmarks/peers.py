@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,11 +19,12 @@ from typing import Any
 from benchmarks.contest import arena as arenas
 from benchmarks.contest import entrants, environment, scores, watch
 from benchmarks.contest.arena import Arena
-from benchmarks.contest.entrants import BASELINE, HASTEN, PEERS
+from benchmarks.contest.entrants import BASELINE, HASTEN, PEERS, Peer
 from benchmarks.contest.feeds import Array
 from benchmarks.contest.scores import Row
 from benchmarks.contest.workers import Contestant, Worker, WorkerDied, rounds
 from benchmarks.networks import NETWORKS, bundle
+from benchmarks.networks.bundle import Bundle
 
 RESULTS = Path(__file__).with_name("results") / "peers.json"
 
@@ -36,11 +38,13 @@ class Limits:
     mb: float
 
 
-def built(arena: Arena, python: str, limits: Limits, rows: dict[str, Row]) -> dict[str, Contestant]:
+def built(
+    arena: Arena, python: str, limits: Limits, rows: dict[str, Row], peers: Sequence[Peer]
+) -> dict[str, Contestant]:
     """Every peer that could be built; those that could not have their reason in ``rows``."""
     done: dict[str, tuple[str, watch.Spent | None]] = {"": (str(arena.bundle.model), None)}
     ready = {}
-    for peer in PEERS:
+    for peer in peers:
         if peer.build not in done:
             out = arena.folder / peer.build
             job = arena.folder / f"{peer.build}.job.json"
@@ -78,8 +82,6 @@ def contend(arena: Arena, ready: dict[str, Contestant], limits: Limits, rows: di
             try:
                 worker = Worker(contestant, arena.job, arena.folder / "workers", environment.variables())
                 stack.enter_context(worker)
-                if name == BASELINE:
-                    arenas.references(arena, worker)
                 metric, answers[name] = arenas.rows(arena, worker)
                 worker.block(0, 1)
                 workers[name] = worker
@@ -94,26 +96,34 @@ def contend(arena: Arena, ready: dict[str, Contestant], limits: Limits, rows: di
         rows[name] = rows[name].with_times(own, times[BASELINE])
 
 
-def contest(name: str, nets: Path, work: Path, python: str, limits: Limits) -> dict[str, Any]:
+def label(arena: Arena, python: str) -> None:
+    """Without labels the float network's answers take their place, before anybody is judged by them."""
+    baseline = entrants.contestant(PEERS[0], python, str(arena.bundle.model))
+    with Worker(baseline, arena.job, arena.folder / "workers", environment.variables()) as worker:
+        arenas.references(arena, worker)
+
+
+def contest(network: Bundle, work: Path, python: str, limits: Limits, peers: Sequence[Peer] = PEERS) -> dict[str, Any]:
     """One network, from its folder to its rows and its verdict."""
-    print(f"{name}:", flush=True)
-    folder = work / name
+    print(f"{network.meta.name}:", flush=True)
+    folder = work / network.meta.name
     shutil.rmtree(folder, ignore_errors=True)
-    arena = arenas.build(bundle.read(nets / name), folder)
+    arena = arenas.build(network, folder)
+    label(arena, python)
     rows: dict[str, Row] = {}
-    ready = {**built(arena, python, limits, rows), **add_hasten(arena, limits, rows)}
+    ready = {**built(arena, python, limits, rows, peers), **add_hasten(arena, limits, rows)}
     contend(arena, ready, limits, rows)
     verdict = scores.verdict(list(rows.values()), arena.budget.max_drop)
     print(scores.table(list(rows.values()), verdict, arena.budget.max_drop), flush=True)
     return {"meta": asdict(arena.bundle.meta), "rows": [asdict(row) for row in rows.values()], "verdict": verdict}
 
 
-def keep(name: str, result: dict[str, Any]) -> None:
+def keep(name: str, result: dict[str, Any], path: Path = RESULTS) -> None:
     """Put one network's result into the file, leaving the others as they are."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    path.parent.mkdir(exist_ok=True)
+    known = json.loads(path.read_text()) if path.exists() else {}
     known[name] = result
-    RESULTS.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
+    path.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
 
 
 def main() -> None:
@@ -132,7 +142,7 @@ def main() -> None:
         if not (arguments.nets / name / "meta.json").exists():
             print(f"{name}: not prepared, left out", flush=True)
             continue
-        keep(name, contest(name, arguments.nets.resolve(), arguments.work.resolve(), python, limits))
+        keep(name, contest(bundle.read(arguments.nets.resolve() / name), arguments.work.resolve(), python, limits))
 
 
 if __name__ == "__main__":

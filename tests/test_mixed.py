@@ -14,7 +14,7 @@ from hasten.graph import evaluate
 from hasten.measure.divergence import mean_divergence
 from hasten.passes.quantize import Quantize
 from hasten.samples import load_samples
-from hasten.search import harm
+from hasten.search import harm, rounding
 from hasten.search.mixed import why
 from hasten.search.plan import Problem
 from hasten.search.workshop import Material, calibration
@@ -110,17 +110,21 @@ def test_every_region_is_told_why() -> None:
     assert why(problem, (1, 1, 0), 1, ("f32", "int8")) == "int8 like its neighbours: converting would cost more"
 
 
-def test_a_search_keeps_the_delicate_layer_in_float(tmp_path: Path) -> None:
-    path = networks.wide_ranged(tmp_path / "wide.onnx")
-    x = networks.lit(1500, 24, seed=2)
-    result = hasten.optimize(
-        path,
-        {"x": x},
+def searched(folder: Path) -> hasten.Result:
+    """The answer for a network whose second layer is delicate."""
+    return hasten.optimize(
+        networks.wide_ranged(folder / "wide.onnx"),
+        {"x": networks.lit(1500, 24, seed=2)},
         max_drop="agree:80%",
         engines=["tests.engines.mixing"],
         served_by="tests.engines.mixing",
-        out=tmp_path / "out",
+        out=folder / "out",
     )
+
+
+def test_a_search_keeps_the_delicate_layer_in_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounding, "PREPARATIONS", ())
+    result = searched(tmp_path)
     assert result.verdict == "met", [(t.candidate.label, t.reason) for t in result.trials]
     [plan] = result.plans
     chosen = {group.name: group.chosen for group in plan.groups}
@@ -133,3 +137,14 @@ def test_a_search_keeps_the_delicate_layer_in_float(tmp_path: Path) -> None:
     assert result.speedup > 1.5
     assert len(plan.foretold_ms) == len(plan.measured_ms) >= 2
     assert decode(encode(result), hasten.Result) == result
+
+
+def test_a_search_prepares_the_network_where_int8_alone_breaks_it(tmp_path: Path) -> None:
+    result = searched(tmp_path)
+    assert result.verdict == "met", [(t.candidate.label, t.reason) for t in result.trials]
+    alone = next(t for t in result.trials if [s.name for s in t.candidate.steps] == ["clean", "quantize"])
+    assert alone.status == "rejected"
+    names = [step.name for step in result.winner.candidate.steps]
+    assert "equalize" in names
+    assert names[-1] == "quantize"
+    assert result.winner.candidate.steps[-1].options["exclude"] == []

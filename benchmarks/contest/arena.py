@@ -83,7 +83,8 @@ def build(bundle: Bundle, folder: Path) -> Arena:
     meta, budget = bundle.meta, parse_budget(bundle.meta.budget)
     job = {
         "model": str(bundle.model), "outputs": outputs, "keep": [meta.output] if meta.output else [],
-        "batch": meta.batch, "transformer": meta.transformer, "metric": meta.metric, "metric_output": meta.output,
+        "batch": meta.batch, "transformer": meta.transformer, "per_tensor": meta.per_tensor,
+        "metric": meta.metric, "metric_output": meta.output,
         "max_drop": budget.max_drop, **{name: str(folder / name) for name in SPLITS},
     }  # fmt: skip
     return Arena(bundle, folder, {**job, "split": str(folder / "confirm")}, budget)

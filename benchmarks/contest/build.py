@@ -66,7 +66,7 @@ def ort_static(job: dict[str, Any], operators: list[str] | None = None) -> Path:
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        per_channel=True,
+        per_channel=not job["per_tensor"],
         op_types_to_quantize=operators,
     )
     return out
@@ -82,7 +82,9 @@ def ort_dynamic(job: dict[str, Any]) -> Path:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     out = Path(job["out"], "model.onnx")
-    quantize_dynamic(str(prepared(job, out.parent)), str(out), per_channel=True, weight_type=QuantType.QInt8)
+    quantize_dynamic(
+        str(prepared(job, out.parent)), str(out), per_channel=not job["per_tensor"], weight_type=QuantType.QInt8
+    )
     return out
 
 
@@ -96,6 +98,9 @@ def nncf_inputs(job: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     items = list(fed.single_feeds(split, CALIBRATION, run))
     options: dict[str, Any] = {"model_type": nncf.ModelType.TRANSFORMER} if job["transformer"] else {}
     options["subset_size"] = len(items)
+    if job["per_tensor"]:
+        weights = nncf.QuantizationParameters(per_channel=False)
+        options["advanced_parameters"] = nncf.AdvancedQuantizationParameters(weights_quantization_params=weights)
     return ov.Core().read_model(job["model"]), nncf.Dataset(items), options
 
 

@@ -20,7 +20,8 @@ class Meta:
 
     ``output`` is the output that the metric reads (empty: the only one), ``batch`` the batch that is timed,
     ``state`` maps each state input to the output that feeds it, ``budget`` is as on the command line, ``groups`` names
-    the array of ``samples.npz`` that tells which samples belong together (empty: none).
+    the array of ``samples.npz`` that tells which samples belong together (empty: none). ``per_tensor``: int8 weights
+    may have one scale each.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Meta:
     budget: str = "1%"
     groups: str = ""
     transformer: bool = False
+    per_tensor: bool = False
     state: dict[str, str] = field(default_factory=dict)
 
 

@@ -1,4 +1,4 @@
-"""Which digit is it? A VGG-style CNN far too large for its task, trained here on real digits, every other one held out."""
+"""Which digit is it? A VGG-style CNN far too large for that, trained here on real digits, every other one held out."""
 
 from __future__ import annotations
 

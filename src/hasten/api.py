@@ -29,7 +29,7 @@ from hasten.search.question import Question
 from hasten.trial import Result
 
 SEARCH_SECONDS = 80.0
-RECORDED = ("output", "labels", "groups", "preprocess", "batch", "threads", "seed", "served_by")
+RECORDED = ("output", "labels", "groups", "preprocess", "batch", "threads", "per_tensor", "seed", "served_by")
 
 
 def optimize(
@@ -49,6 +49,7 @@ def optimize(
     engines: Sequence[str] | None = None,
     format: str | None = None,  # noqa: A002 - as on the command line
     threads: int | None = None,
+    per_tensor: bool = False,
     served_by: str | None = None,
     trust: bool = False,
     module: str | None = None,
@@ -71,6 +72,7 @@ def optimize(
         batch: samples that the network is served with at a time.
         seconds: time for the search, 80 by default; the proof and the final timing come on top.
         engines: search among these only; ``format`` keeps those whose file is of that format.
+        per_tensor: int8 weights get one scale each, for processors that know no others.
         served_by: the engine that serves the network today, by default its framework's own where it is installed;
             what it takes there is the baseline.
         trust: let code in the file run: pickles, TorchScript, Lambda layers. Never for files of others.
@@ -100,6 +102,7 @@ def optimize(
             preprocess=preprocess,
             batch=batch,
             threads=threads,
+            per_tensor=per_tensor,
             engines=engines,
             format=format,
             seed=seed,

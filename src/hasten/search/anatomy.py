@@ -15,8 +15,8 @@ from hasten.search import space
 from hasten.search.field import Run, in_workshop, material, ready
 from hasten.search.improve import Known
 from hasten.search.mixed import Ground, Mixes, profiled, told, weighed
-from hasten.search.narrow import choose_rounding
 from hasten.search.plan import solve
+from hasten.search.rounding import choose_rounding
 from hasten.trial import Candidate, Mixed
 
 
@@ -48,7 +48,7 @@ def anatomy(run: Run, engines: dict[str, Any]) -> Mixed:
 
 def _ground(run: Run, name: str, engine: Any) -> Ground:
     settings = dict(engine.settings(cores())[0])
-    options = choose_rounding(run, engine.scheme)
+    rounding = choose_rounding(run, engine.scheme)
     wide = Candidate(steps=(space.CLEAN,), engine=name, settings=settings, lossless=True, label=f"{name} float32")
-    [narrow] = space.static(name, engine, space.first_variant(engine.scheme, options), settings, ())
-    return Ground(name, engine.scheme, settings, wide, narrow, options)
+    [narrow] = space.static(name, engine, space.first_variant(engine.scheme, rounding.options), settings, ())
+    return Ground(name, engine.scheme, settings, wide, narrow, rounding)

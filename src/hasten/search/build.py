@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ import msgspec
 
 from hasten import durable, registry
 from hasten.frontends.onnx import describe, load
-from hasten.model import file_digest
+from hasten.model import Model, file_digest
 from hasten.protocols import NotApplicable
-from hasten.search.workshop import Material, calibration, opened, tidied
+from hasten.search.workshop import Material, begun, calibration, make_pass
 from hasten.trial import Step
 
 
@@ -45,17 +46,10 @@ def build(
         with durable.disk("a candidate"):
             return _made(registry.find("engines", engine).export(Path(source), folder, **(baked or {})), start)
     of = Material.read(source, store, calibrate, cache)
-    context, todo = calibration(of).context(), msgspec.convert(list(steps), list[Step])
-    tidy = todo[:1] == [Step(name="clean")]
-    model = tidied(of) if tidy else opened(source)
-    for step in todo[1:] if tidy else todo:
-        if step.name == "quantize" and context.reference is None:
-            context = replace(context, reference=model)
-        try:
-            model = make_pass(step)(model, context)
-        except NotApplicable as reason:
-            if step.name != "clean":  # a network with nothing to tidy is as good as a tidied one
-                return {"not_applicable": str(reason)}
+    try:
+        model = _applied(of, msgspec.convert(list(steps), list[Step]))
+    except NotApplicable as reason:
+        return {"not_applicable": str(reason)}
     onnx = folder / "model.onnx"
     with durable.disk("a candidate"):
         model.save(onnx)
@@ -67,6 +61,18 @@ def build(
     return {**_made(artefact, start), "digest": digest, "history": list(model.history)}
 
 
+def _applied(of: Material, steps: list[Step]) -> Model:
+    """The network after ``steps``. Leading ones that only prepare it were perhaps taken before, for another recipe."""
+    context = calibration(of).context()
+    model, todo = begun(of, steps)
+    for step in todo:
+        if step.name == "quantize" and context.reference is None:
+            context = replace(context, reference=model)
+        with suppress(NotApplicable) if step.name == "clean" else nullcontext():  # tidy is as good as tidied
+            model = make_pass(step)(model, context)
+    return model
+
+
 def _made(artefact: Path, start: float) -> dict[str, Any]:
     """What is known of every artefact, however it was made."""
     return {
@@ -76,12 +82,6 @@ def _made(artefact: Path, start: float) -> dict[str, Any]:
         "seconds": time.perf_counter() - start,
         "history": [],
     }
-
-
-def make_pass(step: Step) -> Any:
-    """The pass behind a step. Raises ``UsageError`` for an unknown name, ``TypeError`` for an unknown option."""
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in step.options.items()}
-    return registry.find("passes", step.name)(**options)
 
 
 def artefact_bytes(artefact: Path) -> int:

@@ -17,7 +17,7 @@ from hasten.search import forms
 from hasten.search.question import digest
 from hasten.search.run import Run as Run
 from hasten.search.run import T
-from hasten.trial import Candidate, Trial
+from hasten.trial import Candidate, Step, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
 
 LOOKED = ("load", "answers", "clock", "screen", "deep screen")  # steps of a candidate's trial before it races
@@ -31,13 +31,14 @@ def recipe_key(candidate: Candidate) -> str:
     return replace(candidate, settings=forms.baked(candidate)).key
 
 
-def material(run: Run) -> dict[str, Any]:
+def material(run: Run, before: Sequence[Step] = ()) -> dict[str, Any]:
     """What builders work on, as JSON (``workshop.Material``)."""
     return {
         "source": str(run.source),
         "store": str(run.evaluator.store.directory),
         "calibrate": [int(i) for i in run.splits.calibrate],
         "cache": str(run.folder / "artefacts" / "stats.npz"),
+        **({"before": msgspec.to_builtins(before)} if before else {}),
     }
 
 

@@ -29,11 +29,13 @@ from hasten.protocols import Array, Feeds, NotApplicable
 from hasten.quant.histogram import TensorStats
 from hasten.quant.ranges import METHODS
 from hasten.search.workshop import Material, calibration, first_feeds, inferred
+from hasten.trial import Scalar
 
 MOST_REGIONS = 120  # more are merged with their neighbours
 PIECES = 8
 PARALLEL = 2
 MOST, LEAST = 64, 6  # samples
+MOST_COMPARED = 32  # for comparing calibration methods
 RANGES_SECONDS = 0.7  # of float inference, for comparing calibration methods
 NEVER = 1e9  # the harm of what does not run
 FLOATS = {"bf16": ir.DataType.BFLOAT16, "f16": ir.DataType.FLOAT16}
@@ -67,29 +69,42 @@ def judge(of: Material, outputs: tuple[str, ...], classes: bool, count: int) -> 
 
 
 def choose_rounding(
-    source: str, store: str, calibrate: Sequence[int], cache: str, scheme: str, outputs: Sequence[str], classes: bool
-) -> dict[str, Any]:
+    source: str, store: str, calibrate: Sequence[int], cache: str, scheme: str, outputs: Sequence[str], classes: bool,
+    before: Sequence[Any] = (), methods: Sequence[str] = METHODS, fixed: Mapping[str, Scalar] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The options of ``quantize`` whose network answers most like the float one with everything in int8.
 
-    Returns ``{"options": {"ranges", "bias"}, "harm": {"ranges" or "ranges, bias": divergence}}``: every calibration
-    method with corrected biases, and the best one without.
+    Returns ``{"options": {"ranges", "bias", **fixed}, "harm": {"ranges" or "ranges, bias": divergence}}``: every
+    calibration method of ``methods`` with corrected biases, and the best one without; or ``{"not_applicable": reason}``
+    where the steps ``before`` find nothing to do.
     """
-    of = Material.read(source, store, calibrate, cache)
-    by = judge(of, tuple(outputs), classes, samples_for(of, len(METHODS), RANGES_SECONDS))
-    found = {(m, "corrected"): by.harm(narrowed(of, scheme, {"ranges": m, "bias": "corrected"})) for m in METHODS}
+    of = Material.read(source, store, calibrate, cache, before)
+    try:
+        inferred(of)
+    except NotApplicable as reason:
+        return {"not_applicable": str(reason)}
+    count = min(MOST_COMPARED, samples_for(of, len(METHODS), RANGES_SECONDS))
+    by = judge(of, tuple(outputs), classes, count)
+
+    def harm(ranges: str, bias: str) -> float:
+        return by.harm(narrowed(of, scheme, {"ranges": ranges, "bias": bias, **(fixed or {})}))
+
+    found = {(m, "corrected"): harm(m, "corrected") for m in methods}
     best = min(found, key=lambda k: found[k])[0]
-    found[best, "kept"] = by.harm(narrowed(of, scheme, {"ranges": best, "bias": "kept"}))
+    found[best, "kept"] = harm(best, "kept")
     ranges, bias = min(found, key=lambda k: found[k])
     told = {m if b == "corrected" else f"{m}, bias {b}": harm for (m, b), harm in found.items()}
-    return {"options": {"ranges": ranges, "bias": bias}, "harm": _finite(told)}
+    return {"options": {"ranges": ranges, "bias": bias, **(fixed or {})}, "harm": _finite(told)}
 
 
-def survey(source: str, store: str, calibrate: Sequence[int], cache: str, scheme: str) -> dict[str, Any]:
+def survey(
+    source: str, store: str, calibrate: Sequence[int], cache: str, scheme: str, before: Sequence[Any] = ()
+) -> dict[str, Any]:
     """The regions of a network with the sizes of what they read: ``{"regions": [...], "places": {name: region}}``.
 
     No regions: there is nothing to narrow.
     """
-    of = Material.read(source, store, calibrate, cache)
+    of = Material.read(source, store, calibrate, cache, before)
     found = _regions(of, scheme)
     names = sorted({name for region in found for name, _, _ in region.reads})
     size = sizes(inferred(of), names, lambda: iter(first_feeds(of, 1)))
@@ -98,15 +113,15 @@ def survey(source: str, store: str, calibrate: Sequence[int], cache: str, scheme
 
 
 def measure(
-    source: str, store: str, calibrate: Sequence[int], cache: str, scheme: str, options: Mapping[str, str],
-    formats: Sequence[str], outputs: Sequence[str], classes: bool, seconds: float,
+    source: str, store: str, calibrate: Sequence[int], cache: str, scheme: str, options: Mapping[str, Scalar],
+    formats: Sequence[str], outputs: Sequence[str], classes: bool, seconds: float, before: Sequence[Any] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The harm of each format in each region: ``{"harm": [{format: divergence}], "samples": n, "seconds": s}``.
 
     As many samples are used as ``seconds`` allow, 6 to 64.
     """
     start = time.perf_counter()
-    of = Material.read(source, store, calibrate, cache)
+    of = Material.read(source, store, calibrate, cache, before)
     graph, found = inferred(of).graph, _regions(of, scheme)
     by = judge(of, tuple(outputs), classes, samples_for(of, len(found) * len(formats), seconds))
     stats = _stats(of, scheme)
@@ -120,11 +135,12 @@ def measure(
 
 
 def joint(
-    source: str, store: str, calibrate: Sequence[int], cache: str, scheme: str, options: Mapping[str, str], wide: str,
-    plans: Sequence[Sequence[str]], outputs: Sequence[str], classes: bool, samples: int,
+    source: str, store: str, calibrate: Sequence[int], cache: str, scheme: str, options: Mapping[str, Scalar],
+    wide: str, plans: Sequence[Sequence[str]], outputs: Sequence[str], classes: bool, samples: int,
+    before: Sequence[Any] = (),
 ) -> list[float]:  # fmt: skip
     """The harm of whole plans: each names the linear operators that are int8 together; the others are ``wide``."""
-    of = Material.read(source, store, calibrate, cache)
+    of = Material.read(source, store, calibrate, cache, before)
     graph = inferred(of).graph
     by = judge(of, tuple(outputs), classes, samples)
     narrow = _narrower("int8", scheme, options, _stats(of, scheme))
@@ -144,7 +160,7 @@ def _regions(of: Material, scheme: str) -> list[Region]:
     return merged(regions(graph, linear), MOST_REGIONS) if linear else []
 
 
-def narrowed(of: Material, scheme: str, options: Mapping[str, str]) -> ir.Model:
+def narrowed(of: Material, scheme: str, options: Mapping[str, Scalar]) -> ir.Model:
     """The whole network in int8, as a graph that computes the integers' values.
 
     Raises:
@@ -218,15 +234,16 @@ def _advanced(graph: ir.Model, held: Sequence[Feeds], at: int, to: int) -> list[
 Edit = Callable[[ir.Model, frozenset[str]], ir.Model]
 
 
-def _narrower(name: str, scheme: str, options: Mapping[str, str], stats: Mapping[str, TensorStats]) -> Edit:
+def _narrower(name: str, scheme: str, options: Mapping[str, Scalar], stats: Mapping[str, TensorStats]) -> Edit:
     """How to narrow the linear operators with given labels to a format, in place."""
     if name in FLOATS:
         return lambda graph, labels: round_floats(graph, labels, FLOATS[name])
 
     def int8(graph: ir.Model, labels: frozenset[str]) -> ir.Model:
         plan = place(graph, scheme, lambda node: walk.label(node) in labels, chain=True)
+        ranges, per_channel = str(options["ranges"]), bool(options.get("per_channel", True))
         bias32, correct = scheme != "openvino", options["bias"] == "corrected"
-        write(graph, plan, lambda _: options["ranges"], stats, bias32=bias32, correct=correct)
+        write(graph, plan, lambda _: ranges, stats, bias32=bias32, per_channel=per_channel, correct=correct)
         if scheme == "onnxruntime":
             keep_float(graph)
         walk.prune(graph)

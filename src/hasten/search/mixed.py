@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 
 from hasten.graph.regions import OUTSIDE, Region
-from hasten.measure.divergence import DECIDES
 from hasten.measure.provable import likely
 from hasten.protocols import Layer
 from hasten.search import space
@@ -21,6 +20,7 @@ from hasten.search.field import Run, first_line, fresh_worker, in_workshop, mate
 from hasten.search.improve import Bench, Known, improve
 from hasten.search.plan import WIDE, Plan, Problem, crossings, predicted_harm, predicted_ms, solve
 from hasten.search.question import digest
+from hasten.search.rounding import Rounding, judged
 from hasten.search.screening import race, screen
 from hasten.search.times import Spent, by_region, typical
 from hasten.trial import Candidate, Group, Mixed, Scalar
@@ -47,7 +47,7 @@ class Ground:
     settings: dict[str, Scalar]
     wide: Candidate
     narrow: Candidate
-    options: dict[str, str]  # of ``quantize``
+    rounding: Rounding
 
     @property
     def wide_format(self) -> str:
@@ -75,10 +75,10 @@ class Mixes(Bench):
             self.run,
             "hasten.search.harm:joint",
             list[float],
-            **material(self.run),
+            **material(self.run, self.ground.rounding.before),
             **judged(self.run),
             scheme=self.ground.scheme,
-            options=self.ground.options,
+            options=self.ground.rounding.options,
             wide=self.ground.wide_format,
             plans=[self.narrowed(plan) for plan in plans],
             samples=JOINT_SAMPLES,
@@ -144,19 +144,13 @@ def again(run: Run, candidate: Candidate) -> bool:
     return True
 
 
-def judged(run: Run) -> dict[str, Any]:
-    """Which outputs a harm is read from, and whether they are scores of classes."""
-    names = [run.evaluator.outputs[k] for k in run.evaluator.keep]
-    return {"outputs": names, "classes": run.evaluator.metric.name in DECIDES}
-
-
 def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
     """Search the mixes of one engine. Returns the keys of the plans inside the budget, all timed.
 
     Recorded in ``run.plans``: every region with its times and harms, what was chosen and why.
     """
     start = time.monotonic()
-    found = in_workshop(run, "hasten.search.harm:survey", **material(run), scheme=ground.scheme)
+    found = in_workshop(run, "hasten.search.harm:survey", **material(run, ground.rounding.before), scheme=ground.scheme)
     regions = msgspec.convert(found["regions"], list[Region])
     bench = Mixes(run, ground, regions, base_ms)
     if len(regions) < 2 or not all(bench.loaded(end) for end in ends(len(regions))):
@@ -183,10 +177,10 @@ def weighed(bench: Mixes, problem: Problem) -> tuple[Problem, int]:
         bench.run,
         "hasten.search.harm:measure",
         dict[str, Any],
-        **material(bench.run),
+        **material(bench.run, ground.rounding.before),
         **judged(bench.run),
         scheme=ground.scheme,
-        options=ground.options,
+        options=ground.rounding.options,
         formats=["int8"] if ground.wide_format == "f32" else ["int8", ground.wide_format],
         seconds=HARM_SECONDS,
     )
@@ -197,11 +191,17 @@ def weighed(bench: Mixes, problem: Problem) -> tuple[Problem, int]:
 def _worth_it(bench: Mixes, problem: Problem) -> bool:
     """False when int8 everywhere already holds and leaving regions in float promises nothing."""
     narrow = ends(problem.regions)[1]
-    quality = bench.run.trials[bench.candidate(narrow).key].search
-    if quality is None or not likely(quality, bench.run.budget, len(bench.run.splits.confirm)):
+    if not holds(bench.run, bench.candidate(narrow)):
         return True
     best = solve(problem, inf)
     return predicted_ms(problem, best) < (1 - LEAST_GAIN) * predicted_ms(problem, narrow)
+
+
+def holds(run: Run, candidate: Candidate) -> bool:
+    """True when the search split promises a proof on the confirm split."""
+    trial = run.trials.get(candidate.key)
+    quality = trial.search if trial else None
+    return quality is not None and likely(quality, run.budget, len(run.splits.confirm))
 
 
 def ends(regions: int) -> tuple[Plan, Plan]:

@@ -9,9 +9,10 @@ from typing import Any
 from hasten.machine import cores
 from hasten.search import forms, space
 from hasten.search.confirm import finalists, front, looks_inside
-from hasten.search.field import SCREEN_ROUNDS, Run, first_line, material, ready, study
+from hasten.search.field import SCREEN_ROUNDS, Run, first_line, ready
 from hasten.search.lossless import engine_settings
-from hasten.search.mixed import DEEP, SERVES, Ground, judged, plan_for
+from hasten.search.mixed import DEEP, SERVES, Ground, holds, plan_for
+from hasten.search.rounding import Rounding, choose_rounding, recovered
 from hasten.search.screening import hopelessly_slow, race, screen
 from hasten.trial import Candidate, Trial
 from hasten.worker import CallFailed, WorkerDied
@@ -31,18 +32,30 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
     able = {name: engines[name] for name in fastest_first(run, engines) if "int8" in engines[name].formats()}
     if run.over() or not able:
         return
-    options = choose_rounding(run, next(iter(able.values())).scheme)
-    static = {
-        n: space.static(n, e, space.first_variant(e.scheme, options), base.get(n, {}), useful[n])
-        for n, e in able.items()
-    }
-    int8 = [*(c for several in static.values() for c in several), *space.dynamic(engines, base)]
-    try_all(run, quickest_first(run, int8), tuned)
-    for ground in grounds(run, engines, static, options):
+    scheme = next(iter(able.values())).scheme
+    rounding = choose_rounding(run, scheme)
+
+    def static() -> dict[str, list[Candidate]]:
+        first = {n: space.first_variant(e.scheme, rounding.options) for n, e in able.items()}
+        return {n: space.static(n, e, first[n], base.get(n, {}), useful[n], rounding.before) for n, e in able.items()}
+
+    int8 = static()
+    try_all(run, quickest_first(run, [*every(int8), *space.dynamic(engines, base, per_tensor=run.per_tensor)]), tuned)
+    if not run.over() and not any(holds(run, candidate) for candidate in every(int8)):
+        rounding = recovered(run, scheme, rounding)
+        if rounding.before:
+            int8 = static()
+            try_all(run, quickest_first(run, every(int8)), tuned)
+    for ground in grounds(run, engines, int8, rounding):
         if run.over():
             run.say("note", f"no time was left to mix formats on {ground.engine}")
             break
         mix(run, ground, tuned, baseline_ms)
+
+
+def every(static: dict[str, list[Candidate]]) -> list[Candidate]:
+    """The static candidates of all engines."""
+    return [candidate for several in static.values() for candidate in several]
 
 
 def pays(run: Run, candidate: Candidate, engine: str) -> bool:
@@ -87,9 +100,7 @@ def mix(run: Run, ground: Ground, tuned: str, baseline_ms: float) -> None:
     drop_losers(run, tuned)
 
 
-def grounds(
-    run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]], options: dict[str, str]
-) -> list[Ground]:
+def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]], rounding: Rounding) -> list[Ground]:
     """Where mixing may pay: int8 everywhere runs, and is faster than the float it would be mixed with.
 
     The fastest first; one that is clearly slower than it is left out.
@@ -100,7 +111,7 @@ def grounds(
             wide = wide_of(run, narrow)
             quick = quick_ms(run, narrow.key)
             if wide is not None and run.trials[narrow.key].status in SERVES and quick < quick_ms(run, wide.key):
-                found.append((quick, Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, options)))
+                found.append((quick, Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, rounding)))
     found.sort(key=lambda pair: pair[0])
     return [ground for quick, ground in found if quick <= NEAR * found[0][0]]
 
@@ -112,20 +123,6 @@ def wide_of(run: Run, narrow: Candidate) -> Candidate | None:
         if c.engine == narrow.engine and c.settings == narrow.settings and c.steps == (space.CLEAN,):
             return c if c.lossless or looks_inside(run, c.key) else None
     return None
-
-
-def choose_rounding(run: Run, scheme: str) -> dict[str, str]:
-    """How to round, by whose network answers most like the float one on calibrate samples."""
-    try:
-        reply = study(
-            run, "hasten.search.harm:choose_rounding", dict[str, Any], **material(run), **judged(run), scheme=scheme
-        )
-    except (WorkerDied, CallFailed) as fault:
-        run.say("note", f"calibration methods could not be compared ({first_line(fault)}); using mse")
-        return {"ranges": "mse", "bias": "kept"}
-    told = ", ".join(f"{name} {harm:.1e}" for name, harm in sorted(reply["harm"].items(), key=lambda kv: kv[1]))
-    run.say("note", f"calibration: {reply['options']['ranges']}, bias {reply['options']['bias']} ({told})")
-    return dict(reply["options"])
 
 
 def fastest_first(run: Run, engines: dict[str, Any]) -> list[str]:

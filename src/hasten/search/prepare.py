@@ -87,6 +87,7 @@ def prepare(
         engines=usable,
         made_up=question.data is None,
         seed=question.seed or 0,
+        per_tensor=question.per_tensor,
         begun=begun,
         deadline=begun + seconds,
         stage=STAGE,

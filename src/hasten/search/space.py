@@ -71,13 +71,15 @@ def narrow_floats(engines: dict[str, Any], cores: int, threads: int | None) -> l
     return found
 
 
-def dynamic(engines: dict[str, Any], base: dict[str, dict[str, Scalar]]) -> list[Candidate]:
+def dynamic(
+    engines: dict[str, Any], base: dict[str, dict[str, Scalar]], *, per_tensor: bool = False
+) -> list[Candidate]:
     """Dynamic int8: only ONNX Runtime has the fused kernels; elsewhere it runs as float32 with extra work."""
     if "onnxruntime" not in engines or "int8" not in engines["onnxruntime"].formats():
         return []
     return [
         Candidate(
-            steps=(CLEAN, Step(name="quantize_dynamic")),
+            steps=(CLEAN, Step(name="quantize_dynamic", options={"per_channel": False} if per_tensor else {})),
             engine="onnxruntime",
             settings=base.get("onnxruntime", {}),
             label="onnxruntime dynamic int8",
@@ -86,13 +88,17 @@ def dynamic(engines: dict[str, Any], base: dict[str, dict[str, Scalar]]) -> list
 
 
 def static(
-    name: str, engine: Any, chosen: Sequence[Any], base: dict[str, Scalar], floats: Sequence[Scalar]
-) -> list[Candidate]:
-    """Static int8 by the passes ``chosen``; each also with those narrow ``floats`` for the rest that pay here."""
+    name: str, engine: Any, chosen: Sequence[Any], base: dict[str, Scalar], floats: Sequence[Scalar],
+    before: Sequence[Step] = (),
+) -> list[Candidate]:  # fmt: skip
+    """Static int8 by the passes ``chosen``; each also with those narrow ``floats`` for the rest that pay here.
+
+    The steps ``before`` prepare the network for it.
+    """
     found = []
     for variant in chosen:
-        steps = (CLEAN, as_step("quantize", variant))
-        label = f"{name} int8 ({told(variant)})"
+        steps = (CLEAN, *before, as_step("quantize", variant))
+        label = f"{name} int8 ({', '.join([told(variant), *(step.name for step in before)])})"
         found.append(Candidate(steps=steps, engine=name, settings=base, label=label))
         for narrow in (n for n in engine.lossy_settings(0) if n["precision"] in floats):
             both = f"{label} + {narrow['precision']}"
@@ -100,11 +106,11 @@ def static(
     return found
 
 
-def first_variant(scheme: str, options: dict[str, str]) -> list[Any]:
+def first_variant(scheme: str, options: dict[str, Any]) -> list[Any]:
     """Everything that engines of this scheme run well in int8, rounded in the best way found."""
     from hasten.passes.quantize import variants
 
-    return [replace(variants(scheme)[0], ranges=options["ranges"], bias=options["bias"])]
+    return [replace(variants(scheme)[0], **options)]
 
 
 def without(candidate: Candidate, names: Sequence[str]) -> tuple[Step, ...]:

@@ -7,9 +7,11 @@ from collections.abc import Collection, Iterator, Mapping, MutableMapping, Seque
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from hasten import registry
 from hasten.frontends.onnx import load
@@ -23,7 +25,9 @@ from hasten.quant import histogram
 from hasten.quant.histogram import TensorStats
 from hasten.samples import SampleStore
 from hasten.samples.sequence import unroll
+from hasten.trial import Step
 
+KEEPING = ("equalize", "smooth")  # passes that change what narrowing does, and not what the network computes
 KEPT = 4  # networks, and sets of statistics, held at once
 
 
@@ -82,17 +86,23 @@ def carried(model: Model, store: SampleStore, ids: Sequence[int]) -> Iterator[Fe
 
 @dataclass(frozen=True)
 class Material:
-    """What a builder works on: the network's file, spooled samples, the calibrate split, and a file for statistics."""
+    """What a builder works on: the network's file, spooled samples, the calibrate split, and a file for statistics.
+
+    ``before`` holds the steps, as JSON, that prepare the tidied network for narrowing and keep what it computes.
+    """
 
     source: str
     store: str
     calibrate: tuple[int, ...]
     cache: str
+    before: bytes = b"[]"
 
     @classmethod
-    def read(cls, source: str, store: str, calibrate: Sequence[int], cache: str) -> Material:
+    def read(
+        cls, source: str, store: str, calibrate: Sequence[int], cache: str, before: Sequence[Any] = ()
+    ) -> Material:
         """From what JSON brings."""
-        return cls(source, store, tuple(calibrate), cache)
+        return cls(source, store, tuple(calibrate), cache, msgspec.json.encode(before))
 
 
 @lru_cache(KEPT)
@@ -117,10 +127,33 @@ def tidied(of: Material) -> Model:
         return model
 
 
+def make_pass(step: Step) -> Any:
+    """The pass behind a step. Raises ``UsageError`` for an unknown name, ``TypeError`` for an unknown option."""
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in step.options.items()}
+    return registry.find("passes", step.name)(**options)
+
+
+@lru_cache(KEPT)
+def prepared(of: Material) -> Model:
+    """The tidied network after the steps ``before``. Raises ``NotApplicable`` where one of them finds nothing to do."""
+    model = tidied(replace(of, before=b"[]"))
+    for step in msgspec.json.decode(of.before, type=list[Step]):
+        model = make_pass(step)(model, calibration(of).context())
+    return model
+
+
+def begun(of: Material, steps: list[Step]) -> tuple[Model, list[Step]]:
+    """The network after the leading steps that keep what it computes, held for the next recipe, and the other steps."""
+    if steps[:1] != [Step(name="clean")]:
+        return opened(of.source), steps
+    before = list(takewhile(lambda step: step.name in KEEPING, steps[1:]))
+    return prepared(replace(of, before=msgspec.json.encode(before))), steps[1 + len(before) :]
+
+
 @lru_cache(KEPT)
 def inferred(of: Material) -> Model:
-    """The tidied network with shapes and types of its inner tensors: what placements are made on, in copies."""
-    model = tidied(of)
+    """The prepared network with shapes and types of its inner tensors: what placements are made on, in copies."""
+    model = prepared(of)
     graph = model.clone_graph()
     walk.infer(graph)
     return replace(model, graph=graph)
@@ -128,4 +161,4 @@ def inferred(of: Material) -> Model:
 
 def first_feeds(of: Material, count: int) -> list[Feeds]:
     """The first ``count`` of what the network is fed on the calibrate split."""
-    return [dict(feeds) for feeds in islice(calibration(of).steps(tidied(of)), count)]
+    return [dict(feeds) for feeds in islice(calibration(of).steps(prepared(of)), count)]

@@ -14,7 +14,7 @@ from hasten.protocols import Array
 from hasten.quant import sparse
 from hasten.search import forms
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, ready, study
-from hasten.search.mixed import DEEP
+from hasten.search.mixed import DEEP, SERVES
 from hasten.search.screening import hopelessly_slow, race, screen
 from hasten.trial import Candidate, Scalar, Step, Trial
 from hasten.worker import CallFailed, WorkerDied
@@ -35,7 +35,9 @@ def zeros(run: Run, base: Candidate) -> None:
             Trial(candidate=idle, status="skipped", reason="not tried: the search's time was up", stage=run.stage)
         )
         return
-    gains = {name: g for name in run.engines if forms.GRAPH in forms.takes(name) and (g := gained(run, name))}
+    serving = {t.candidate.engine for t in run.trials.values() if t.status in SERVES}
+    asked = [name for name in run.engines if name in serving and forms.GRAPH in forms.takes(name)]
+    gains = {name: found for name in asked if (found := gained(run, name))}
     able = {name: g for name, g in gains.items() if max(g.values()) > GAIN}
     if not able:
         told = ", ".join(f"{name} ×{max(g.values()):.2f}" for name, g in gains.items())

@@ -1,0 +1,90 @@
+"""How to round, by whose network answers most like the float one with everything in int8; and what to do before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from hasten.measure.divergence import DECIDES
+from hasten.search.field import Run, first_line, material, study
+from hasten.trial import Scalar, Step
+from hasten.worker import CallFailed, WorkerDied
+
+EQUALIZE = Step(name="equalize", options={"clip": "skip"})  # a Clip that is split runs in float
+SMOOTH = Step(name="smooth", options={"insert": False})  # a Mul more would cost time
+PREPARATIONS = ((EQUALIZE,), (SMOOTH,), (EQUALIZE, SMOOTH))
+WORTH = 0.8  # of the harm: a preparation that leaves more than this is not worth a step
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """Options of ``quantize``, the steps ``before`` it that keep what the network computes, and what it does to the
+    answers with everything in int8."""
+
+    options: dict[str, Scalar]
+    before: tuple[Step, ...] = ()
+    harm: float = inf
+
+
+def judged(run: Run) -> dict[str, Any]:
+    """Which outputs a harm is read from, and whether they are scores of classes."""
+    names = [run.evaluator.outputs[k] for k in run.evaluator.keep]
+    return {"outputs": names, "classes": run.evaluator.metric.name in DECIDES}
+
+
+def choose_rounding(run: Run, scheme: str) -> Rounding:
+    """The calibration method, and whether biases are corrected."""
+    try:
+        found = _compared(run, scheme)
+    except (WorkerDied, CallFailed) as fault:
+        run.say("note", f"calibration methods could not be compared ({first_line(fault)}); using mse")
+        return Rounding({"ranges": "mse", "bias": "kept", **_fixed(run)})
+    told = ", ".join(f"{name} {harm:.1e}" for name, harm in sorted(found["harm"].items(), key=lambda kv: kv[1]))
+    run.say("note", f"calibration: {found['options']['ranges']}, bias {found['options']['bias']} ({told})")
+    return Rounding(found["options"], (), min(found["harm"].values()))
+
+
+def recovered(run: Run, scheme: str, plain: Rounding) -> Rounding:
+    """``plain``, or the preparation behind which int8 does clearly less harm; each is tried with the same options."""
+    harms = {"as it is": plain.harm}
+    tried = {named(before): before for before in PREPARATIONS}
+    for name, before in tried.items():
+        if run.over():
+            break
+        try:
+            found = _compared(run, scheme, before, [str(plain.options["ranges"])])
+        except (WorkerDied, CallFailed) as fault:
+            run.say("note", f"{name} failed: {first_line(fault)}")
+            continue
+        if "not_applicable" in found:
+            run.say("note", f"{name}: {found['not_applicable']}")
+        else:
+            harms[name] = min(found["harm"].values())
+    best = min(harms, key=lambda name: harms[name])
+    told = ", ".join(f"{name} {harm:.1e}" for name, harm in harms.items())
+    if best not in tried or harms[best] > WORTH * plain.harm:
+        run.say("note", f"no preparation makes int8 clearly less harmful ({told})")
+        return plain
+    run.say("note", f"int8 is prepared by {best} ({told})")
+    found = _compared(run, scheme, tried[best])
+    return Rounding(found["options"], tried[best], min(found["harm"].values()))
+
+
+def named(before: Sequence[Step]) -> str:
+    """Steps in words: ``"equalize + smooth"``."""
+    return " + ".join(step.name for step in before)
+
+
+def _compared(
+    run: Run, scheme: str, before: Sequence[Step] = (), methods: Sequence[str] | None = None
+) -> dict[str, Any]:
+    more = {} if methods is None else {"methods": list(methods)}
+    function, given = "hasten.search.harm:choose_rounding", {**material(run, before), **judged(run), **more}
+    return study(run, function, dict[str, Any], **given, scheme=scheme, fixed=_fixed(run))
+
+
+def _fixed(run: Run) -> dict[str, Scalar]:
+    """Options of ``quantize`` that the user decided; nothing where that is the default."""
+    return {"per_channel": False} if run.per_tensor else {}
