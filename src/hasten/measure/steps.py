@@ -62,7 +62,7 @@ def narrowed(region: ir.Model, found: Channels, group: Group, count: int) -> ir.
 
 
 def times(
-    models: Mapping[int, Model], engine: Engine, settings: Mapping[str, Scalar], inputs: Feeds
+    models: Mapping[int, Model], engine: Engine, settings: Mapping[str, Scalar], inputs: Feeds, rounds: int = ROUNDS
 ) -> dict[int, float]:
     """Milliseconds of each network on the same inputs, loaded together and timed in turns."""
     runners: dict[int, Runner] = {}
@@ -72,7 +72,7 @@ def times(
             home.mkdir()
             model.save(home / "model.onnx")
             runners[name] = engine.load(engine.export(home / "model.onnx", home), settings)
-        found = interleaved(runners, inputs)
+        found = interleaved(runners, inputs, rounds)
         for runner in runners.values():
             runner.close()
     return found

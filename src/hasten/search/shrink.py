@@ -25,8 +25,7 @@ from hasten.model import Model
 from hasten.passes import factorize, prune
 from hasten.protocols import Array, Context, Feeds, NotApplicable
 from hasten.quant.histogram import TensorStats
-from hasten.search.build import make_pass
-from hasten.search.workshop import Material, calibration, first_feeds, tidied
+from hasten.search.workshop import Material, calibration, first_feeds, make_pass, tidied
 from hasten.trial import Scalar, Step
 
 KEPT = (7 / 8, 3 / 4, 5 / 8, 1 / 2, 3 / 8, 1 / 4, 1 / 8)  # shares of a group's channels
