@@ -21,8 +21,9 @@ from hasten.protocols import Feeds, NotApplicable
 from hasten.quant.allocate import Option
 from hasten.samples import load_samples
 from hasten.search import shrink, structure, zeros
+from hasten.search.objective import better, gain
 from hasten.search.shrink import Knob
-from hasten.trial import Candidate, Step
+from hasten.trial import Candidate, Step, Timing, Trial
 from tests import tiny
 from tests.test_prune import error, smooth, wide
 
@@ -64,6 +65,7 @@ def test_each_knob_loses_more_and_works_less(material: dict[str, Any]) -> None:
             assert knob.told[0] == ""
             assert knob.loss[0] == pytest.approx(0, abs=1e-9)
             assert max(knob.work) == knob.work[0] <= 2 * found["work"]
+            assert max(knob.numbers) == knob.numbers[0] <= found["numbers"]
             if way == "prune":
                 assert list(knob.loss) == sorted(knob.loss)
                 assert list(knob.work) == sorted(knob.work, reverse=True)
@@ -136,7 +138,10 @@ def test_bolder_plans_stop_where_they_no_longer_hold(monkeypatch: pytest.MonkeyP
 
 def test_a_candidate_keeps_the_precision_and_says_what_is_gone() -> None:
     base = Candidate(steps=(Step(name="clean"), Step(name="quantize")), engine="onnxruntime", settings={}, label="int8")
-    knobs = {"a": Knob("a", ("", "8"), (0.0, 0.1), (60.0, 30.0)), "b": Knob("b", ("", "4"), (0.0, 0.1), (40.0, 10.0))}
+    knobs = {
+        "a": Knob("a", ("", "8"), (0.0, 0.1), (60.0, 30.0), (6.0, 3.0)),
+        "b": Knob("b", ("", "4"), (0.0, 0.1), (40.0, 10.0), (4.0, 1.0)),
+    }
     plan: Any = structure.Shrinking(SimpleNamespace(), base, "prune", knobs, 100.0)  # type: ignore[arg-type]
     made = plan.candidate({"a": Option(1, 0.1, 30.0), "b": Option(0, 0.0, 40.0)})
     assert [s.name for s in made.steps] == ["clean", "prune", "quantize"]
@@ -144,23 +149,65 @@ def test_a_candidate_keeps_the_precision_and_says_what_is_gone() -> None:
     assert made.label == "int8, pruned in 1 of 2 places (30% less)"
 
 
-@pytest.mark.slow
-def test_a_search_prunes_what_is_too_wide_and_tells_of_zeros(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def wide_net(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """An MLP far too wide for inputs that have four degrees of freedom, and 3,000 of them."""
     net = tiny.Net(seed=3)
     h = net.add("Relu", net.add("Gemm", "x", net.w(512, 64), net.w(512), transB=1))
     h = net.add("Relu", net.add("Gemm", h, net.w(512, 512), net.w(512), transB=1))
     net.add("Gemm", h, net.w(6, 512), net.w(6), out="y", transB=1)
     model = net.model({"x": ["batch", 64]}, {"y": ["batch", 6]})
-    model.save(tmp_path / "wide.onnx")
+    path = tmp_path_factory.mktemp("net") / "wide.onnx"
+    model.save(path)
     random = np.random.default_rng(0)
-    x = (random.standard_normal((3000, 4)) @ random.standard_normal((4, 64))).astype(np.float32)
-    result = hasten.optimize(tmp_path / "wide.onnx", {"x": x}, max_drop="agree:97%", engines=["onnxruntime"], batch=64)
+    return path, (random.standard_normal((3000, 4)) @ random.standard_normal((4, 64))).astype(np.float32)
+
+
+@pytest.mark.slow
+def test_a_search_prunes_what_is_too_wide_and_tells_of_zeros(wide_net: tuple[Path, np.ndarray]) -> None:
+    path, x = wide_net
+    result = hasten.optimize(path, {"x": x}, max_drop="agree:97%", engines=["onnxruntime"], batch=64)
     pruned = [t for t in result.trials if any(s.name == "prune" for s in t.candidate.steps)]
     assert any(t.confirm is not None and t.confirm.met for t in pruned), [(t.status, t.reason) for t in result.trials]
     assert any(s.name == "prune" for s in result.winner.candidate.steps)
     [idle] = [t for t in result.trials if any(s.name == "sparsify" for s in t.candidate.steps)]
     assert idle.reason.startswith("no engine here gains from zeros (measured onnxruntime ×")
     assert all(t.reason for t in result.trials if t.status != "ok")
+
+
+def test_bytes_are_gained_only_where_nothing_is_lost_in_time() -> None:
+    def timed(high: float) -> Timing:
+        return Timing(speedup=high - 0.1, low=0.5, high=high, pairs=9, median_ms=1.0, baseline_ms=1.0)
+
+    candidate = Candidate(steps=(), engine="onnxruntime")
+    trials = {
+        "given": Trial(candidate=candidate, status="ok", timing=timed(1.1), bytes=400, peak_bytes=90),
+        "small": Trial(candidate=candidate, status="ok", timing=timed(1.3), bytes=100, peak_bytes=60),
+        "slow": Trial(candidate=candidate, status="ok", timing=timed(0.9), bytes=50, peak_bytes=30),
+        "untimed": Trial(candidate=candidate, status="ok", bytes=50),
+    }
+    run: Any = SimpleNamespace(trials=trials, given="given", objective="latency")
+    assert [gain(run, key) for key in trials] == [1.0, pytest.approx(1.2), pytest.approx(0.8), 0.0]
+    run.objective = "size"
+    assert [gain(run, key) for key in trials] == [1.0, 4.0, 0.0, 0.0]
+    run.objective = "memory"
+    assert [gain(run, key) for key in trials] == [1.0, 1.5, 0.0, 0.0]
+    assert better(run) == "leaner"
+    with pytest.raises(UsageError, match=r"no objective is called 'sise'\n  help: did you mean 'size'\?"):
+        hasten.optimize("model.onnx", objective="sise")
+
+
+@pytest.mark.slow
+def test_a_search_for_size_takes_the_smallest_that_is_proven(wide_net: tuple[Path, np.ndarray]) -> None:
+    path, x = wide_net
+    result = hasten.optimize(path, {"x": x}, max_drop="agree:97%", engines=["onnxruntime"], batch=64, objective="size")
+    assert result.verdict == "met", result.sentence
+    assert "smaller" in result.sentence
+    assert result.winner.bytes is not None
+    assert result.as_given.bytes is not None
+    proven = [t.bytes for t in result.trials if t.confirm is not None and t.confirm.met and t.bytes]
+    assert result.winner.bytes == min(proven)
+    assert result.winner.bytes < result.as_given.bytes / 4.5  # int8 alone is a quarter
 
 
 def test_zeros_are_offered_only_where_they_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:

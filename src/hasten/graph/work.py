@@ -1,4 +1,4 @@
-"""How much a linear node multiplies: what a first guess of its time is made of."""
+"""How much a linear node multiplies and holds: what a first guess of its time and size is made of."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ from hasten.protocols import Feeds
 
 def multiplications(model: Model, feeds: Callable[[], Iterator[Feeds]]) -> dict[str, int]:
     """Of each linear node, by first output, on the first sample; nodes without one constant weight are left out."""
-    weights = {node.outputs[0].name or "": (node, shape) for node in model.graph.graph if (shape := _weight(node))}
-    counted = {name: _counted(node) for name, (node, _) in weights.items()}
+    found = {node.outputs[0].name or "": (node, shape) for node in model.graph.graph if (shape := _weight(node))}
+    counted = {name: _counted(node) for name, (node, _) in found.items()}
     known = sizes(model, sorted({v.name or "" for v in counted.values()}), feeds)
     fed = {name: array.size for name, array in next(iter(feeds()), {}).items()}
     elements = {name: known.get(v.name or "", 4 * fed.get(v.name or "", 0)) // 4 for name, v in counted.items()}
-    return {name: elements[name] * _each(node, shape) for name, (node, shape) in weights.items()}
+    return {name: elements[name] * _each(node, shape) for name, (node, shape) in found.items()}
+
+
+def weights(model: Model) -> dict[str, int]:
+    """How many numbers the weight of each linear node holds, by first output."""
+    return {node.outputs[0].name or "": prod(shape) for node in model.graph.graph if (shape := _weight(node))}
 
 
 def _weight(node: ir.Node) -> tuple[int, ...] | None:

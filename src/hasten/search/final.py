@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import interleave, timing
-from hasten.search.confirm import CLEARLY, IDENTICAL, count_look, finalists, prove, speed
+from hasten.search.confirm import CLEARLY, IDENTICAL, count_look, finalists, prove
 from hasten.search.field import Run, first_line, fresh_worker
+from hasten.search.objective import better, bytes_count, gain
 from hasten.trial import Quality
 from hasten.worker import CallFailed, WorkerDied
 
@@ -67,18 +68,29 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
     """
     if winner == run.given:
         return run.given
-    ranked = sorted(passed(run), key=lambda k: -speed(run, k))
-    rivals = [k for k in ranked if k != tuned and speed(run, k) * CLEARLY > speed(run, winner)][:2]
+    ranked = sorted(passed(run), key=lambda k: -gain(run, k))
+    rivals = [k for k in ranked if k != tuned and gain(run, k) * CLEARLY > gain(run, winner)][:2]
     blocks = final_timing(run, list(dict.fromkeys([run.given, tuned, *rivals])), restarts, rounds)
-    for key in sorted(rivals, key=lambda k: -speed(run, k)):
-        over_given = run.trials[key].timing
-        if over_given is None or over_given.low <= 1 or len(blocks[run.given]) < LEAST_PAIRS:
-            run.update(key, status="slower", reason="not faster than the network as given in the final timing")
-        elif tuned != run.given and timing(blocks[tuned], blocks[key]).low <= 1:
-            run.update(key, status="slower", reason="not faster than the best lossless setting in the final timing")
-        else:
+    for key in sorted(rivals, key=lambda k: -gain(run, k)):
+        reason = behind(run, key, tuned, blocks)
+        if reason is None:
             return key
+        run.update(key, status="slower", reason=f"{reason} in the final timing")
     return settle_lossless(run, tuned)
+
+
+def behind(run: Run, key: str, tuned: str, blocks: dict[str, list[float]]) -> str | None:
+    """Why a candidate that passed the proof is not returned; None when it is."""
+    over_given = run.trials[key].timing
+    if over_given is None or len(blocks[run.given]) < LEAST_PAIRS:
+        return "not faster than the network as given"
+    if bytes_count(run):
+        return None if gain(run, key) > max(1.0, gain(run, tuned)) else f"not {better(run)} without being slower"
+    if over_given.low <= 1:
+        return "not faster than the network as given"
+    if tuned != run.given and timing(blocks[tuned], blocks[key]).low <= 1:
+        return "not faster than the best lossless setting"
+    return None
 
 
 def settle_lossless(run: Run, tuned: str) -> str:

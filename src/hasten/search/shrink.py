@@ -19,7 +19,7 @@ import onnx_ir as ir
 from hasten import registry
 from hasten.graph import walk
 from hasten.graph.taps import collect
-from hasten.graph.work import multiplications
+from hasten.graph.work import multiplications, weights
 from hasten.measure import steps as stairs
 from hasten.model import Model
 from hasten.passes import factorize, prune
@@ -41,6 +41,7 @@ class Knob:
     told: tuple[str, ...]
     loss: tuple[float, ...]
     work: tuple[float, ...]  # multiplications
+    numbers: tuple[float, ...]  # in the weights
 
 
 def survey(source: str, store: str, calibrate: Sequence[int], cache: str, way: str) -> dict[str, Any]:
@@ -53,20 +54,22 @@ def survey(source: str, store: str, calibrate: Sequence[int], cache: str, way: s
         found = {"prune": _groups, "factorize": _layers}[way](of)
     except NotApplicable as reason:
         return {"not_applicable": str(reason)}
-    work = multiplications(tidied(of), calibration(of).feeds)
-    return {"knobs": msgspec.to_builtins(found), "work": sum(work.values())}
+    model = tidied(of)
+    work, numbers = multiplications(model, calibration(of).feeds), weights(model)
+    return {"knobs": msgspec.to_builtins(found), "work": sum(work.values()), "numbers": sum(numbers.values())}
 
 
 def _groups(of: Material) -> list[Knob]:
     model, context = tidied(of), calibration(of).context()
     graph, found = prune.prepared(model)
     orders = prune.ranked(model, graph, found, found.groups, context, "compensated")
-    work = multiplications(replace(model, graph=graph), context.feeds)
+    work, numbers = multiplications(replace(model, graph=graph), context.feeds), weights(replace(model, graph=graph))
     knobs = []
     for group in found.groups:
         full = len(group.units)
         counts = [full, *_fewer(full, [prune.rounded(share, group, MULTIPLE) for share in KEPT])]
-        whole = sum(work.get(name, 0) for name in {*group.writers, *group.readers})
+        touched = {*group.writers, *group.readers}
+        whole, held = (sum(several.get(name, 0) for name in touched) for several in (work, numbers))
         loss = orders[group.name].loss
         knobs.append(
             Knob(
@@ -74,6 +77,7 @@ def _groups(of: Material) -> list[Knob]:
                 ("", *map(str, counts[1:])),
                 tuple(float(loss[full - count]) for count in counts),
                 tuple(whole * count / full for count in counts),
+                tuple(held * count / full for count in counts),
             )
         )
     return [knob for knob in knobs if len(knob.told) > 1]
@@ -98,7 +102,9 @@ def _layers(of: Material) -> list[Knob]:
                 options.append((f"{rank}{mark}", layer.loss(rank, kind), rank / even))
         whole = work.get(name, 0)
         told, loss, share = zip(*options, strict=True)
-        knobs.append(Knob(layer.node.name or name, told, loss, tuple(whole * s for s in share)))
+        held = layer.view.w.size
+        work_left, left = tuple(whole * s for s in share), tuple(held * s for s in share)
+        knobs.append(Knob(layer.node.name or name, told, loss, work_left, left))
     return [knob for knob in knobs if len(knob.told) > 1 and knob.work[0]]
 
 

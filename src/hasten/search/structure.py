@@ -17,10 +17,10 @@ import msgspec
 from hasten.measure.provable import likely
 from hasten.quant.allocate import Allocation, Option, walk
 from hasten.search import forms, space
-from hasten.search.confirm import speed
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, in_workshop, material, ready, study
 from hasten.search.mixed import DEEP, SERVES, again
 from hasten.search.narrow import drop_losers, out_of_time
+from hasten.search.objective import bytes_count, gain
 from hasten.search.question import digest
 from hasten.search.screening import hopelessly_slow, race, screen
 from hasten.search.shrink import Knob
@@ -100,7 +100,7 @@ def structure_stage(run: Run, tuned: str) -> None:
 def foundation(run: Run, tuned: str) -> Candidate | None:
     """The fastest candidate so far that looks provable, as a network that passes can still change."""
     able = [k for k, t in run.trials.items() if t.status == "ok" and _promising(run, t)]
-    best = max([*able, tuned], key=lambda k: speed(run, k))
+    best = max([*able, tuned], key=lambda k: gain(run, k))
     found = run.trials[best].candidate
     if forms.GRAPH not in forms.takes(found.engine):
         return None
@@ -125,15 +125,18 @@ def shrink(run: Run, base: Candidate, kind: str, idle: Candidate) -> None:
     excluded = _excluded(base) if kind == "factorize" else set()
     knobs = {k.name: k for k in msgspec.convert(found["knobs"], list[Knob]) if k.name not in excluded}
     plan = Shrinking(run, base, kind, knobs, float(found["work"]) or 1.0)
-    small = saving(guessed(knobs), LEAST * plan.work) if knobs else None
+    least = LEAST * (float(found["numbers"]) if bytes_count(run) else plan.work)
+    small = saving((weighed if bytes_count(run) else guessed)(knobs), least) if knobs else None
     if small is None:
-        skipped(run, idle, f"no sizes to choose from that save {LEAST:.0%} of the multiplications")
+        skipped(run, idle, f"no sizes to choose from that save {LEAST:.0%}")
         return
     if not plan.holds(small.chosen):
         smallest(plan, small)
         return
-    ms = clocked(plan)
-    bolder(plan, ms, time_of(run, base))
+    if bytes_count(run):
+        bolder(plan, weighed(knobs), float(found["numbers"]))
+    else:
+        bolder(plan, clocked(plan), time_of(run, base))
     alive = [key for key, inside in plan.tried.items() if inside and key in run.loaded]
     if base.key in run.trials and run.trials[base.key].status in SERVES and base.key not in run.loaded:
         again(run, base)
@@ -167,6 +170,11 @@ def smallest(plan: Shrinking, small: Allocation) -> None:
 def guessed(knobs: Mapping[str, Knob]) -> dict[str, list[Option]]:
     """The options of each knob, with multiplications for time."""
     return {n: [Option(i, k.loss[i], k.work[i]) for i in range(len(k.told))] for n, k in knobs.items()}
+
+
+def weighed(knobs: Mapping[str, Knob]) -> dict[str, list[Option]]:
+    """The options of each knob, with numbers in weights for time: where bytes count."""
+    return {n: [Option(i, k.loss[i], k.numbers[i]) for i in range(len(k.told))] for n, k in knobs.items()}
 
 
 def saving(options: Mapping[str, Sequence[Option]], least: float) -> Allocation | None:
