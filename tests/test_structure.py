@@ -124,13 +124,16 @@ def test_bolder_plans_stop_where_they_no_longer_hold(monkeypatch: pytest.MonkeyP
     options = {"a": [Option(i, i * i / 400, 10 - i / 2) for i in range(20)]}
     asked: list[float] = []
 
-    def holds(chosen: Mapping[str, Option]) -> bool:
-        asked.append(10 - chosen["a"].ms)
+    def holds(chosen: Mapping[str, Option], taught: bool = False) -> bool:
+        asked.append(-1 if taught else 10 - chosen["a"].ms)
         return chosen["a"].ms >= 7.5
 
     plan: Any = SimpleNamespace(holds=holds, run=SimpleNamespace(over=lambda: False))
-    structure.bolder(plan, options, 10.0)
-    assert asked == [1.0, 2.0, 3.0, 2.5, 3.0]
+    for able in (False, True):
+        asked.clear()
+        monkeypatch.setattr(structure, "teachable", lambda _, able=able: able)
+        structure.bolder(plan, options, 10.0)
+        assert asked == [1.0, 2.0, 3.0, 2.5, 3.0, *[-1] * able]
     asked.clear()
     structure.bolder(plan, {}, 10.0)
     assert asked == []

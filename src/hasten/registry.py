@@ -12,6 +12,7 @@ from hasten.errors import UsageError, did_you_mean
 PASSES = {
     "clean": "hasten.passes.clean:Clean",
     "correct": "hasten.passes.correct:Correct",
+    "distill": "hasten.passes.distill:Distill",
     "equalize": "hasten.passes.equalize:Equalize",
     "factorize": "hasten.passes.factorize:Factorize",
     "prune": "hasten.passes.prune:Prune",

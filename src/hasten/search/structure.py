@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import Any
 
 import msgspec
@@ -33,6 +34,7 @@ LEAST = 0.05  # of the multiplications, or of the time: what a cut must save to 
 SAVED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # of the time, as measured layer by layer
 HALVINGS = 2  # between the last that held and the first that did not
 CLOCK_SECONDS = 12.0
+TEACHING_SECONDS = 25.0
 NEEDED_SECONDS = 4.0  # with less time left nothing is begun
 
 
@@ -47,20 +49,21 @@ class Shrinking:
     work: float
     tried: dict[str, bool] = field(default_factory=dict)  # key of a candidate: does it look provable?
 
-    def candidate(self, chosen: Mapping[str, Option]) -> Candidate:
-        """What realises a choice of sizes."""
+    def candidate(self, chosen: Mapping[str, Option], taught: bool = False) -> Candidate:
+        """What realises a choice of sizes; ``taught``, distilled behind it."""
         option, done = KINDS[self.kind]
         turned = {name: o.size for name, o in chosen.items() if o.size}
         entries = [f"{name}={self.knobs[name].told[i]}" for name, i in turned.items()]
         saved = sum(self.knobs[name].work[0] - self.knobs[name].work[i] for name, i in turned.items())
         label = f"{self.base.label}, {done} in {len(turned)} of {len(self.knobs)} places ({saved / self.work:.0%} less)"
         tidy, *rest = self.base.steps
-        step = Step(name=self.kind, options={option: entries})
-        return replace(self.base, steps=(tidy, step, *rest), lossless=False, label=label)
+        step, lesson = Step(name=self.kind, options={option: entries}), Step(name="distill")
+        steps = (tidy, step, *([lesson] if taught else []), *rest)
+        return replace(self.base, steps=steps, lossless=False, label=label + (", distilled" if taught else ""))
 
-    def holds(self, chosen: Mapping[str, Option]) -> bool:
+    def holds(self, chosen: Mapping[str, Option], taught: bool = False) -> bool:
         """Build it, look at its clock and its answers; True when a proof is likely."""
-        candidate, run = self.candidate(chosen), self.run
+        candidate, run = self.candidate(chosen, taught), self.run
         if candidate.key in self.tried:
             return self.tried[candidate.key]
         run.say("trial", candidate.label)
@@ -235,3 +238,11 @@ def bolder(plan: Shrinking, options: Mapping[str, Sequence[Option]], whole_ms: f
         if plan.run.over() or found is None:
             break
         held, failed = (middle, failed) if plan.holds(found.chosen) else (held, middle)
+    found = saving(options, failed * whole_ms) if failed else None
+    if found is not None and teachable(plan.run):
+        plan.holds(found.chosen, taught=True)
+
+
+def teachable(run: Run) -> bool:
+    """True where torch is at hand and there is time for a short training."""
+    return find_spec("torch") is not None and run.deadline - time.monotonic() > TEACHING_SECONDS
