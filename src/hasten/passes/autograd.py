@@ -28,7 +28,9 @@ def parameters(torch: Any, graph: ir.Model) -> dict[str, Any]:
             continue
         for value in node.inputs[1:]:
             array = walk.constant(value)
-            if value is not None and value.name and array is not None and array.dtype == np.float32:
+            if value is None or value.name not in graph.graph.initializers or array is None:
+                continue
+            if array.dtype == np.float32 and value.name:
                 found[value.name] = torch.tensor(array.copy(), requires_grad=True)
     return found
 
@@ -54,6 +56,8 @@ def run(torch: Any, graph: ir.Model, trained: Mapping[str, Any], feeds: Mapping[
         return known[of]
 
     for node in graph.graph:
+        if node.op_type == "Constant":
+            continue
         rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         if rule is None:
             raise NotApplicable(f"{node.op_type} cannot be trained through (node {walk.label(node)!r})")
@@ -190,6 +194,16 @@ def _gather(torch: Any, node: ir.Node, x: Values) -> Any:
     return x[0].index_select(axis, at.reshape(-1)).reshape(*x[0].shape[:axis], *at.shape, *x[0].shape[axis + 1 :])
 
 
+def _split(torch: Any, node: ir.Node, x: Values) -> Any:
+    axis = walk.attribute(node, "axis", 0)
+    if len(x) > 1 and x[1] is not None:
+        sizes = _ints(x[1])
+    else:
+        each = -(-x[0].shape[axis] // len(node.outputs))
+        sizes = list(walk.attribute(node, "split", [])) or each
+    return torch.split(x[0], sizes, axis)
+
+
 def _one(function: Callable[[Any, Any], Any]) -> Rule:
     return lambda torch, node, x: function(torch, x[0])
 
@@ -244,6 +258,7 @@ RULES: dict[str, Rule] = {
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Slice": _slice,
+    "Split": _split,
     "Gather": _gather,
     "Transpose": lambda torch, node, x: x[0].permute(walk.attribute(node, "perm", list(range(x[0].ndim))[::-1])),
     "Concat": lambda torch, node, x: torch.cat(x, walk.attribute(node, "axis", 0)),

@@ -3,8 +3,7 @@
 x -> [ original, fixed ] -> y
 x -> [ pruned, trained ] -> z        minimise |z - y|^2 / var(y), by Adam over weights and biases of linear layers
 
-(Hinton et al., 2015, with the outputs as they are in place of softened classes; where outputs are probabilities, their
-cross entropy.) The graph goes to torch and back by ``passes.autograd``: no code of the network's owner is needed.
+(Ba & Caruana, NIPS 2014: the outputs as they are, no softened classes, since no labels are at hand.) The graph goes to torch and back by ``passes.autograd``: no code of the network's owner is needed.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ class Distill:
         walk.infer(graph)
         pairs = lessons(context.original.graph, graph, context)
         trained = autograd.parameters(torch, graph)
-        if not trained:
-            raise NotApplicable("no linear layer could be trained")
+        if not trained or all(y.dtype.kind != "f" for y in pairs[0].wanted):
+            raise NotApplicable("no linear layer could be trained, or no output is a float")
         before, after = self._train(torch, graph, trained, pairs)
         if not after < before:
             raise NotApplicable(f"training made nothing better ({after:.2e} against {before:.2e})")
@@ -71,14 +70,14 @@ class Distill:
         """(held-out loss before, best one); ``trained`` then holds the best weights."""
         held = max(1, round(HELD_OUT * len(pairs)))
         check, learn = pairs[:held], pairs[held:]
-        scale = [max(float(np.var(y)), 1e-12) for y in zip_outputs(pairs)]
+        scale = [max(float(np.var(y)), 1e-12) for y in each_output(pairs)]
 
         def lost(lesson: Lesson) -> Any:
             outputs = autograd.run(torch, graph, trained, lesson.feeds)
             gaps = (
                 ((z - torch.from_numpy(y)) ** 2).mean() / s
                 for z, y, s in zip(outputs, lesson.wanted, scale, strict=True)
-                if s is not None and y.dtype.kind == "f"
+                if y.dtype.kind == "f"
             )
             return sum(gaps)
 
@@ -127,7 +126,7 @@ def lessons(original: ir.Model, graph: ir.Model, context: Context) -> list[Lesso
     return [Lesson(feeds, tuple(session.run(names, dict(feeds)))) for _, feeds in batches(graph, samples)]
 
 
-def zip_outputs(pairs: Sequence[Lesson]) -> list[Array]:
+def each_output(pairs: Sequence[Lesson]) -> list[Array]:
     """Each output's numbers over all lessons, as one vector."""
     count = len(pairs[0].wanted)
     return [np.concatenate([p.wanted[k].reshape(-1) for p in pairs]) for k in range(count)]

@@ -87,7 +87,8 @@ def structure_stage(run: Run, tuned: str) -> None:
     if base is None:
         return
     for kind in KINDS:
-        idle = replace(base, steps=(base.steps[0], Step(name=kind), *base.steps[1:]), label=f"{base.label}, {kind}")
+        steps, label = (base.steps[0], Step(name=kind), *base.steps[1:]), f"{base.label}, {kind}"
+        idle = replace(base, steps=steps, lossless=False, label=label)
         if run.over() or run.deadline - time.monotonic() < NEEDED_SECONDS:
             out_of_time(run, [idle])
             continue
