@@ -3,7 +3,8 @@
 x -> [ original, fixed ] -> y
 x -> [ pruned, trained ] -> z        minimise |z - y|^2 / var(y), by Adam over weights and biases of linear layers
 
-(Ba & Caruana, NIPS 2014: the outputs as they are, no softened classes, since no labels are at hand.) The graph goes to torch and back by ``passes.autograd``: no code of the network's owner is needed.
+(Ba & Caruana, NIPS 2014: the outputs as they are, since no labels are at hand.) The graph goes to torch and back by
+``passes.autograd``: no code of the network's owner is needed.
 """
 
 from __future__ import annotations
