@@ -29,7 +29,8 @@ class Finished:
     """A run in which all was proven; the final timing finds what ``final`` says, in milliseconds a block as well."""
 
     def __init__(self, raced: dict[str, float], finally_: dict[str, Timing], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.given, self.finally_, self.rounds = "given", finally_, list[list[str]]()
+        self.given, self.objective = "given", "latency"
+        self.finally_, self.rounds = finally_, list[list[str]]()
         self.trials = {
             name: Trial(
                 candidate=Candidate(steps=(), engine=name, lossless=name == "tuned"), status="ok",

@@ -15,7 +15,7 @@ from typing import Any
 
 from hasten import artefacts, claims, replay
 from hasten.budget import Budget, parse_budget
-from hasten.errors import Stopped
+from hasten.errors import Stopped, UsageError, did_you_mean
 from hasten.frontends.objects import as_file
 from hasten.machine import cores, machine
 from hasten.model import file_digest
@@ -26,13 +26,25 @@ from hasten.search.answer import answer
 from hasten.search.enter import enter
 from hasten.search.field import Run
 from hasten.search.folder import run_folder
+from hasten.search.objective import BATCH, OBJECTIVES
 from hasten.search.prepare import prepare
 from hasten.search.question import Question
 from hasten.trial import Result
 from hasten.worker import CallFailed, WorkerDied, once
 
 SEARCH_SECONDS = 80.0
-RECORDED = ("output", "labels", "groups", "preprocess", "batch", "threads", "per_tensor", "seed", "served_by")
+RECORDED = (
+    "output",
+    "labels",
+    "groups",
+    "preprocess",
+    "batch",
+    "threads",
+    "objective",
+    "per_tensor",
+    "seed",
+    "served_by",
+)
 
 
 def optimize(
@@ -52,6 +64,7 @@ def optimize(
     engines: Sequence[str] | None = None,
     format: str | None = None,  # noqa: A002 - as on the command line
     threads: int | None = None,
+    objective: str = "latency",
     per_tensor: bool = False,
     served_by: str | None = None,
     trust: bool = False,
@@ -75,6 +88,8 @@ def optimize(
         batch: samples that the network is served with at a time.
         seconds: time for the search, 80 by default; the proof and the final timing come on top.
         engines: search among these only; ``format`` keeps those whose file is of that format.
+        objective: ``latency``; ``throughput``, which is the time of a batch (16 unless told otherwise); ``size`` of the
+            file or ``memory`` of its process, where nothing slower than today is returned.
         per_tensor: int8 weights get one scale each, for processors that know no others.
         served_by: the engine that serves the network today, by default its framework's own where it is installed;
             what it takes there is the baseline.
@@ -89,6 +104,8 @@ def optimize(
         Stopped: interrupted before anything was proven; with ``out`` the same call goes on from there.
     """
     budget = parse_budget(max_drop, confidence)
+    if objective not in OBJECTIVES:
+        raise UsageError(f"no objective is called {objective!r}", help=did_you_mean(objective, OBJECTIVES))
     if out is not None:
         artefacts.check_out(Path(out), [*_paths(model), *_paths(data)], force)
     with run_folder(Path(out) if out is not None else None) as folder, _interrupts() as stopping:
@@ -103,9 +120,10 @@ def optimize(
             groups=groups,
             state=state,
             preprocess=preprocess,
-            batch=batch,
+            batch=BATCH if objective == "throughput" and batch == 1 else batch,
             threads=threads,
             per_tensor=per_tensor,
+            objective=objective,
             engines=engines,
             format=format,
             seed=seed,

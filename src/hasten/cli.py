@@ -156,6 +156,13 @@ def cli() -> None:
 @door
 @click.option("--seed", type=int, help="Of the splits and shuffles.")
 @click.option("--threads", type=click.IntRange(min=1), help="Cores that the network may use.")
+@click.option(
+    "--objective",
+    type=click.Choice(["latency", "throughput", "size", "memory"]),
+    default="latency",
+    show_default=True,
+    help="What to make better; throughput takes 16 samples a request.",
+)
 @click.option("--per-tensor", is_flag=True, help="One scale for each int8 weight, for processors that know no others.")
 @click.option("--out", default="out", show_default=True, metavar="DIR", help="Where the result goes.")
 @click.option("--force", is_flag=True, help="Write into a folder that holds other files.")

@@ -12,13 +12,17 @@ from hasten.errors import UsageError, did_you_mean
 PASSES = {
     "clean": "hasten.passes.clean:Clean",
     "correct": "hasten.passes.correct:Correct",
+    "distill": "hasten.passes.distill:Distill",
     "equalize": "hasten.passes.equalize:Equalize",
+    "factorize": "hasten.passes.factorize:Factorize",
+    "prune": "hasten.passes.prune:Prune",
     "quantize": "hasten.passes.quantize:Quantize",
     "quantize_dynamic": "hasten.passes.dynamic:QuantizeDynamic",
     "quantize_hybrid": "hasten.passes.hybrid:QuantizeHybrid",
     "quantize_weights": "hasten.passes.quantize_weights:QuantizeWeights",
     "round_weights": "hasten.passes.round_weights:RoundWeights",
     "smooth": "hasten.passes.smooth:Smooth",
+    "sparsify": "hasten.passes.sparsify:Sparsify",
 }
 
 ENGINES = {

@@ -6,7 +6,7 @@ import time
 
 from hasten.machine import machine
 from hasten.model import file_digest
-from hasten.search import baseline, final, lossless, narrow
+from hasten.search import baseline, final, lossless, narrow, structure
 from hasten.search.field import Run
 from hasten.search.question import Question
 from hasten.search.verdict import decide, tell_the_others
@@ -29,6 +29,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     run.stage = "2/3 narrow"
     run.say("stage", "narrower arithmetic")
     narrow.narrow_stage(run, run.engines, tuned, question.threads, noise.median_ms)
+    structure.structure_stage(run, tuned)
     stopped = run.stopping()
     final.what_ran(run, list(run.loaded))
     run.stage = "3/3 confirm"

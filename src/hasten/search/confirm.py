@@ -16,6 +16,7 @@ from hasten.measure.proportions import required_n
 from hasten.measure.quality import assess
 from hasten.search.baseline import measure_baseline
 from hasten.search.field import Run, fresh_worker, lost
+from hasten.search.objective import gain
 from hasten.trial import Candidate, Quality, Split, Trial
 from hasten.worker import CallFailed, WorkerDied
 
@@ -31,7 +32,7 @@ FEW_FLIPS = 2  # so few say nothing about the direction
 def front(run: Run) -> list[str]:
     """Candidates that no other beats clearly on speed without being riskier, fastest first."""
     known = [
-        (t.timing.speedup, risk(t), key)
+        (gain(run, key), risk(t), key)
         for key, t in run.trials.items()
         if t.status == "ok" and not t.candidate.lossless and t.timing is not None and t.search is not None
     ]
@@ -52,13 +53,13 @@ def finalists(run: Run) -> list[str]:
     when even the safest of them loses half the budget on the search split, the safest of all goes first, unless it is
     less than half as fast.
     """
-    able = [k for k in front(run) if looks_inside(run, k) and speed(run, k) > WORTH]
+    able = [k for k in front(run) if looks_inside(run, k) and gain(run, k) > WORTH]
     if not able:
         return []
-    near = [k for k in able if speed(run, k) >= NEAR * speed(run, able[0])]
+    near = [k for k in able if gain(run, k) >= NEAR * gain(run, able[0])]
     chosen = [*near[: MOST_FINALISTS - 1], near[-1]]
     safest = run.trials[near[-1]].search
-    if safest is not None and safest.drop > run.budget.max_drop / 2 and speed(run, able[-1]) > speed(run, able[0]) / 2:
+    if safest is not None and safest.drop > run.budget.max_drop / 2 and gain(run, able[-1]) > gain(run, able[0]) / 2:
         chosen.append(able[-1])
     return sorted(set(chosen), key=lambda k: risk(run.trials[k]))
 
@@ -98,7 +99,7 @@ def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
     for key in order[len(looks) :]:
         if run.trials[key].status == "ok" and run.trials[key].confirm is None:
             run.update(key, reason="not tested: a safer candidate had already failed the proof", status="rejected")
-    fastest = max(passed, key=lambda k: speed(run, k), default=run.given)
+    fastest = max(passed, key=lambda k: gain(run, k), default=run.given)
     return fastest, looks
 
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import interleave, timing
-from hasten.search.confirm import CLEARLY, IDENTICAL, count_look, finalists, prove, speed
+from hasten.search.confirm import CLEARLY, IDENTICAL, count_look, finalists, prove
 from hasten.search.field import Run, first_line, fresh_worker
-from hasten.trial import Quality
+from hasten.search.objective import better, bytes_count, gain
+from hasten.trial import Quality, Timing
 from hasten.worker import CallFailed, WorkerDied
 
 
@@ -71,30 +72,41 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
     """
     if winner == run.given:
         return run.given
-    left = sorted((k for k in passed(run) if k != tuned), key=lambda k: -speed(run, k))
+    left = sorted((k for k in passed(run) if k != tuned), key=lambda k: -gain(run, k))
     while True:
-        rivals = [k for k in left if speed(run, k) * CLEARLY > speed(run, left[0])][:2]
+        rivals = [k for k in left if gain(run, k) * CLEARLY > gain(run, left[0])][:2]
         left = [k for k in left if k not in rivals]
         blocks = final_timing(run, list(dict.fromkeys([run.given, tuned, *rivals])), restarts, rounds)
-        for key in sorted(rivals, key=lambda k: -speed(run, k)):
-            reason = slower(run, key, tuned, blocks)
-            if not reason:
+        for key in sorted(rivals, key=lambda k: -gain(run, k)):
+            reason = behind(run, key, tuned, blocks)
+            if reason is None:
                 return key
             run.update(key, status="slower", reason=f"{reason} in the final timing")
         if not left:
             return settle_lossless(run, tuned)
 
 
-def slower(run: Run, key: str, tuned: str, blocks: dict[str, list[float]]) -> str:
-    """Why a candidate may not be returned after its final timing; empty when it may."""
-    timed = run.trials[key].timing
-    if timed is None or timed.low <= 1 or len(blocks[run.given]) < LEAST_PAIRS:
+def behind(run: Run, key: str, tuned: str, blocks: dict[str, list[float]]) -> str | None:
+    """Why a candidate that passed the proof is not returned; None when it is."""
+    over_given = run.trials[key].timing
+    if over_given is None or len(blocks[run.given]) < LEAST_PAIRS:
         return "not faster than the network as given"
-    if timed.waking is not None and timed.waking[2] < 1:
-        return f"slower than the network as given after each pause ({timed.waking[0]:.2f}×)"
-    if tuned not in (run.given, key) and timing(blocks[tuned], blocks[key]).low <= 1:
+    if bytes_count(run):
+        return None if gain(run, key) > max(1.0, gain(run, tuned)) else f"not {better(run)} without being slower"
+    if over_given.low <= 1:
+        return "not faster than the network as given"
+    if wakes_slowly(run, over_given):
+        return wakes_slowly(run, over_given)
+    if tuned != run.given and timing(blocks[tuned], blocks[key]).low <= 1:
         return "not faster than the best lossless setting"
-    return ""
+    return None
+
+
+def wakes_slowly(run: Run, timed: Timing) -> str:
+    """Says that requests with pauses between them would be slower than today; empty where they are not."""
+    if run.objective != "latency" or timed.waking is None or timed.waking[2] >= 1:
+        return ""
+    return f"slower than the network as given after each pause ({timed.waking[0]:.2f}×)"
 
 
 def settle_lossless(run: Run, tuned: str) -> str:
@@ -105,9 +117,8 @@ def settle_lossless(run: Run, tuned: str) -> str:
         prove_lossless(run, tuned)
     trial = run.trials[tuned]
     faster = trial.timing is not None and trial.timing.low > 1
-    if faster and trial.timing is not None and trial.timing.waking is not None and trial.timing.waking[2] < 1:
-        text = f"slower than the network as given after each pause ({trial.timing.waking[0]:.2f}×)"
-        run.update(tuned, status="slower", reason=text)
+    if trial.timing is not None and wakes_slowly(run, trial.timing):
+        run.update(tuned, status="slower", reason=wakes_slowly(run, trial.timing))
         return run.given
     proven = trial.status == "ok" and trial.confirm is not None and trial.confirm.met
     return tuned if faster and proven else run.given

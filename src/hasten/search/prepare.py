@@ -89,6 +89,7 @@ def prepare(
         made_up=question.data is None,
         seed=question.seed or 0,
         per_tensor=question.per_tensor,
+        objective=question.objective,
         begun=begun,
         deadline=begun + seconds,
         stage=STAGE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hasten.measure.quality import needed_samples
 from hasten.search.confirm import IDENTICAL
 from hasten.search.field import Run
+from hasten.search.objective import better, bytes_count, gain
 from hasten.trial import Quality, Trial, Verdict
 
 
@@ -14,7 +15,7 @@ def decide(run: Run, winner: str, looks: list[Quality]) -> tuple[Verdict, str, i
         return "met", won(run.trials[winner], run), None
     near = nearest(run)
     if near is None:
-        return "nothing_faster", f"nothing faster than the network as given was found inside {run.budget}", None
+        return "nothing_faster", f"nothing {better(run)} than the network as given was found inside {run.budget}", None
     quality = near.confirm or near.search
     assert quality is not None
     assert near.timing is not None
@@ -33,6 +34,8 @@ def won(trial: Trial, run: Run) -> str:
     assert timing is not None
     assert quality is not None
     speed = f"{timing.speedup:.2f}× faster [{timing.low:.2f}, {timing.high:.2f}]"
+    if bytes_count(run):
+        speed = f"{gain(run, trial.candidate.key):.2f}× {better(run)}, {speed}"
     if quality.method == IDENTICAL:
         return f"{speed}; the answers are unchanged on {quality.n} {'made-up inputs' if run.made_up else 'samples'}"
     bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence * 100:g} % confidence"
