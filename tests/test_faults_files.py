@@ -145,7 +145,7 @@ def test_a_picture_of_billions_of_pixels_is_not_opened(tmp_path: Path, monkeypat
     image.new("L", (400, 300)).save(tmp_path / "big.png")
     monkeypatch.setattr(images, "MAX_PIXELS", 100_000)
     with pytest.raises(Exception, match="over the cap"):
-        images.decode(tmp_path / "big.png", None)
+        images.decode(tmp_path / "big.png", images.Geometry(1, True, None, "float32"))
 
 
 def test_a_data_set_by_its_name_in_a_hub_is_a_path_that_is_not_there(

@@ -77,7 +77,7 @@ def test_a_baseline_that_crashes_is_rejected(labelled: tuple[Path, Path], tmp_pa
 
 
 def net(path: Path, *nodes: onnx.NodeProto, inputs: bool = True) -> Path:
-    shape = ["N", 8] if inputs else [1, 8]
+    shape: list[str | int | None] = ["N" if inputs else 1, 8]
     given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)] if inputs else []
     graph = helper.make_graph(list(nodes), "n", given, [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
