@@ -71,7 +71,7 @@ def test_a_recipe_that_names_code_is_refused(tmp_path: Path, canary: Path, field
         ('{"steps": [{"name": 3}], "engine": "a"}', "Expected `str`"),
         ('{"steps": [], "engine": "onnxruntime", "settings": {"threads": [[]]}}', "Expected"),
         ("!!python/object/apply:os.system ['touch ran']", "malformed"), ("\xff\xfe", "malformed"),
-        ("[" * 100_000, "recursion"),
+        ('{"a": ' + "[" * 100_000, "recursion"),
     ],
 )  # fmt: skip
 def test_a_recipe_that_is_none_says_why(tmp_path: Path, text: str, said: str) -> None:

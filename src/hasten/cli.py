@@ -18,6 +18,7 @@ from rich.console import RenderableType
 from hasten import console, registry, trial
 from hasten.budget import parse_budget
 from hasten.errors import EnvironmentFault, HastenError, InputError, Stopped, UsageError, did_you_mean
+from hasten.report.words import clean
 
 F = TypeVar("F", bound=Callable[..., Any])
 BUG, INTERRUPTED = 70, 130
@@ -259,6 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. A traceback is shown with ``--debug`` only."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
+        if strange := [name for name in given if any("\udc80" <= c <= "\udcff" for c in name)]:
+            raise UsageError(f"{strange[0]!r} is not UTF-8", help="rename the file, or link to it under another name")
         return cli.main(given, prog_name="hasten", standalone_mode=False) or 0
     except (click.exceptions.Abort, KeyboardInterrupt):
         console.write("stopped\n", sys.stderr)
@@ -271,7 +274,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error = known or HastenError(
             f"hasten failed: {type(fault).__name__}: {fault}", help="run it again with --debug"
         )
-        console.write(f"{error}\n", sys.stderr)
+        shown = HastenError(clean(error.message).replace("\n", "\\n"), cause=clean(error.cause), help=clean(error.help))
+        console.write(f"{shown}\n", sys.stderr)
         if "--json" in given:
             body = {"message": error.message, "cause": error.cause, "help": error.help, "exit_code": code}
             console.write(trial.encode({"schema_version": trial.SCHEMA_VERSION, "error": body}).decode(), sys.stdout)

@@ -192,6 +192,7 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._signal(signal.SIGKILL)
             self._process.wait()
+        self._signal(signal.SIGKILL)  # what it started is in its group, and may have outlived it
         self._folder.cleanup()
 
     def __enter__(self) -> Self:

@@ -43,6 +43,7 @@ CHANCE_SAMPLES = 200
 STAGE = "0/3 baseline"
 TRY_SECONDS = 120.0
 NO_DATA = "no data: lossless only, on made-up inputs"
+SERVED_ELSEWHERE = "compare the data with hasten inspect, or name another engine: --served-by"
 GIVE_DATA = "give real data: --data samples.npz"
 
 
@@ -214,7 +215,8 @@ def choose_metric(run: Run, question: Question) -> None:
     try:
         seen = list(evaluator.answers(run.loaded[run.given], probe))
     except (WorkerDied, CallFailed) as fault:
-        raise InputError("the network does not run on this data", cause=str(fault).splitlines()[0]) from fault
+        why = str(fault).splitlines()[0]
+        raise InputError("the network does not run on this data", cause=why, help=SERVED_ELSEWHERE) from fault
     outputs = {
         n: np.concatenate([np.atleast_1d(a[k]) for _, a in seen]) for k, n in enumerate(names) if _joins(seen, k)
     }
@@ -255,7 +257,8 @@ def check_baseline(run: Run) -> None:
     try:
         measure_baseline(run, ids)
     except (WorkerDied, CallFailed) as fault:
-        raise InputError("the network does not run on this data", cause=str(fault).splitlines()[0]) from fault
+        why = str(fault).splitlines()[0]
+        raise InputError("the network does not run on this data", cause=why, help=SERVED_ELSEWHERE) from fault
     broken = run.evaluator.broken
     if len(broken) == len(ids):
         help_text = GIVE_DATA if run.made_up else "check the preprocessing and the input scale"
