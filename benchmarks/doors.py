@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -148,7 +146,7 @@ def main() -> None:
                 row = through(CASES[name], arguments.packages, arguments.nets, Path(folder), arguments.seconds)
             except HastenError as fault:
                 row = {"verdict": "refused", "reason": str(fault)}
-        row["command"] = shlex.join(["python", "-m", "benchmarks.doors", *map(str, sys.argv[1:3]), name])
+        row["command"] = f"python -m benchmarks.doors PACKAGES NETS OUT {name!r}"
         known["networks"][name] = row
         print(name, json.dumps(row), flush=True)
         arguments.out.write_text(json.dumps(known, indent=1) + "\n")

@@ -154,10 +154,15 @@ def ways(entered: Entered) -> dict[str, tuple[str, dict[str, Scalar]]]:
             continue
         stock = [s for s in engine.settings(cores()) if s.get("threads", cores()) == cores()]
         for settings in stock + [{**s, **n} for s in stock[-1:] for n in engine.lossy_settings(cores())]:
-            label = " ".join([name, *(str(v) if v is not True else k for k, v in settings.items() if k != "hint")])
+            label = " ".join([name, *(told(k, v) for k, v in settings.items() if k != "hint")])
             if (name, settings) not in found.values():
                 found[label] = (name, dict(settings))
     return found
+
+
+def told(key: str, value: Scalar) -> str:
+    """A setting in a word or two."""
+    return key if value is True else f"{value} threads" if key == "threads" else str(value)
 
 
 def race(entered: Entered, store: SampleStore, folder: Path, batch: int) -> list[dict[str, Any]]:

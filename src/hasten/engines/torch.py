@@ -99,6 +99,9 @@ def _narrowed(program: Any) -> Any:
     from torch.utils import _pytree as pytree
 
     inner, spec, names = program.module(check_guards=False), program.call_spec.in_spec, input_names(program)
+    for node in [n for n in inner.graph.nodes if n.target == torch.ops.aten._assert_tensor_metadata.default]:
+        inner.graph.erase_node(node)  # a cast of the author's leaves a check that what it casts is float32
+    inner.recompile()
 
     class Narrow(torch.nn.Module):  # type: ignore[misc,unused-ignore]
         def __init__(self) -> None:
