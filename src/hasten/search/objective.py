@@ -19,11 +19,12 @@ def bytes_count(run: Run) -> bool:
 
 def gain(run: Run, key: str) -> float:
     """How many times better a candidate is than the network as given; 0 where that was not measured."""
-    trial, given = run.trials[key], run.trials[run.given]
+    trial = run.trials[key]
     if trial.timing is None:
         return 0.0
     if not bytes_count(run):
         return trial.timing.speedup
+    given = run.trials[run.given]
     had, has = (given.bytes, trial.bytes) if run.objective == "size" else (given.peak_bytes, trial.peak_bytes)
     return had / has if had and has and trial.timing.high >= 1 else 0.0
 
