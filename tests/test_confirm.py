@@ -105,7 +105,7 @@ def test_the_fallback_is_the_fastest_that_is_clearly_inside(tmp_path: Path) -> N
     run = a_run(
         tmp_path,
         trial("risky", 9.0, quality(0.004, 0.02)),
-        trial("surely inside", 3.0, quality(0.002, 0.007)),
+        trial("surely inside", 3.0, quality(0.002, 0.006)),
         trial("surer still", 2.0, quality(0.0, 0.003)),
     )
     assert labels(run, confirm.finalists(run)) == ["surely inside", "risky"]
