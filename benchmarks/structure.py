@@ -24,6 +24,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
+import msgspec
+
 import hasten
 from benchmarks.contest.arena import specs
 from benchmarks.networks import bundle
@@ -36,6 +38,7 @@ from hasten.model import Model
 from hasten.passes.clean import Clean
 from hasten.passes.prune import Prune
 from hasten.protocols import NotApplicable
+from hasten.quant.allocate import Option
 from hasten.samples import load_samples
 from hasten.search import shrink, structure
 from hasten.search.prepare import cut
@@ -121,15 +124,13 @@ def opened(found: Bundle, scratch: Path) -> Contest:
     return Contest(bench, material)
 
 
-def measured(contest: Contest) -> tuple[dict[str, Knob], dict[str, list[structure.Option]]]:
+def measured(contest: Contest) -> tuple[dict[str, Knob], dict[str, list[Option]]]:
     """Every group of channels with the loss and the measured time of each size."""
     told = shrink.survey(**contest.material, way="prune")["knobs"]
-    knobs = {k["name"]: Knob(**{n: tuple(v) if isinstance(v, list) else v for n, v in k.items()}) for k in told}
+    knobs = {k.name: k for k in msgspec.convert(told, list[Knob])}
     given: dict[str, Any] = {"way": "prune", "engine": "onnxruntime", "settings": {}, "steps": [], "batch": 1}
     ms = shrink.clock(**contest.material, **given, knobs=told, seconds=300)
-    options = {
-        n: [structure.Option(i, k.loss[i], ms[n][i]) for i in range(len(k.told))] for n, k in knobs.items() if n in ms
-    }
+    options = {n: [Option(i, k.loss[i], ms[n][i]) for i in range(len(k.told))] for n, k in knobs.items() if n in ms}
     return knobs, options
 
 

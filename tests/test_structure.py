@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -59,7 +60,7 @@ def test_multiplications_are_those_of_the_formula() -> None:
 def test_each_knob_loses_more_and_works_less(material: dict[str, Any]) -> None:
     for way in ("prune", "factorize"):
         found = shrink.survey(**material, way=way)
-        knobs = [Knob(**{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()}) for one in found["knobs"]]
+        knobs = msgspec.convert(found["knobs"], list[Knob])
         assert len(knobs) >= 2
         for knob in knobs:
             assert knob.told[0] == ""
@@ -98,7 +99,7 @@ def test_what_looks_alike_is_timed_once_and_the_deadline_holds(
     for way in ("prune", "factorize"):
         seen.clear()
         knobs = shrink.survey(**material, way=way)["knobs"]
-        given = {"way": way, "engine": "onnxruntime", "settings": {}, "batch": 2, "knobs": [*knobs]}
+        given: dict[str, Any] = {"way": way, "engine": "onnxruntime", "settings": {}, "batch": 2, "knobs": [*knobs]}
         quantize = [{"name": "quantize", "options": {"ranges": "mse"}}]
         found = shrink.clock(**material, **given, steps=quantize, seconds=60)
         assert set(found) == {knob["name"] for knob in knobs}
@@ -169,7 +170,7 @@ def wide_net(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray
 @pytest.mark.slow
 def test_a_search_prunes_what_is_too_wide_and_tells_of_zeros(wide_net: tuple[Path, np.ndarray]) -> None:
     path, x = wide_net
-    result = hasten.optimize(path, {"x": x}, max_drop="agree:97%", engines=["onnxruntime"], batch=64)
+    result = hasten.optimize(path, {"x": x}, max_drop="agree:97%", engines=["onnxruntime"], batch=64, seconds=300)
     pruned = [t for t in result.trials if any(s.name == "prune" for s in t.candidate.steps)]
     assert any(t.confirm is not None and t.confirm.met for t in pruned), [(t.status, t.reason) for t in result.trials]
     assert any(s.name == "prune" for s in result.winner.candidate.steps)
@@ -203,7 +204,8 @@ def test_bytes_are_gained_only_where_nothing_is_lost_in_time() -> None:
 @pytest.mark.slow
 def test_a_search_for_size_takes_the_smallest_that_is_proven(wide_net: tuple[Path, np.ndarray]) -> None:
     path, x = wide_net
-    result = hasten.optimize(path, {"x": x}, max_drop="agree:97%", engines=["onnxruntime"], batch=64, objective="size")
+    asked: dict[str, Any] = {"engines": ["onnxruntime"], "batch": 64, "objective": "size", "seconds": 300}
+    result = hasten.optimize(path, {"x": x}, max_drop="agree:97%", **asked)
     assert result.verdict == "met", result.sentence
     assert "smaller" in result.sentence
     assert result.winner.bytes is not None
@@ -253,7 +255,8 @@ def test_zeros_are_where_the_pattern_says_and_the_rest_makes_up_for_them(pattern
                 array = walk.constant(weight.value)
                 assert array is not None
                 rows = array.reshape(len(array), -1) if node.op_type == "Conv" else array.T
-                assert (rows == 0).mean() == pytest.approx(0.5, abs=0.03)
+                fours = rows.shape[1] // 4 * 4 / rows.shape[1] if pattern == "2:4" else 1  # the rest of a row stays
+                assert (rows == 0).mean() == pytest.approx(0.5 * fours, abs=0.03)
                 if pattern == "2:4":
                     whole = rows[:, : rows.shape[1] // 4 * 4].reshape(-1, 4)
                     assert ((whole == 0).sum(1) >= 2).all()

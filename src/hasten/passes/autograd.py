@@ -42,7 +42,9 @@ def run(torch: Any, graph: ir.Model, trained: Mapping[str, Any], feeds: Mapping[
         NotApplicable: an operator has no rule here.
     """
     known: dict[ir.Value, Any] = {
-        v: torch.from_numpy(np.ascontiguousarray(feeds[v.name])) for v in graph.graph.inputs if v.name in feeds
+        v: torch.from_numpy(np.ascontiguousarray(feeds[v.name]))
+        for v in graph.graph.inputs
+        if v.name and v.name in feeds
     }
 
     def value(of: ir.Value | None) -> Any:
