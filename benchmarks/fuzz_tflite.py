@@ -134,9 +134,12 @@ def main() -> None:
         child(given.files[0], given.child, given.count)
         return
     each = -(-given.count // len(given.files))
-    found = {file.name: run(file, each, given.seed) for file in given.files}
-    RESULT.write_text(json.dumps(found, indent=2) + "\n")
-    for name, row in found.items():
+    if absent := [str(file) for file in given.files if not file.is_file()]:
+        parser.error(f"no file {', '.join(absent)}")
+    for file in given.files:
+        row, name = run(file, each, given.seed), file.name
+        known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+        RESULT.write_text(json.dumps({**known, name: row}, indent=2) + "\n")
         print(name, {k: v for k, v in row.items() if k not in ("reasons", "findings")})
         for finding in row["findings"]:
             print("  ", finding)

@@ -83,14 +83,25 @@ def export(source: Path, directory: Path, *, compile: bool = False, precision: s
         if not compile:
             torch.export.save(program, target)
             return target
-        from torch._inductor import aoti_compile_and_package, config
-
-        config.freezing = True  # weights are packed once, for this processor
-        config.aot_inductor.metadata = {"hasten_inputs": json.dumps(names)}
-        config.cpp.dynamic_threads = True  # threads are chosen where it runs
-        functional = program.run_decompositions({})  # an author's in-place operators are unknown to the compiler
-        aoti_compile_and_package(functional, package_path=str(target))
+        _compile(program, names, target)
     return target
+
+
+def _compile(program: Any, names: Sequence[str], target: Path) -> None:
+    """A package for this machine's processor, with the names of the inputs in it."""
+    from torch._inductor import aoti_compile_and_package, config
+
+    config.aot_inductor.metadata = {"hasten_inputs": json.dumps(names)}
+    config.cpp.dynamic_threads = True  # threads are chosen where it runs
+    for freezing in (True, False):  # weights packed once, for this processor
+        config.freezing = freezing
+        functional = program.run_decompositions({})  # an author's in-place operators are unknown to the compiler
+        try:
+            aoti_compile_and_package(functional, package_path=str(target))
+            return
+        except RuntimeError:  # torch 2.13 loses some constants when it packs: Keras networks have such
+            if not freezing:
+                raise
 
 
 def _narrowed(program: Any) -> Any:
