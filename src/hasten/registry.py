@@ -14,6 +14,7 @@ PASSES = {
     "correct": "hasten.passes.correct:Correct",
     "equalize": "hasten.passes.equalize:Equalize",
     "factorize": "hasten.passes.factorize:Factorize",
+    "join": "hasten.passes.join:Join",
     "prune": "hasten.passes.prune:Prune",
     "quantize": "hasten.passes.quantize:Quantize",
     "quantize_dynamic": "hasten.passes.dynamic:QuantizeDynamic",
@@ -21,6 +22,7 @@ PASSES = {
     "quantize_weights": "hasten.passes.quantize_weights:QuantizeWeights",
     "round_weights": "hasten.passes.round_weights:RoundWeights",
     "smooth": "hasten.passes.smooth:Smooth",
+    "specialise": "hasten.passes.specialise:Specialise",
 }
 
 ENGINES = {
