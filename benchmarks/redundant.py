@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ class Graph:
         self.weights: list[onnx.TensorProto] = []
         self.random = np.random.default_rng(0)
 
-    def const(self, array: Array) -> str:
-        self.weights.append(numpy_helper.from_array(array, f"c{len(self.weights)}"))
+    def const(self, array: Array | np.float32) -> str:
+        self.weights.append(numpy_helper.from_array(np.asarray(array), f"c{len(self.weights)}"))
         return self.weights[-1].name
 
     def w(self, *shape: int, shift: float = 0.0) -> str:
-        scale = np.sqrt(2 / max(1, np.prod(shape[1:])))
+        scale = np.sqrt(2 / prod(shape[1:]))
         return self.const((self.random.standard_normal(shape) * scale + shift).astype(np.float32))
 
     def add(self, kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
@@ -91,7 +92,7 @@ def recurrent(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     """Write what PyTorch makes of a hand-written gated cell: steps written out, and as a loop. Needs torch."""
     import torch
 
-    class Cell(torch.nn.Module):
+    class Cell(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         """A gated recurrent unit over x[batch, steps, WIDTH], step by step."""
 
         def __init__(self) -> None:
@@ -111,7 +112,7 @@ def recurrent(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
 
     torch.manual_seed(0)
     module, x = Cell().eval(), torch.randn(1, STEPS, WIDTH)
-    shapes = {"x": (1, STEPS, WIDTH)}
+    shapes: dict[str, tuple[int, ...]] = {"x": (1, STEPS, WIDTH)}
     program = torch.onnx.export(module, (x,), dynamo=True, input_names=["x"], output_names=["y"], verbose=False)
     assert program is not None
     program.save(folder / "rnn_unrolled.onnx")

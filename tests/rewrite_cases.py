@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from hasten.model import Model
 from tests.random_nets import Builder
@@ -15,11 +16,11 @@ FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 FAR = int(np.iinfo(np.int64).max)
 
 
-def info(name: str, shape: list[int | str] | None = None, kind: int = FLOAT) -> object:
+def info(name: str, shape: list[int | str] | None = None, kind: int = FLOAT) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)
 
 
-def node(b: Builder, kind: str, inputs: list[str], outputs: list[str], **attributes: object) -> None:
+def node(b: Builder, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
     """A node with several outputs, or with bodies."""
     b.net.nodes.append(helper.make_node(kind, inputs, outputs, name=f"n_{outputs[0]}", **attributes))
 
@@ -29,7 +30,7 @@ def number(b: Builder, value: float) -> str:
     return b.net.const(np.full((1,) if b.flip() else (), value, np.float32))
 
 
-def either(b: Builder, kind: str, x: str, constant: str, **more: str) -> str:
+def either(b: Builder, kind: str, x: str, constant: str, **more: Any) -> str:
     """A node whose operands may change places."""
     return b.net.add(kind, *((x, constant) if b.flip() else (constant, x)), **more)
 
@@ -41,7 +42,7 @@ def known_branch(b: Builder) -> Model:
     d = b.pick(3, 5)
     bodies = {}
     for name, kind in (("then_branch", "Tanh"), ("else_branch", "Sigmoid")):
-        own = numpy_helper.from_array(np.float32(2), "two")
+        own = numpy_helper.from_array(np.array(2, np.float32), "two")
         inner = [helper.make_node("Mul", ["h", "two"], ["m"]), helper.make_node(kind, ["m"], ["r"])]
         bodies[name] = helper.make_graph(inner, name, [], [info("r")], [own])
     b.net.add("Neg", "x", out="h")
@@ -60,7 +61,7 @@ def step_of(b: Builder, d: int, read: str) -> list[NodeProto]:
     ]
 
 
-def counted() -> list[object]:
+def counted() -> list[ValueInfoProto]:
     """What the body of a Loop is given: the step, whether it goes on, and the state."""
     return [info("i", [], INT64), info("go", [], BOOL), info("h")]
 
@@ -309,8 +310,9 @@ def layer_normalization(b: Builder) -> Model:
 
 def one_hot_product(b: Builder) -> Model:
     net, classes = b.net, b.pick(3, 6)
-    ids = net.add("Cast", net.add("Mul", "x", number(b, 3)), to=INT64 if b.flip() else TensorProto.INT32)
-    hot = net.add("OneHot", ids, net.const(np.array(classes)), net.const(np.array([0, 1], np.float32)))
+    kind, depth = (INT64, np.int64) if b.flip() else (TensorProto.INT32, np.int32)
+    ids = net.add("Cast", net.add("Mul", "x", number(b, 3)), to=kind)
+    hot = net.add("OneHot", ids, net.const(np.array(classes, depth)), net.const(np.array([0, 1], np.float32)))
     net.add("MatMul", hot, net.w(classes, 4), out="y")
     return net.model({"x": ["batch", 5]}, {"y": ["batch", 5, 4]})
 
@@ -347,7 +349,7 @@ def scale_last(b: Builder) -> Model:
 # convolutions
 
 
-def some_conv(b: Builder, x: str, out: int = 8, **more: object) -> str:
+def some_conv(b: Builder, x: str, out: int = 8, **more: Any) -> str:
     """4 channels to ``out``, grouped or not."""
     return b.net.conv(x, 4, out, 3, group=b.pick(1, 2, 4), bias=b.flip(), **more)
 

@@ -65,6 +65,16 @@ def affine(node: ir.Node) -> Affine | None:
     return Affine(node, (array.T if turned else array).astype(np.float64) * alpha, 1)
 
 
+def bias_row(node: ir.Node, outputs: int) -> F64 | None:
+    """What a Gemm or MatMul adds to every row, float64[outputs]; None where it is computed or differs by row."""
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        return np.zeros(outputs)
+    found = walk.constant(node.inputs[2])
+    if found is None or found.size not in (1, outputs) or (found.ndim > 1 and found.shape[-1] != found.size):
+        return None
+    return np.broadcast_to(found.reshape(-1).astype(np.float64), (outputs,))
+
+
 def columns(node: ir.Node, x: Array, limit: int, seed: int) -> Array:
     """What the node's matrix is multiplied with, float32[n, columns]: at most ``limit`` rows or patches of ``x``."""
     if node.op_type == "Conv":

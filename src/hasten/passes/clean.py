@@ -85,7 +85,10 @@ class Whole:
     def run(self, graph: ir.Model, problem: Problem, skip: Collection[Site] = ()) -> Settled:
         """The edited graph, or None with what was wrong with it."""
         site = Site(self.name, "")
-        candidate = None if site in skip else self.edit(graph)
+        try:
+            candidate = None if site in skip else self.edit(graph)
+        except Exception as error:  # as with rewrites: a stage that fails is a stage left out
+            return Settled(None, (), ((site, f"it failed: {error}"),))
         if candidate is None:
             return Settled(None)
         known(candidate)

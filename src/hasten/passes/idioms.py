@@ -153,12 +153,9 @@ def layer_normalization(node: ir.Node, taken: set[str]) -> bool:
         after = walk.only_consumer(end.outputs[0])
         found = walk.operands(after) if after is not None and after.op_type == kind else None
         array = walk.constant(found[1]) if found is not None else None
-        if (
-            after is None
-            or array is None
-            or array.size not in (1, width)
-            or array.shape[-1:] not in ((), (1,), (width,))
-        ):
+        if after is None or array is None or array.ndim > (walk.rank(x) or 0):
+            continue
+        if array.size != 1 and (array.size != width or array.shape[-1] != width):
             continue
         spread = np.broadcast_to(array.reshape(-1), (width,)).astype(np.float32)
         scale, shift = (spread, None) if kind == "Mul" else (scale, spread)

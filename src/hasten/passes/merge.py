@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.graph import walk
-from hasten.graph.affine import add_shift, affine, fits
+from hasten.graph.affine import add_shift, affine, bias_row, fits
 from hasten.passes.rewrite import Rewrite, named
 
 STEPS = 3  # fewer slices are not worth a change
@@ -49,14 +49,12 @@ def consecutive_products(node: ir.Node, taken: set[str]) -> bool:
     first, second = affine(before), affine(node)
     if first is None or second is None or before.domain != "" or walk.attribute(before, "beta", 1.0) != 1:
         return False
-    if before.op_type == "Gemm" and len(before.inputs) > 2 and before.inputs[2] is not None:
-        shift = walk.constant(before.inputs[2])
-        if shift is None:
-            return False
+    spread = bias_row(before, len(first.w)) if shift is None else shift.astype(np.float64)
+    if spread is None or len(spread) != len(first.w) or bias_row(node, len(second.w)) is None:
+        return False
     inner_width, outer = first.w.shape[1], len(second.w)
     if inner_width * outer > first.w.size + second.w.size or len(first.w) != second.w.shape[1]:
         return False
-    spread = np.zeros(len(first.w)) if shift is None else np.broadcast_to(shift.astype(np.float64), (len(first.w),))
     product = second.w @ first.w
     return _replace_product(node, before.inputs[0], product, second.w @ spread, taken)
 

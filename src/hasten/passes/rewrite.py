@@ -66,13 +66,28 @@ def apply(
                     return done
                 here = Site(rewrite.name, site)
                 # a rule that fits twice at one place (a node that absorbs several others) is one site each time
-                if node.graph is not None and here not in skip and rewrite.rule(node, taken):
+                if node.graph is not None and here not in skip and _applied(rewrite, node, taken, here):
                     done.append(here)
         if len(done) == before:
             break
         walk.prune(model)
         known(model)
     return done
+
+
+class Failed(Exception):
+    """A rule raised; the graph may be half edited."""
+
+    def __init__(self, site: Site, why: str) -> None:
+        super().__init__(why)
+        self.site = site
+
+
+def _applied(rewrite: Rewrite, node: ir.Node, taken: set[str], site: Site) -> bool:
+    try:
+        return rewrite.rule(node, taken)
+    except Exception as error:  # a graph that its author did not think of must cost this rewrite, not the clean-up
+        raise Failed(site, f"{type(error).__name__}: {error}") from error
 
 
 def known(model: ir.Model) -> None:
@@ -101,7 +116,12 @@ def settle(
     while len(refused) < REFUSALS:
         without = {*skip, *(site for site, _ in refused)}
         candidate = graph.clone()
-        done = apply(candidate, rewrites, skip=without)
+        try:
+            done = apply(candidate, rewrites, skip=without)
+        except Failed as failed:
+            log.warning("left out the rewrite %s, which failed: %s", failed.site, failed)
+            refused.append((failed.site, f"it failed: {failed}"))
+            continue
         if not done:
             return Settled(None, (), tuple(refused))
         reason = problem(candidate)

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from hasten.graph import walk
-from hasten.graph.affine import affine, fits, rewrite
+from hasten.graph.affine import affine, bias_row, fits, rewrite
 from hasten.passes.rewrite import named
 
 F64 = NDArray[np.float64]
@@ -63,7 +63,7 @@ def _source(value: ir.Value, reader: ir.Node, number: float) -> _Found | None:
         if node is None or walk.only_consumer(value) is not reader or node.domain != "":
             return None
         if node.op_type in walk.LINEAR and fits(node):
-            return _Found(node, tuple(added))
+            return _Found(node, tuple(added)) if _bias_known(node) else None
         kind = node.op_type
         found = walk.operands(node) if kind == "Add" else None
         if kind == "Add" and found is not None:
@@ -108,12 +108,16 @@ def _behind(value: ir.Value, reader: ir.Node) -> _Found | None:
     if node is None or walk.only_consumer(value) is not reader:
         return None
     if node.op_type in ("MatMul", "Gemm"):
-        return _Found(node, ())
+        return _Found(node, ()) if _bias_known(node) else None
     found = walk.operands(node) if node.op_type == "Add" and node.domain == "" else None
     before = found[0].producer() if found is not None else None
     if found is None or before is None or walk.only_consumer(found[0]) is not node or before.op_type != "MatMul":
         return None
     return _Found(before, (node,)) if fits(before) else None
+
+
+def _bias_known(node: ir.Node) -> bool:
+    return len(node.inputs) < 3 or node.inputs[2] is None or walk.constant(node.inputs[2]) is not None
 
 
 def _scale(found: _Found, c: F64 | float, taken: set[str]) -> None:
@@ -154,7 +158,7 @@ def scale_before_linear(node: ir.Node, taken: set[str]) -> bool:
     if view is None or after.inputs[0] is not node.outputs[0] or not walk.same_rank(x, node.outputs[0]):
         return False
     k = view.w.shape[1]
-    if c.size not in (1, k) or c.shape[-1:] not in ((), (1,), (k,)) or (c.size == k and not _width_is(x, k)):
+    if c.size != 1 and (c.size != k or c.shape[-1] != k or not _width_is(x, k)):
         return False
     rewrite(walk.main_graph(after), after, view.w * c.reshape(-1), np.zeros(len(view.w)), taken)
     return walk.bypass(node, x)
@@ -184,7 +188,7 @@ def gemm_batchnorm(node: ir.Node, taken: set[str]) -> bool:
     view = affine(before) if before is not None and walk.only_consumer(node.inputs[0]) is node else None
     if before is None or view is None or any(c is None for c in constants):
         return False
-    bias = walk.constant(before.inputs[2]) if len(before.inputs) > 2 else np.zeros(len(view.w))
+    bias = bias_row(before, len(view.w))
     if bias is None or walk.attribute(before, "beta", 1.0) != 1:
         return False
     gamma, beta, mean, variance = (np.asarray(c, np.float64) for c in constants)
@@ -192,7 +196,7 @@ def gemm_batchnorm(node: ir.Node, taken: set[str]) -> bool:
     rewrite(walk.main_graph(before), before, view.w * a[:, None], np.zeros(len(a)), taken)
     if len(before.inputs) < 3:
         before.resize_inputs(3)
-    _replace(before, 2, (np.broadcast_to(bias, a.shape) - mean) * a + beta, taken)
+    _replace(before, 2, (bias - mean) * a + beta, taken)
     return walk.bypass(node, node.inputs[0])
 
 

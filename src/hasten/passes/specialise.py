@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,6 +15,8 @@ from hasten.model import Model, TensorSpec
 from hasten.passes.check import same_outputs
 from hasten.passes.clean import Clean
 from hasten.protocols import Context, Feeds, NotApplicable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,13 @@ class Specialise:
                 value.shape = ir.Shape([axes.get(i, d) for i, d in enumerate(value.shape)])
         names = {str(s.shape[i]): n for s in model.inputs for i, n in known.get(s.name, {}).items() if s.shape[i]}
         _rename(graph, names)
+        walk.infer(graph, outputs=True)
         fixed = replace(model, graph=graph)
         fitting = [one for one in feeds if _fits(one, known)]
         try:
             graph = Clean(self.samples)(fixed, replace(context, feeds=lambda: iter(fitting))).graph
-        except NotApplicable:
-            walk.infer(graph)
+        except NotApplicable as nothing:
+            log.info("%s", nothing)
         same, output, difference = same_outputs(model.graph, graph, fitting)
         if not same:
             raise NotApplicable(f"with fixed sizes the output {output!r} moves by {difference:.2g} of its scale")
