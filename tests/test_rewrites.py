@@ -280,7 +280,7 @@ def test_the_application_that_moves_an_output_is_found_told_and_left_out(
     assert [n.op_type for n in cleaned.graph.graph] == [
         "Gemm",
         "Relu",
-        "Neg",
+        "Tanh",
         "Relu",
         "Gemm",
         "Sigmoid",

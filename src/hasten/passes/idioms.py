@@ -174,8 +174,9 @@ def one_hot_product(node: ir.Node, taken: set[str]) -> bool:
     if hot is None or hot.inputs[0] is None or w is None or w.ndim != 2 or walk.attribute(hot, "axis", -1) != -1:
         return False
     ids, values = hot.inputs[0], walk.constant(hot.inputs[2])
-    integer = ids.dtype in (ir.DataType.INT32, ir.DataType.INT64)
-    if not integer or values is None or values.tolist() != [0, 1] or walk.scalar(hot.inputs[1]) != len(w):
+    if ids.dtype is None or ids.dtype not in (ir.DataType.INT32, ir.DataType.INT64):
+        return False
+    if values is None or values.tolist() != [0, 1] or walk.scalar(hot.inputs[1]) != len(w):
         return False
     graph, base, kind = walk.main_graph(node), node.outputs[0].name, ids.dtype.numpy()
 

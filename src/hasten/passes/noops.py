@@ -35,10 +35,11 @@ def _plain(node: ir.Node, *op_types: str) -> bool:
 
 
 def same_shape_again(node: ir.Node, taken: set[str]) -> bool:
-    kinds = ("Reshape", "Flatten", "Expand", "Squeeze", "Unsqueeze", "Tile")
-    return (
-        _plain(node, *kinds) and walk.same_shape(node.inputs[0], node.outputs[0]) and walk.bypass(node, node.inputs[0])
-    )
+    if not _plain(node, "Reshape", "Flatten", "Expand", "Squeeze", "Unsqueeze", "Tile"):
+        return False
+    repeats = walk.integers(node.inputs[1]) if node.op_type == "Tile" else None
+    once = repeats is not None and all(r == 1 for r in repeats)
+    return (once or walk.same_shape(node.inputs[0], node.outputs[0])) and walk.bypass(node, node.inputs[0])
 
 
 def resize_to_the_same(node: ir.Node, taken: set[str]) -> bool:

@@ -45,6 +45,7 @@ class Specialise:
                 value.shape = ir.Shape([axes.get(i, d) for i, d in enumerate(value.shape)])
         names = {str(s.shape[i]): n for s in model.inputs for i, n in known.get(s.name, {}).items() if s.shape[i]}
         _rename(graph, names)
+        _forget(graph.graph.outputs, [v for v in graph.graph.inputs if v.name not in graph.graph.initializers])
         walk.infer(graph, outputs=True)
         fixed = replace(model, graph=graph)
         fitting = [one for one in feeds if _fits(one, known)]
@@ -52,6 +53,7 @@ class Specialise:
             graph = Clean(self.samples)(fixed, replace(context, feeds=lambda: iter(fitting))).graph
         except NotApplicable as nothing:
             log.info("%s", nothing)
+        walk.infer(graph, outputs=True)  # what the clean-up has folded tells more
         same, output, difference = same_outputs(model.graph, graph, fitting)
         if not same:
             raise NotApplicable(f"with fixed sizes the output {output!r} moves by {difference:.2g} of its scale")
@@ -100,11 +102,24 @@ def _rename(graph: ir.Model, names: Mapping[str, int]) -> None:
             )
 
 
+def _forget(outputs: Sequence[ir.Value], inputs: Sequence[ir.Value]) -> None:
+    """Drop names of sizes that no input has, for shape inference to find the numbers."""
+    held = {d for v in inputs for d in walk.dims(v) or () if isinstance(d, str)}
+    for value in outputs:
+        found = walk.dims(value)
+        if found is not None:
+            value.shape = ir.Shape([d if isinstance(d, int) or d in held else None for d in found])
+
+
 def _fits(feeds: Feeds, known: Mapping[str, Mapping[int, int]]) -> bool:
     return all(feeds[name].shape[i] == size for name, axes in known.items() for i, size in axes.items())
 
 
 def _told(specs: Sequence[TensorSpec], values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
-    """The specs with the shapes that the graph says now."""
+    """The specs with the shapes that the graph says now; what it cannot tell keeps its name."""
     shapes = {v.name: walk.dims(v) for v in values}
-    return tuple(replace(s, shape=tuple(shapes[s.name] or s.shape)) for s in specs)
+    made = []
+    for spec in specs:
+        pairs = zip(shapes[spec.name] or spec.shape, spec.shape, strict=True)
+        made.append(replace(spec, shape=tuple(now if isinstance(now, int) else was for now, was in pairs)))
+    return tuple(made)
