@@ -39,6 +39,7 @@ from hasten.passes import clean
 from hasten.passes.check import Check
 from hasten.passes.clean import Clean
 from hasten.passes.join import Join
+from hasten.passes.rewrite import known
 from hasten.passes.specialise import Specialise
 from hasten.protocols import Context, Feeds, NotApplicable, Pass
 from hasten.samples import load_samples
@@ -99,7 +100,7 @@ def sites(given: Given, model: Model) -> Counter[str]:
     """How often each rewrite was applied."""
     check = Check.of(model.graph, given.feeds[:2])
     start = model.clone_graph()
-    clean.known(start)
+    known(start)
     return Counter(site.rewrite for site in clean.run_stages(start, check.problem).done)
 
 
@@ -136,7 +137,7 @@ def times(given: Given, variants: dict[str, Model], scratch: Path) -> dict[str, 
     """Per engine and variant: milliseconds, and the speed-up against the network as given."""
     for label, model in variants.items():
         model.save(scratch / f"{given.name}-{label}.onnx")
-    np.savez(scratch / f"{given.name}-feeds.npz", **given.feeds[0])
+    np.savez(scratch / f"{given.name}-feeds.npz", allow_pickle=False, **given.feeds[0])
     found: dict[str, Any] = {}
     for engine in ENGINES:
         command = [sys.executable, "-m", "benchmarks.passes", "--child", engine, str(scratch), given.name, *variants]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 Array = NDArray[Any]
-WIDTH, STEPS, HIDDEN = 32, 24, 64
+WIDTH, STEPS, INPUTS, HIDDEN = 32, 24, 128, 256
 
 
 class Graph:
@@ -93,17 +93,18 @@ def recurrent(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     import torch
 
     class Cell(torch.nn.Module):  # type: ignore[misc, unused-ignore]
-        """A gated recurrent unit over x[batch, steps, WIDTH], step by step."""
+        """A gated recurrent unit over x[batch, STEPS, INPUTS], step by step."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.read = torch.nn.Linear(WIDTH, 3 * HIDDEN)
+            self.hidden = HIDDEN  # the compiler of scripts sees no globals
+            self.read = torch.nn.Linear(INPUTS, 3 * HIDDEN)
             self.keep = torch.nn.Linear(HIDDEN, 3 * HIDDEN)
             self.last = torch.nn.Linear(HIDDEN, 10)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            h = torch.zeros(x.shape[0], HIDDEN)
-            for step in range(STEPS):
+            h = torch.zeros(x.shape[0], self.hidden)
+            for step in range(x.size(1)):
                 r = self.read(x[:, step]).chunk(3, dim=-1)
                 k = self.keep(h).chunk(3, dim=-1)
                 gate, update = torch.sigmoid(r[0] + k[0]), torch.sigmoid(r[1] + k[1])
@@ -111,8 +112,8 @@ def recurrent(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
             return self.last(h)
 
     torch.manual_seed(0)
-    module, x = Cell().eval(), torch.randn(1, STEPS, WIDTH)
-    shapes: dict[str, tuple[int, ...]] = {"x": (1, STEPS, WIDTH)}
+    module, x = Cell().eval(), torch.randn(1, STEPS, INPUTS)
+    shapes: dict[str, tuple[int, ...]] = {"x": (1, STEPS, INPUTS)}
     program = torch.onnx.export(module, (x,), dynamo=True, input_names=["x"], output_names=["y"], verbose=False)
     assert program is not None
     program.save(folder / "rnn_unrolled.onnx")

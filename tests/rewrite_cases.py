@@ -99,6 +99,14 @@ def hoist(b: Builder) -> Model:
     return b.net.model({"x": ["batch", d]}, {"y": ["batch", d]})
 
 
+def parts_of_sequence(b: Builder) -> Model:
+    sizes = b.net.const(np.array(3)) if b.flip() else b.ints(3, 3, 1)
+    parts = b.net.add("SplitToSequence", b.net.add("Tanh", "x"), sizes, axis=b.pick(-1, 1))
+    first, last = (b.net.add("SequenceAt", parts, b.net.const(np.array(i))) for i in (b.pick(0, 1), b.pick(2, -1)))
+    b.net.add("Mul", first, last, out="y")
+    return b.net.model({"x": ["batch", 7]}, {"y": ["batch", 3]})
+
+
 # shapes
 
 
@@ -471,7 +479,8 @@ def steps_together(b: Builder) -> Model:
 CASES: dict[str, Case] = {
     case.__name__.replace("_", " "): case
     for case in (
-        known_branch, unroll_loop, unroll_scan, hoist, known_size, reshape_as_said, expand_to_the_same,
+        known_branch, unroll_loop, unroll_scan, hoist, parts_of_sequence, known_size, reshape_as_said,
+        expand_to_the_same,
         same_shape_again, resize_to_the_same, transpose_nothing, slice_everything, cast_to_the_same, pad_nothing,
         concat_of_one, neutral_operand, pool_of_one, twice_the_same, expand_before_stretching, transpose_twice,
         transposes_around, transposes_of_operands, transpose_of_ones, reshape_twice, gelu_of_erf, gelu_of_tanh,

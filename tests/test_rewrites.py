@@ -217,7 +217,7 @@ def test_a_value_that_leaves_the_network_is_not_cut_off() -> None:
     def net(b: Builder) -> Model:
         b.net.conv("x", 4, 6, 1, pads=[0] * 4, out="z")
         b.net.add("Mul", "z", number(b, 2), out="y")
-        shape = ["batch", 6, 3, 3]
+        shape: list[int | str] = ["batch", 6, 3, 3]
         return b.net.model({"x": ["batch", 4, 3, 3]}, {"y": shape, "z": shape})
 
     unlike("conv affine", net)
@@ -351,6 +351,21 @@ def test_unrolled_steps_share_one_weight() -> None:
     graph, _ = rewritten(model, [EVERY["unroll loop"]])
     weights = {n.inputs[1] for n in graph.graph if n.op_type == "MatMul"}
     assert len(weights) == 1
+
+
+def test_sequences_that_stay_keep_running() -> None:
+    """A sequence that is not only picked from: shape inference must not leave a tensor's type on it."""
+
+    def net(b: Builder) -> Model:
+        parts = b.net.add("SplitToSequence", b.net.add("Add", "x", number(b, 0)), b.net.const(np.array(2)), axis=1)
+        same = b.net.add("Identity", parts)
+        b.net.add("ConcatFromSequence", same, axis=0, out="y")
+        return b.net.model({"x": ["batch", 4]}, {"y": ["both", 2]})
+
+    model = built(6, net)
+    cleaned = Clean()(model, tiny.context(tiny.feeds(model, 2)))
+    assert "without" not in cleaned.history[0]
+    assert_same(model, cleaned.graph)
 
 
 def test_hoisted_work_stands_outside() -> None:
