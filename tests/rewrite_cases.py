@@ -68,7 +68,8 @@ def counted() -> list[ValueInfoProto]:
 
 def unroll_loop(b: Builder) -> Model:
     d, trips = 4, b.pick(1, 3)
-    cell = [*step_of(b, d, "c"), helper.make_node("Identity", ["go"], ["goes"])]
+    going = "go" if b.flip() else b.net.const(np.array(True))
+    cell = [*step_of(b, d, "c"), helper.make_node("Identity", [going], ["goes"])]
     cell += [helper.make_node("Identity", ["next"], ["row"])]
     body = helper.make_graph(cell, "body", counted(), [info("goes", [], BOOL), info("next"), info("row")])
     b.net.add("Neg", "x", out="c")

@@ -73,11 +73,12 @@ def _trips(node: ir.Node) -> int | None:
     count, start = walk.scalar(node.inputs[0]), node.inputs[1]
     body = node.attributes["body"].value
     goes_on = start is None or (walk.constant(start) is not None and bool(walk.constant(start)))
-    ends = body.outputs[0]
-    before = walk.produced_by(ends, "Identity")
-    always = ends is body.inputs[1] or (before is not None and before.inputs[0] is body.inputs[1])
+    ends: ir.Value | None = body.outputs[0]
+    while (before := walk.produced_by(ends, "Identity")) is not None:
+        ends = before.inputs[0]
     known = walk.constant(ends)
-    if count is None or not goes_on or not (always or (known is not None and bool(known))):
+    always = ends is body.inputs[1] or (known is not None and bool(known))
+    if count is None or not goes_on or not always:
         return None
     return int(count) if 0 < count <= TRIPS and count * len(body) <= UNROLLED else None
 
