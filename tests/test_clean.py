@@ -11,7 +11,8 @@ import pytest
 from hasten.graph import evaluate, walk
 from hasten.model import Model
 from hasten.passes import clean
-from hasten.passes.clean import Clean, same_outputs
+from hasten.passes.check import same_outputs
+from hasten.passes.clean import Clean
 from hasten.protocols import Feeds, NotApplicable, Pass
 from tests import tiny
 

@@ -15,6 +15,7 @@ PASSES = {
     "distill": "hasten.passes.distill:Distill",
     "equalize": "hasten.passes.equalize:Equalize",
     "factorize": "hasten.passes.factorize:Factorize",
+    "join": "hasten.passes.join:Join",
     "prune": "hasten.passes.prune:Prune",
     "quantize": "hasten.passes.quantize:Quantize",
     "quantize_dynamic": "hasten.passes.dynamic:QuantizeDynamic",
@@ -23,6 +24,7 @@ PASSES = {
     "round_weights": "hasten.passes.round_weights:RoundWeights",
     "smooth": "hasten.passes.smooth:Smooth",
     "sparsify": "hasten.passes.sparsify:Sparsify",
+    "specialise": "hasten.passes.specialise:Specialise",
 }
 
 ENGINES = {

@@ -37,25 +37,42 @@ class Affine:
         return int(self.w.shape[1] // self.spread)
 
 
-def affine(node: ir.Node) -> Affine | None:
-    """The view, or None for nodes without one matrix: grouped convolutions, batched or computed weights."""
+def fits(node: ir.Node) -> bool:
+    """Has the node one matrix? Not grouped convolutions, and none with batched or computed weights. Copies nothing."""
     if node.op_type in RECURRENT and node.domain == "" and len(node.inputs) > 1:
         w = walk.constant(node.inputs[1])
-        found = None if w is None or w.dtype != np.float32 else w.reshape(-1, w.shape[-1])
-        return None if found is None else Affine(node, found.astype(np.float64), 1)
+        return w is not None and w.dtype == np.float32
     weight = walk.weight(node)
     array = walk.constant(weight.value) if weight is not None else None
     if array is None or walk.attribute(node, "group", 1) != 1:
+        return False
+    return node.op_type in ("Conv", "ConvTranspose") or (array.ndim == 2 and not walk.attribute(node, "transA", 0))
+
+
+def affine(node: ir.Node) -> Affine | None:
+    """The view, or None for nodes that it does not fit. Its matrix is a float64 copy."""
+    array = walk.constant(node.inputs[1]) if fits(node) else None
+    if array is None:
         return None
+    if node.op_type in RECURRENT:
+        return Affine(node, array.reshape(-1, array.shape[-1]).astype(np.float64), 1)
     if node.op_type == "Conv":
         return Affine(node, array.reshape(len(array), -1).astype(np.float64), prod(array.shape[2:]))
     if node.op_type == "ConvTranspose":
         return Affine(node, array.reshape(len(array), -1).T.astype(np.float64), 1)
-    if array.ndim != 2 or walk.attribute(node, "transA", 0):
-        return None
     turned = node.op_type == "MatMul" or not walk.attribute(node, "transB", 0)
     alpha = walk.attribute(node, "alpha", 1.0) if node.op_type == "Gemm" else 1.0
     return Affine(node, (array.T if turned else array).astype(np.float64) * alpha, 1)
+
+
+def bias_row(node: ir.Node, outputs: int) -> F64 | None:
+    """What a Gemm or MatMul adds to every row, float64[outputs]; None where it is computed or differs by row."""
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        return np.zeros(outputs)
+    found = walk.constant(node.inputs[2])
+    if found is None or found.size not in (1, outputs) or (found.ndim > 1 and found.shape[-1] != found.size):
+        return None
+    return np.broadcast_to(found.reshape(-1).astype(np.float64), (outputs,))
 
 
 def columns(node: ir.Node, x: Array, limit: int, seed: int) -> Array:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+SEQUENCES = frozenset({"SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SplitToSequence"})
 LINEAR = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
@@ -133,6 +134,25 @@ def infer(model: ir.Model, *, outputs: bool = False) -> None:
         logger.setLevel(level)
     for value, shape, kind in own:
         value.shape, value.type = shape, kind
+    _forget_sequences(model)
+
+
+def _forget_sequences(model: ir.Model) -> None:
+    """Inference leaves the type of its elements on a sequence, which runtimes refuse; no type is right as well."""
+    held: set[ir.Value] = set()
+    for graph in reversed(list(model.graphs())):  # bodies before what holds them
+        for node in graph:
+            bodies = [a.value for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+            last = [v for body in bodies for v in body.outputs[len(body.outputs) - len(node.outputs) :]]
+            if node.op_type in SEQUENCES:
+                held.update(node.outputs)
+            elif node.op_type == "Identity" and node.inputs[0] in held:
+                held.add(node.outputs[0])
+            elif held.intersection(last):
+                held.update(o for i, o in enumerate(node.outputs) if held.intersection(last[i :: len(node.outputs)]))
+    for value in held:
+        if not isinstance(value.type, ir.SequenceType):
+            value.type = value.shape = None
 
 
 def prune(model: ir.Model) -> None:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
 
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from hasten.graph import evaluate, walk
-from hasten.graph.moments import batches
+from hasten.graph import walk
 from hasten.model import Model
 from hasten.passes import activations, control, fold, idioms, layout, merge, noops, scales, shapes
+from hasten.passes.check import CONVERSION_TOLERANCE, TOLERANCE, Check
 from hasten.passes.constants import fold_constants
 from hasten.passes.lookup import pick_rows, tabulate
-from hasten.passes.rewrite import Rewrite, Settled, Site, apply, settle
-from hasten.protocols import Context, Feeds, NotApplicable
+from hasten.passes.rewrite import Rewrite, Settled, Site, apply, known, settle
+from hasten.protocols import Context, NotApplicable
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-4  # of an output's largest magnitude: what rewrites may change
-CONVERSION_TOLERANCE = 1e-5  # the same for a change of operator set, which should change nothing
 OLDEST, MODERN = 13, 17  # per-channel DequantizeLinear exists from 13 on; older networks are brought to 17
 ROUNDS = 6  # what one stage leaves behind may be work for another
 
@@ -34,9 +32,10 @@ class Clean:
     Operator sets older than 13 become 17; Constant nodes become initialisers; Identity, Dropout, unused and repeated
     nodes go; what depends on no input is computed; branches and loops whose course is known are written out; nodes
     that do nothing go, transposes cancel, reshapes join; scales, shifts and normalisations go into linear layers;
-    spelt out activations and normalisations become one node. Each stage is run against the network as it was on
-    ``samples`` real inputs (and those joined in one batch). When an output moves, the application that moved it is
-    found by bisection, told, and left out. Input and output names, types and dimensions stay.
+    spelt out activations and normalisations become one node. The result is run against the network as it was on
+    ``samples`` real inputs (and those joined in one batch). When an output moves, the stages are gone through one by
+    one, the application that moved it is found by bisection, told, and left out. Names, types and dimensions of inputs
+    and outputs stay.
 
     Raises:
         NotApplicable: there is nothing to tidy.
@@ -46,50 +45,33 @@ class Clean:
 
     def __call__(self, model: Model, context: Context) -> Model:
         check = Check.of(model.graph, list(islice(context.feeds(), self.samples)))
-        graph, changed, refused = model.graph, False, dict[str, None]()
-        for _ in range(ROUNDS):
-            before = graph
-            for stage in STAGES:
-                found = stage.run(graph, check)
-                graph = graph if found.graph is None else found.graph
-                refused.update(dict.fromkeys(str(site) for site, _ in found.refused))
-            changed |= graph is not before
-            if graph is before:
-                break
-        if not changed:
-            raise NotApplicable("nothing to tidy" + (f"; left out {', '.join(refused)}" if refused else ""))
-        return model.with_graph(graph, repr(self) + (f" without {', '.join(refused)}" if refused else ""))
+        start = model.clone_graph()
+        known(start)
+        found = run_stages(start, lambda candidate, tolerance: "")  # the whole at once: most often nothing is wrong
+        if found.graph is not None and check.problem(found.graph):
+            found = run_stages(start, check.problem)
+        refused = ", ".join(str(site) for site, _ in found.refused)
+        if found.graph is None:
+            raise NotApplicable("nothing to tidy" + (f"; left out {refused}" if refused else ""))
+        return model.with_graph(found.graph, repr(self) + (f" without {refused}" if refused else ""))
 
 
-@dataclass(frozen=True)
-class Check:
-    """The network as it was: what a candidate must still answer."""
+Problem = Callable[[ir.Model, float], str]  # what is wrong with a candidate, by the tolerance that it is given
 
-    face: tuple[list[str], list[str]]
-    feeds: tuple[Feeds, ...]
-    answers: tuple[dict[str, walk.Array], ...]
 
-    @staticmethod
-    def of(graph: ir.Model, feeds: Sequence[Feeds]) -> Check:
-        """Run ``graph`` on ``feeds``, and on all of them in one batch where it takes that."""
-        answers = evaluate.run(graph, feeds) if feeds else []
-        joined = [batch for count, batch in batches(graph, feeds) if count > 1]
-        try:
-            together = evaluate.run(graph, joined)
-        except Exception as error:  # the runtime has no common exception class; a batch of one is then all there is
-            log.info("the network does not take a batch: %s", error)
-            joined, together = [], []
-        return Check(_face(graph), (*feeds, *joined), (*answers, *together))
-
-    def problem(self, candidate: ir.Model, tolerance: float) -> str:
-        """Why ``candidate`` may not stand for the network; empty when it may."""
-        if self.face != _face(candidate):
-            return "the inputs or outputs changed"
-        try:
-            name, difference = evaluate.worst_difference(self.answers, evaluate.run(candidate, self.feeds))
-        except Exception as error:  # any runtime error means the same thing here: the rewrite is wrong
-            return f"the result does not run: {error}"
-        return "" if difference <= tolerance else f"output {name!r} moved by {difference:.2g} of its scale"
+def run_stages(start: ir.Model, problem: Problem) -> Settled:
+    """All stages in turn until none finds work."""
+    graph, done, refused = start, list[Site](), dict[Site, str]()
+    for _ in range(ROUNDS):
+        before = graph
+        for stage in STAGES:
+            found = stage.run(graph, problem, refused)
+            graph = graph if found.graph is None else found.graph
+            done += found.done
+            refused.update(found.refused)
+        if graph is before:
+            break
+    return Settled(None if graph is start else graph, tuple(done), tuple(refused.items()))
 
 
 @dataclass(frozen=True)
@@ -100,14 +82,21 @@ class Whole:
     edit: Callable[[ir.Model], ir.Model | None]
     tolerance: float = TOLERANCE
 
-    def run(self, graph: ir.Model, check: Check) -> Settled:
+    def run(self, graph: ir.Model, problem: Problem, skip: Collection[Site] = ()) -> Settled:
         """The edited graph, or None with what was wrong with it."""
-        candidate = self.edit(graph)
-        problem = check.problem(candidate, self.tolerance) if candidate is not None else ""
-        if problem:
-            log.warning("left out the clean-up %r: %s", self.name, problem)
-            return Settled(None, (), ((Site(self.name, ""), problem),))
-        return Settled(candidate)
+        site = Site(self.name, "")
+        try:
+            candidate = None if site in skip else self.edit(graph)
+        except Exception as error:  # as with rewrites: a stage that fails is a stage left out
+            return Settled(None, (), ((site, f"it failed: {error}"),))
+        if candidate is None:
+            return Settled(None)
+        known(candidate)
+        reason = problem(candidate, self.tolerance)
+        if reason:
+            log.warning("left out the clean-up %r: %s", self.name, reason)
+            return Settled(None, (), ((site, reason),))
+        return Settled(candidate, (site,))
 
 
 @dataclass(frozen=True)
@@ -117,25 +106,9 @@ class Rules:
     rewrites: tuple[Rewrite, ...]
     tolerance: float = TOLERANCE
 
-    def run(self, graph: ir.Model, check: Check) -> Settled:
+    def run(self, graph: ir.Model, problem: Problem, skip: Collection[Site] = ()) -> Settled:
         """The rewritten graph, or None when nothing fits."""
-        return settle(graph, self.rewrites, lambda candidate: check.problem(candidate, self.tolerance))
-
-
-def same_outputs(
-    before: ir.Model, after: ir.Model, feeds: Sequence[Feeds], tolerance: float = TOLERANCE
-) -> tuple[bool, str, float]:
-    """(same, output, difference): run both graphs and compare.
-
-    ``difference`` is the largest |a - b| over the outputs, each relative to its own largest magnitude.
-    """
-    name, difference = evaluate.worst_difference(evaluate.run(before, feeds), evaluate.run(after, feeds))
-    return difference <= tolerance, name, difference
-
-
-def _face(graph: ir.Model) -> tuple[list[str], list[str]]:
-    weights = graph.graph.initializers
-    return [str(v) for v in graph.graph.inputs if v.name not in weights], [str(v) for v in graph.graph.outputs]
+        return settle(graph, self.rewrites, lambda candidate: problem(candidate, self.tolerance), skip)
 
 
 def _modernise(graph: ir.Model) -> ir.Model | None:
@@ -149,7 +122,7 @@ def _for_gelu(graph: ir.Model) -> ir.Model | None:
         return None
     probe = graph.clone()
     probe.graph.opset_imports[""] = idioms.GELU_SINCE
-    if not apply(probe, idioms.GELUS):
+    if not apply(probe, idioms.GELUS, limit=1):
         return None
     return _converted(graph, idioms.GELU_SINCE)
 
@@ -212,7 +185,6 @@ def _remove_dropout(graph: ir.Model) -> int:
 def _stage(edit: Callable[[ir.Model], int]) -> Callable[[ir.Model], ir.Model | None]:
     def stage(graph: ir.Model) -> ir.Model | None:
         copy = graph.clone()
-        walk.infer(copy)
         if not edit(copy):
             return None
         walk.prune(copy)

@@ -4,6 +4,7 @@ If(true) { a } else { b }              =>  a
 Loop(3, true) { body }                 =>  body -> body -> body
 Scan over x[4, n] { body }             =>  body(x[0]) -> body(x[1]) -> body(x[2]) -> body(x[3])
 Loop(n) { f(w) + g(h) }                =>  f(w) once; Loop(n) { that + g(h) }
+SplitToSequence -> SequenceAt 0, 1, 2  =>  Split
 """
 
 from __future__ import annotations
@@ -72,11 +73,12 @@ def _trips(node: ir.Node) -> int | None:
     count, start = walk.scalar(node.inputs[0]), node.inputs[1]
     body = node.attributes["body"].value
     goes_on = start is None or (walk.constant(start) is not None and bool(walk.constant(start)))
-    ends = body.outputs[0]
-    before = walk.produced_by(ends, "Identity")
-    always = ends is body.inputs[1] or (before is not None and before.inputs[0] is body.inputs[1])
+    ends: ir.Value | None = body.outputs[0]
+    while (before := walk.produced_by(ends, "Identity")) is not None:
+        ends = before.inputs[0]
     known = walk.constant(ends)
-    if count is None or not goes_on or not (always or (known is not None and bool(known))):
+    always = ends is body.inputs[1] or (known is not None and bool(known))
+    if count is None or not goes_on or not always:
         return None
     return int(count) if 0 < count <= TRIPS and count * len(body) <= UNROLLED else None
 
@@ -170,4 +172,34 @@ def hoist(node: ir.Node, taken: set[str]) -> bool:
     return done
 
 
-REWRITES = named(known_branch, unroll_loop, unroll_scan, hoist)
+def parts_of_sequence(node: ir.Node, taken: set[str]) -> bool:
+    """A tensor cut into a sequence whose parts are then picked by number: scripts write ``chunk`` like that."""
+    if (
+        node.op_type != "SplitToSequence"
+        or node.domain != ""
+        or len(node.inputs) < 2
+        or node.outputs[0].is_graph_output()
+    ):
+        return False
+    sizes, whole = walk.integers(node.inputs[1]), walk.dims(node.inputs[0])
+    axis = walk.attribute(node, "axis", 0)
+    length = whole[axis] if whole is not None else None
+    if sizes is None or not isinstance(length, int):
+        return False
+    if walk.rank(node.inputs[1]) == 0:  # the size of every part but the last
+        sizes = [min(sizes[0], length - start) for start in range(0, length, sizes[0])]
+    readers = [n for n, _ in walk.consumers(node.outputs[0])]
+    picks = [walk.scalar(n.inputs[1]) if n.op_type == "SequenceAt" and n.graph is node.graph else None for n in readers]
+    if not readers or any(p is None or not -len(sizes) <= p < len(sizes) for p in picks):
+        return False
+    parts = [ir.Value(name=walk.fresh(taken, f"{node.outputs[0].name}/part")) for _ in sizes]
+    told = walk.add_constant(walk.main_graph(node), walk.fresh(taken, f"{node.outputs[0].name}/sizes"), np.array(sizes))
+    split = ir.node("Split", [node.inputs[0], told], {"axis": axis}, outputs=parts)
+    walk.main_graph(node).insert_before(node, split)
+    for reader, pick in zip(readers, picks, strict=True):
+        _finish(reader, [parts[int(pick or 0)]])
+    walk.main_graph(node).remove(node, safe=True)
+    return True
+
+
+REWRITES = named(known_branch, unroll_loop, unroll_scan, hoist, parts_of_sequence)

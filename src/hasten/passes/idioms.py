@@ -3,8 +3,7 @@
 x * (1 + Erf(x / sqrt 2)) / 2                           =>  Gelu(x)
 x * (1 + Tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2       =>  Gelu(x, tanh)                   (operator set 20)
 (x - mean(x)) / Sqrt(mean((x - mean(x))^2) + e) * g + b =>  LayerNormalization(x, g, b)     (operator set 17)
-MatMul(Cast(Equal(ids, [0, 1, 2, ...])), W)             =>  Gather(W and a row of zeros, Clip(ids))
-MatMul(OneHot(ids), W)                                  =>  the same
+MatMul(OneHot(ids), W)                                  =>  Gather(W and a row of zeros, ids)
 """
 
 from __future__ import annotations
@@ -154,12 +153,9 @@ def layer_normalization(node: ir.Node, taken: set[str]) -> bool:
         after = walk.only_consumer(end.outputs[0])
         found = walk.operands(after) if after is not None and after.op_type == kind else None
         array = walk.constant(found[1]) if found is not None else None
-        if (
-            after is None
-            or array is None
-            or array.size not in (1, width)
-            or array.shape[-1:] not in ((), (1,), (width,))
-        ):
+        if after is None or array is None or array.ndim > (walk.rank(x) or 0):
+            continue
+        if array.size != 1 and (array.size != width or array.shape[-1] != width):
             continue
         spread = np.broadcast_to(array.reshape(-1), (width,)).astype(np.float32)
         scale, shift = (spread, None) if kind == "Mul" else (scale, spread)
@@ -170,32 +166,17 @@ def layer_normalization(node: ir.Node, taken: set[str]) -> bool:
     return walk.swap(end, "LayerNormalization", [x, *parts], taken, axis=-1, epsilon=epsilon)
 
 
-def _ids(value: ir.Value | None) -> tuple[ir.Value, int, bool] | None:
-    """(ids, classes, was it a OneHot) of a one-hot matrix along the last axis; else ids end with an axis of one."""
-    hot = walk.produced_by(value, "OneHot")
-    if hot is not None and hot.inputs[0] is not None:
-        depth, values = walk.scalar(hot.inputs[1]), walk.constant(hot.inputs[2])
-        plain = values is not None and values.tolist() == [0, 1] and walk.attribute(hot, "axis", -1) == -1
-        return (hot.inputs[0], int(depth), True) if plain and depth is not None else None
-    cast = walk.produced_by(value, "Cast")
-    equal = walk.produced_by(cast.inputs[0], "Equal") if cast is not None else None
-    found = walk.operands(equal) if equal is not None else None
-    array, sizes = (walk.constant(found[1]), walk.dims(found[0])) if found is not None else (None, None)
-    if found is None or array is None or not sizes or sizes[-1] != 1 or array.dtype.kind not in "iu":
-        return None
-    counted = array.size == array.shape[-1] and bool((array.reshape(-1) == np.arange(array.size)).all())
-    return (found[0], array.size, False) if counted and array.ndim <= len(sizes) else None
-
-
 def one_hot_product(node: ir.Node, taken: set[str]) -> bool:
-    """Ids outside of the classes meet a row of zeros, as they do in the product; -1 is that row from behind."""
+    """OneHot times a matrix. Ids outside of the classes meet a row of zeros, as they do in the product."""
     weight = walk.weight(node) if node.op_type == "MatMul" else None
-    found = _ids(node.inputs[0]) if weight is not None else None
+    hot = walk.produced_by(node.inputs[0], "OneHot") if weight is not None else None
     w = walk.constant(weight.value) if weight is not None else None
-    if found is None or w is None or w.ndim != 2 or len(w) != found[1]:
+    if hot is None or hot.inputs[0] is None or w is None or w.ndim != 2 or walk.attribute(hot, "axis", -1) != -1:
         return False
-    ids, classes, operator = found
-    if ids.dtype not in (ir.DataType.INT32, ir.DataType.INT64):
+    ids, values = hot.inputs[0], walk.constant(hot.inputs[2])
+    if ids.dtype is None or ids.dtype not in (ir.DataType.INT32, ir.DataType.INT64):
+        return False
+    if values is None or values.tolist() != [0, 1] or walk.scalar(hot.inputs[1]) != len(w):
         return False
     graph, base, kind = walk.main_graph(node), node.outputs[0].name, ids.dtype.numpy()
 
@@ -205,14 +186,10 @@ def one_hot_product(node: ir.Node, taken: set[str]) -> bool:
     def added(op_type: str, name: str, *inputs: ir.Value) -> ir.Value:
         return walk.add_node(node, op_type, inputs, walk.fresh(taken, f"{base}/{name}"))
 
-    if operator:  # its negative ids count from the last class
-        wrapped = added("Add", "wrapped", ids, stored("classes", np.array(classes, kind)))
-        ids = added(
-            "Where", "positive", added("Less", "negative", ids, stored("none", np.array(0, kind))), wrapped, ids
-        )
-    row = added("Clip", "row", ids, stored("below", np.array(-1, kind)), stored("above", np.array(classes, kind)))
-    if not operator:
-        row = added("Squeeze", "ids", row, stored("last", np.array([-1])))
+    classes, below = stored("classes", np.array(len(w), kind)), stored("below", np.array(-1, kind))
+    negative = added("Less", "negative", ids, stored("zero", np.array(0, kind)))
+    wrapped = added("Where", "wrapped", negative, added("Add", "behind", ids, classes), ids)
+    row = added("Clip", "row", wrapped, below, classes)  # both -1 and the number of classes are the row of zeros
     table = stored("table", np.concatenate([w, np.zeros_like(w[:1])]))
     return walk.swap(node, "Gather", [table, row], taken, axis=0)
 

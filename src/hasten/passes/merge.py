@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.graph import walk
-from hasten.graph.affine import add_shift, affine
+from hasten.graph.affine import add_shift, affine, bias_row, fits
 from hasten.passes.rewrite import Rewrite, named
 
 STEPS = 3  # fewer slices are not worth a change
@@ -35,9 +35,8 @@ def _added(node: ir.Node) -> tuple[ir.Node, walk.Array] | None:
 
 def consecutive_products(node: ir.Node, taken: set[str]) -> bool:
     """MatMul or Gemm, perhaps an Add, then a MatMul or Gemm: one, where its matrix is smaller than both."""
-    second = affine(node) if node.op_type in ("MatMul", "Gemm") and node.domain == "" else None
-    before = walk.produced_by(node.inputs[0], "MatMul", "Gemm", "Add")
-    if second is None or before is None or walk.only_consumer(before.outputs[0]) is not node:
+    before = walk.produced_by(node.inputs[0], "MatMul", "Gemm", "Add") if node.op_type in ("MatMul", "Gemm") else None
+    if before is None or not fits(node) or walk.only_consumer(before.outputs[0]) is not node:
         return False
     shift: walk.Array | None = None
     if before.op_type == "Add":
@@ -47,17 +46,15 @@ def consecutive_products(node: ir.Node, taken: set[str]) -> bool:
         if inner is None or told is None:
             return False
         before, shift = inner, told[1]
-    first = affine(before)
-    if first is None or before.domain != "" or walk.attribute(before, "beta", 1.0) != 1:
+    first, second = affine(before), affine(node)
+    if first is None or second is None or before.domain != "" or walk.attribute(before, "beta", 1.0) != 1:
         return False
-    if before.op_type == "Gemm" and len(before.inputs) > 2 and before.inputs[2] is not None:
-        shift = walk.constant(before.inputs[2])
-        if shift is None:
-            return False
+    spread = bias_row(before, len(first.w)) if shift is None else shift.astype(np.float64)
+    if spread is None or len(spread) != len(first.w) or bias_row(node, len(second.w)) is None:
+        return False
     inner_width, outer = first.w.shape[1], len(second.w)
     if inner_width * outer > first.w.size + second.w.size or len(first.w) != second.w.shape[1]:
         return False
-    spread = np.zeros(len(first.w)) if shift is None else np.broadcast_to(shift.astype(np.float64), (len(first.w),))
     product = second.w @ first.w
     return _replace_product(node, before.inputs[0], product, second.w @ spread, taken)
 
@@ -85,9 +82,8 @@ class _Twin:
 
 def _key(node: ir.Node) -> tuple[object, ...] | None:
     """What linear nodes must share to become one beside their input; None where the node is none of them."""
-    view = affine(node) if node.op_type in ("MatMul", "Gemm", "Conv") and node.domain == "" else None
-    w = walk.constant(node.inputs[1]) if view is not None else None
-    if view is None or w is None or w.ndim < 2:
+    w = walk.constant(node.inputs[1]) if node.op_type in ("MatMul", "Gemm", "Conv") and fits(node) else None
+    if w is None:
         return None
     told = sorted((a.name, str(a.value)) for a in node.attributes.values())
     kernel = w.shape[2:] if node.op_type == "Conv" else ()
@@ -196,7 +192,7 @@ def _readers_of_rows(whole: ir.Value, axis: int) -> list[ir.Node]:
 
 def _same_product(a: ir.Node, b: ir.Node) -> bool:
     """The same operator with the same weights and bias, which is a vector."""
-    if a.op_type != b.op_type or len(a.inputs) != len(b.inputs) or affine(a) is None:
+    if a.op_type != b.op_type or len(a.inputs) != len(b.inputs) or not fits(a):
         return False
     bias = walk.constant(a.inputs[2]) if len(a.inputs) > 2 and a.inputs[2] is not None else np.zeros(1)
     return _key(a) == _key(b) and list(a.inputs[1:]) == list(b.inputs[1:]) and bias is not None and bias.ndim == 1

@@ -35,19 +35,23 @@ def _plain(node: ir.Node, *op_types: str) -> bool:
 
 
 def same_shape_again(node: ir.Node, taken: set[str]) -> bool:
-    kinds = ("Reshape", "Flatten", "Expand", "Squeeze", "Unsqueeze", "Tile")
-    return (
-        _plain(node, *kinds) and walk.same_shape(node.inputs[0], node.outputs[0]) and walk.bypass(node, node.inputs[0])
-    )
+    if not _plain(node, "Reshape", "Flatten", "Expand", "Squeeze", "Unsqueeze", "Tile"):
+        return False
+    repeats = walk.integers(node.inputs[1]) if node.op_type == "Tile" else None
+    once = repeats is not None and all(r == 1 for r in repeats)
+    return (once or walk.same_shape(node.inputs[0], node.outputs[0])) and walk.bypass(node, node.inputs[0])
 
 
 def resize_to_the_same(node: ir.Node, taken: set[str]) -> bool:
-    if not _plain(node, "Resize", "Upsample") or not walk.same_shape(node.inputs[0], node.outputs[0]):
-        return False
-    scales = walk.constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    whole = scales is None or not scales.size or bool((scales == 1).all())
+    """All scales are one, or the sizes asked for are those that are there."""
     cropping = walk.attribute(node, "coordinate_transformation_mode", "") == "tf_crop_and_resize"
-    return whole and not cropping and walk.bypass(node, node.inputs[0])
+    if not _plain(node, "Resize", "Upsample") or cropping:
+        return False
+    at = 2 if node.op_type == "Resize" else 1
+    scales = walk.constant(node.inputs[at]) if len(node.inputs) > at else None
+    if scales is not None and scales.size:
+        return bool((scales == 1).all()) and walk.bypass(node, node.inputs[0])
+    return walk.same_shape(node.inputs[0], node.outputs[0]) and walk.bypass(node, node.inputs[0])
 
 
 def transpose_nothing(node: ir.Node, taken: set[str]) -> bool:

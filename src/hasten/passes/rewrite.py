@@ -52,13 +52,12 @@ def apply(
 ) -> list[Site]:
     """Edit the main graph in place until nothing fits; returns every application in order.
 
-    ``skip`` are sites to leave alone; ``limit`` ends after so many applications.
+    Shapes must be ``known``, and are so afterwards. ``skip`` are sites to leave alone; ``limit`` ends after so many
+    applications.
     """
     taken, done = walk.names(model), list[Site]()
     usable = [r for r in rewrites if walk.opset(model) >= r.since]
     for _ in range(SWEEPS):
-        walk.infer(model)
-        sizes.unify(model)
         before = len(done)
         for node in [n for n in model.graph if n.inputs]:  # those without inputs are constants, which no rule edits
             site = node.name or node.outputs[0].name or node.op_type
@@ -67,12 +66,34 @@ def apply(
                     return done
                 here = Site(rewrite.name, site)
                 # a rule that fits twice at one place (a node that absorbs several others) is one site each time
-                if node.graph is not None and here not in skip and rewrite.rule(node, taken):
+                if node.graph is not None and here not in skip and _applied(rewrite, node, taken, here):
                     done.append(here)
         if len(done) == before:
             break
         walk.prune(model)
+        known(model)
     return done
+
+
+class Failed(Exception):
+    """A rule raised; the graph may be half edited."""
+
+    def __init__(self, site: Site, why: str) -> None:
+        super().__init__(why)
+        self.site = site
+
+
+def _applied(rewrite: Rewrite, node: ir.Node, taken: set[str], site: Site) -> bool:
+    try:
+        return rewrite.rule(node, taken)
+    except Exception as error:  # a graph that its author did not think of must cost this rewrite, not the clean-up
+        raise Failed(site, f"{type(error).__name__}: {error}") from error
+
+
+def known(model: ir.Model) -> None:
+    """Fill in inner shapes and types, equal sizes under one name."""
+    walk.infer(model)
+    sizes.unify(model)
 
 
 @dataclass(frozen=True)
@@ -84,22 +105,29 @@ class Settled:
     refused: tuple[tuple[Site, str], ...] = ()
 
 
-def settle(graph: ir.Model, rewrites: Sequence[Rewrite], problem: Callable[[ir.Model], str]) -> Settled:
-    """Apply ``rewrites`` to a copy; ``problem`` says what is wrong with a candidate, or nothing.
+def settle(
+    graph: ir.Model, rewrites: Sequence[Rewrite], problem: Callable[[ir.Model], str], skip: Collection[Site] = ()
+) -> Settled:
+    """Apply ``rewrites`` to a copy, but for ``skip``; ``problem`` says what is wrong with a candidate, or nothing.
 
     Sites that spoil it are found by bisection and left out, so that one bad rewrite costs only itself.
     """
     refused: list[tuple[Site, str]] = []
     while len(refused) < REFUSALS:
-        skip = {site for site, _ in refused}
+        without = {*skip, *(site for site, _ in refused)}
         candidate = graph.clone()
-        done = apply(candidate, rewrites, skip=skip)
+        try:
+            done = apply(candidate, rewrites, skip=without)
+        except Failed as failed:
+            log.warning("left out the rewrite %s, which failed: %s", failed.site, failed)
+            refused.append((failed.site, f"it failed: {failed}"))
+            continue
         if not done:
             return Settled(None, (), tuple(refused))
         reason = problem(candidate)
         if not reason:
             return Settled(candidate, tuple(done), tuple(refused))
-        site = culprit(graph, rewrites, problem, skip, done)
+        site = culprit(graph, rewrites, problem, without, done)
         log.warning("left out the rewrite %s: %s", site, reason)
         refused.append((site, reason))
     return Settled(None, (), tuple(refused))

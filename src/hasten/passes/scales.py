@@ -2,11 +2,13 @@
 
 MatMul(W) -> Add b -> Mul c                              =>  MatMul(W c) -> Add b c
 MatMul(W) -> Add b -> Reshape -> Transpose -> Div 5.6    =>  MatMul(W / 5.6) -> Add b / 5.6 -> Reshape -> Transpose
-q, k -> MatMul -> Div 5.6,  q = MatMul(W)                =>  q / 5.6 in W, k -> MatMul
 Conv(W, b) -> Relu -> Mul 2                              =>  Conv(2 W, 2 b) -> Relu
 Conv(W, b) -> Neg                                        =>  Conv(-W, -b)
 Mul c -> MatMul(W)                                       =>  MatMul(c W)
 Gemm(W, b) -> BatchNormalization                         =>  Gemm(W', b')
+
+The 1 / sqrt(d) of attention stays where it is, and so does the half of a GELU: runtimes have kernels for both as they
+are.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from hasten.graph import walk
-from hasten.graph.affine import affine, rewrite
+from hasten.graph.affine import affine, bias_row, fits, rewrite
 from hasten.passes.rewrite import named
 
 F64 = NDArray[np.float64]
@@ -26,6 +28,7 @@ MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "S
 POSITIVE = frozenset({"Relu", "LeakyRelu", "MaxPool", "GlobalMaxPool", "ReduceMax"})  # f(c x) = c f(x) for c > 0
 ADDITIVE = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"})  # ... for every c
 FURTHEST = 16
+DEEP = 4  # from the half of a GELU to its Erf
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,14 @@ def _source(value: ir.Value, reader: ir.Node, number: float) -> _Found | None:
         node = value.producer()
         if node is None or walk.only_consumer(value) is not reader or node.domain != "":
             return None
-        if affine(node) is not None and node.op_type in walk.LINEAR:
-            return _Found(node, tuple(added))
+        if node.op_type in walk.LINEAR and fits(node):
+            return _Found(node, tuple(added)) if _bias_known(node) else None
         kind = node.op_type
         found = walk.operands(node) if kind == "Add" else None
         if kind == "Add" and found is not None:
             added.append(node)
             after = found[0]
-        elif kind in MOVES | ADDITIVE or (kind in POSITIVE and number > 0) or kind == "MatMul":
+        elif kind in MOVES | ADDITIVE or (kind in POSITIVE and number > 0):
             first = node.inputs[0]
             if first is None:
                 return None
@@ -105,12 +108,16 @@ def _behind(value: ir.Value, reader: ir.Node) -> _Found | None:
     if node is None or walk.only_consumer(value) is not reader:
         return None
     if node.op_type in ("MatMul", "Gemm"):
-        return _Found(node, ())
+        return _Found(node, ()) if _bias_known(node) else None
     found = walk.operands(node) if node.op_type == "Add" and node.domain == "" else None
     before = found[0].producer() if found is not None else None
     if found is None or before is None or walk.only_consumer(found[0]) is not node or before.op_type != "MatMul":
         return None
-    return _Found(before, (node,)) if affine(before) is not None else None
+    return _Found(before, (node,)) if fits(before) else None
+
+
+def _bias_known(node: ir.Node) -> bool:
+    return len(node.inputs) < 3 or node.inputs[2] is None or walk.constant(node.inputs[2]) is not None
 
 
 def _scale(found: _Found, c: F64 | float, taken: set[str]) -> None:
@@ -144,15 +151,28 @@ def scale_before_linear(node: ir.Node, taken: set[str]) -> bool:
     after = walk.only_consumer(node.outputs[0]) if found is not None else None
     if found is None or after is None or after.op_type not in ("MatMul", "Gemm") or after.domain != "":
         return False
-    view = affine(after)
     x, c = found
+    if _curved(x):
+        return False
+    view = affine(after)
     if view is None or after.inputs[0] is not node.outputs[0] or not walk.same_rank(x, node.outputs[0]):
         return False
     k = view.w.shape[1]
-    if c.size not in (1, k) or c.shape[-1:] not in ((), (1,), (k,)) or (c.size == k and not _width_is(x, k)):
+    if c.size != 1 and (c.size != k or c.shape[-1] != k or not _width_is(x, k)):
         return False
     rewrite(walk.main_graph(after), after, view.w * c.reshape(-1), np.zeros(len(view.w)), taken)
     return walk.bypass(node, x)
+
+
+def _curved(value: ir.Value) -> bool:
+    """Is it a product with an Erf or a Tanh in it, as in a GELU that is spelt out?"""
+    todo = [value]
+    for _ in range(DEEP):
+        makers = [walk.produced_by(v, "Mul", "Add", "Div", "Erf", "Tanh") for v in todo]
+        if any(m is not None and m.op_type in ("Erf", "Tanh") for m in makers):
+            return True
+        todo = [v for m in makers if m is not None for v in m.inputs if v is not None]
+    return False
 
 
 def _width_is(x: ir.Value, k: int) -> bool:
@@ -168,7 +188,7 @@ def gemm_batchnorm(node: ir.Node, taken: set[str]) -> bool:
     view = affine(before) if before is not None and walk.only_consumer(node.inputs[0]) is node else None
     if before is None or view is None or any(c is None for c in constants):
         return False
-    bias = walk.constant(before.inputs[2]) if len(before.inputs) > 2 else np.zeros(len(view.w))
+    bias = bias_row(before, len(view.w))
     if bias is None or walk.attribute(before, "beta", 1.0) != 1:
         return False
     gamma, beta, mean, variance = (np.asarray(c, np.float64) for c in constants)
@@ -176,7 +196,7 @@ def gemm_batchnorm(node: ir.Node, taken: set[str]) -> bool:
     rewrite(walk.main_graph(before), before, view.w * a[:, None], np.zeros(len(a)), taken)
     if len(before.inputs) < 3:
         before.resize_inputs(3)
-    _replace(before, 2, (np.broadcast_to(bias, a.shape) - mean) * a + beta, taken)
+    _replace(before, 2, (bias - mean) * a + beta, taken)
     return walk.bypass(node, node.inputs[0])
 
 
