@@ -297,7 +297,8 @@ def met() -> Result:
             n_confirm=2800,
             smallest_drop=0.007,
             budget_provable=True,
-            sentence="With 2,800 fresh samples a drop of 0.7 points or more can be ruled out at 2 % flips.",
+            sentence="2,800 confirm samples can prove a drop of 0.7 points or more where 2 % of the answers change; "
+            "your budget of 1 point is provable",
         ),
         machine=Machine(
             cpu="AMD Ryzen 7 7840U",

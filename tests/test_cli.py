@@ -101,7 +101,9 @@ COMMANDS: list[tuple[list[str], Any, str]] = [
      [{"name": "a.onnx", "median_ms": 2.0, "speedup": 1.0, "low": 0.9, "high": 1.1, "pairs": 20}], "a.onnx"),
     (["inspect", "a.onnx"], {"opset": 17}, "opset  17"),
     (["doctor"], {"machine": {"cpu": "Zen 4"}, "engines": [], "noise": None}, "cpu  Zen 4"),
-    (["apply", "r.json", "b.onnx", "--data", "d", "--out", "o"], {"out": "o"}, "out  o"),
+    (["apply", "r.json", "b.onnx", "--data", "d", "--out", "o"],
+     {"out": "o", "bytes": 4_260_000, "history": ["Clean: 3 nodes"], "difference": 0.0004, "certified": False},
+     "✓ o/  4.26 MB\n  Clean: 3 nodes\n  its outputs are off by 2.0 % of their size"),
     (["verify", "out"], {"ok": True, "checks": [{"name": "files", "ok": True, "text": "match"}]}, "verified"),
 ]  # fmt: skip
 

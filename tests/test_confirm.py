@@ -88,7 +88,7 @@ def test_finalists_go_safest_first_and_stay_few(tmp_path: Path) -> None:
         trial("a", 3.0, quality(0.008, 0.02)),
         trial("b", 2.8, quality(0.006, 0.015)),
         trial("c", 2.6, quality(0.004, 0.012)),
-        trial("d", 2.4, quality(0.002, 0.009)),
+        trial("d", 2.4, quality(0.002, 0.006)),
         trial("over", 4.0, quality(0.02, 0.04)),
         trial("safe but slow", 1.5, quality(0.0, 0.003)),
         trial("not faster", 1.01, quality(0.0, 0.002)),
@@ -99,6 +99,16 @@ def test_finalists_go_safest_first_and_stay_few(tmp_path: Path) -> None:
 def test_a_doubtful_field_gets_the_safest_of_all_to_fall_back_on(tmp_path: Path) -> None:
     run = a_run(tmp_path, trial("risky", 3.0, quality(0.008, 0.02)), trial("safe but slow", 1.6, quality(0.0, 0.003)))
     assert labels(run, confirm.finalists(run)) == ["safe but slow", "risky"]
+
+
+def test_the_fallback_is_the_fastest_that_is_clearly_inside(tmp_path: Path) -> None:
+    run = a_run(
+        tmp_path,
+        trial("risky", 9.0, quality(0.004, 0.02)),
+        trial("surely inside", 3.0, quality(0.002, 0.006)),
+        trial("surer still", 2.0, quality(0.0, 0.003)),
+    )
+    assert labels(run, confirm.finalists(run)) == ["surely inside", "risky"]
 
 
 def test_the_proof_takes_as_many_samples_as_the_flips_ask_for(tmp_path: Path) -> None:
@@ -220,7 +230,7 @@ def test_whoever_was_not_chosen_gets_a_reason(tmp_path: Path) -> None:
     proven = replace(quality(0.002, 0.008), split="confirm", met=True)
     winner = replace(trial("winner", 3.0, quality(0.0, 0.004)), confirm=proven)
     others = {
-        "proven inside the budget; winner is as fast or faster": replace(
+        "proven inside the budget, but no faster than the one chosen": replace(
             trial("proven", 2.0, quality(0.0, 0.004)), confirm=proven
         ),
         "looks over the budget on the search samples, so that it was not put to the proof": trial(

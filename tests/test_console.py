@@ -32,7 +32,9 @@ def test_the_verdict_block_says_what_a_person_needs(monkeypatch: pytest.MonkeyPa
         "✓ 3.02× faster [2.98, 3.06]  7.10 ms  (1.38× lossless, 2.19× lossy)",
         "✓ drop 0.14 points, at most 0.60 with 95 % confidence (budget 1.00 points)",
         "✓ 25.1 MB (3.90× smaller)  peak memory 61.0 MB",
-        "int8: 52 of 53 convolutions",
+        "int8 squared error",
+        "ran int8: 52 of 53 convolutions",
+        "2.1 % of 2,800 answers changed",
         "int8 all layers 3.41× but a drop of 1.29 points (up to 1.90)",
         "1 crashed",
         "warning: load average",
@@ -104,6 +106,10 @@ def test_without_a_terminal_progress_is_a_plain_line_an_event(verbosity: int, ex
             progress(event)
     assert stream.getvalue().splitlines() == expected
     assert progress.best == 2.9
+    assert (
+        console.line(Event(kind="trial", stage="3/3 confirm", text="x", seconds_left=0.2))
+        == "3/3 confirm · x · finishing"
+    )
 
 
 def test_on_a_terminal_progress_is_one_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +138,8 @@ def test_tables_hold_what_the_commands_found(monkeypatch: pytest.MonkeyPatch) ->
     assert "– openvino: pip install 'hasten[openvino]'" in text
     rows = [{"name": "a.onnx", "median_ms": 2.0, "speedup": 1.0, "low": None, "high": None, "pairs": 20}]
     assert "2.00 ms" in shown(console.bench_table(rows), monkeypatch)
+    lost = shown(console.bench_table([*rows, {"name": "b.onnx", "reason": "killed by SIGSEGV in time"}]), monkeypatch)
+    assert "✗ b.onnx: killed by SIGSEGV in time" in lost
     checks = [
         {"name": "files", "ok": True, "text": "7 match"},
         {"name": "speed", "ok": False, "text": "0.9×"},
@@ -146,6 +154,22 @@ def test_tables_hold_what_the_commands_found(monkeypatch: pytest.MonkeyPatch) ->
     )
     assert "name x, shape 1, –" in text
     assert "safe    yes" in text
+    facts = {"domains": {"": 17}, "weight_bytes": 10_800_000, "quantized": [], "ideas": ["int8 for 3 Conv", "fold"]}
+    text = shown(console.inspect_block(facts), monkeypatch)
+    assert text == "weights  10.8 MB\nideas    int8 for 3 Conv\n         fold\n"
+    text = shown(
+        console.doctor_block(
+            {
+                "machine": {"memory_bytes": 25_300_000_000},
+                "cores": 2,
+                "engines": [
+                    {"name": "openvino", "missing": "openvino is not installed; pip install 'hasten[openvino]'"}
+                ],
+            }
+        ),
+        monkeypatch,
+    )
+    assert text == "memory  25.3 GB\n– openvino is not installed; pip install 'hasten[openvino]'\n"
 
 
 def test_a_terminal_that_closes_is_no_error() -> None:

@@ -34,7 +34,9 @@ def test_other_outputs_by_squared_error_over_variance() -> None:
     assert divergence(np.zeros((2, 2)) - 1, np.zeros((2, 2)) - 1) == 0  # no variance at all
 
 
-@pytest.mark.parametrize("broken", [np.full((2, 3), np.nan), np.full((2, 3), np.inf), np.zeros((3, 2))])
+@pytest.mark.parametrize(
+    "broken", [np.full((2, 3), np.nan), np.full((2, 3), np.inf), np.zeros((3, 2)), np.full((2, 3), "yes")]
+)
 def test_answers_that_are_no_answers_are_infinitely_far(broken: np.ndarray) -> None:
     assert divergence(np.ones((2, 3)), broken) == np.inf
 

@@ -157,8 +157,8 @@ def test_needed_samples_is_what_is_missing() -> None:
 @pytest.mark.parametrize(
     ("metric", "budget", "n", "enough", "sentence"),
     [
-        (TOP1, "1%", 1480, True, "1,480 confirm samples can prove a drop of 0.97 points or more at 2 % flips; "
-                                 "your budget of 1 point is provable"),
+        (TOP1, "1%", 1480, True, "1,480 confirm samples can prove a drop of 0.97 points or more where 2 % of the "
+                                 "answers change; your budget of 1 point is provable"),
         (TOP1, "1%", 200, False, "your budget of 1 point needs about 1,397"),
         (TOP1, "rel:95%", 800, True, "your budget of 5 % of the baseline's score is provable"),
         (TOP1, "1%", 3, False, "too few to prove any drop; your budget of 1 point cannot be proven"),

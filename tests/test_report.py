@@ -226,3 +226,33 @@ def test_what_looks_over_the_budget_is_not_shown_as_inside() -> None:
 def test_a_recipe_shows_only_what_was_chosen() -> None:
     step = Step(name="quantize", options={"ranges": "mse", "exclude": [], "include": ["a", "b"]})
     assert str(step) == "quantize(ranges=mse, include=a|b)"
+
+
+def test_names_in_the_chart_cover_no_other() -> None:
+    near = results.trial("int8 near", "openvino", 1.01, 0.0004, steps=(Step(name="quantize"),), confirm=0.001)
+    base = results.met()
+    result = replace(base, winner=near, tuned=results.trial("tuned", "openvino", 1.02), trials=(*base.trials, near))
+    told = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="name"[^>]*>([^<]+)', str(chart.scatter(result, 370)))
+    assert {name for _, _, name in told} == {"winner", "as given", "tuned"}
+    for i, (x, y, _) in enumerate(told):
+        assert all(abs(float(x) - float(u)) > 56 or abs(float(y) - float(v)) > 13 for u, v, _ in told[:i])
+
+
+def test_a_proof_that_took_fewer_samples_says_so_and_a_better_score_is_looked_at() -> None:
+    base = results.met()
+    assert story.proof(base) == ""
+    assert base.winner.confirm is not None
+    fewer = replace(base, winner=replace(base.winner, confirm=replace(base.winner.confirm, n=1318)))
+    assert "took 1,318 of the 2,800, drawn at random" in build(fewer)
+    assert "more than chance explains" not in build(base)
+    better = replace(base.winner.confirm, drop=-0.0097, upper=-0.0027, value=0.7707)
+    risen = build(replace(base, winner=replace(base.winner, confirm=better)))
+    assert "0.97 points better" in risen
+    assert "more than chance explains" in risen
+
+
+def test_a_name_that_says_nothing_comes_with_its_folder() -> None:
+    base = results.met()
+    assert story.title(replace(base, model="/a/magika/model.onnx")) == "magika/model.onnx"
+    assert story.title(replace(base, model="C:\\nets\\resnet50.onnx")) == "resnet50.onnx"
+    assert story.title(replace(base, model="model.onnx")) == "model.onnx"

@@ -26,33 +26,38 @@ def test_the_rows_that_matter_come_first() -> None:
 def test_the_summary_counts_and_the_model_is_judged() -> None:
     plan = results.mixed()
     assert regions.summary(plan) == (
-        "13 of 14 regions run in int8, the others in f32 on openvino; measured: harm on 16 samples, 21 s in all"
+        "13 of 14 regions run in int8 on openvino, the others in f32. Harm was measured on 16 samples. "
+        "This took 21.0 s."
     )
     assert regions.foretold(plan) == (
-        "latency foretold for 3 plans: median error 2.5%, rank correlation 1.00; "
-        "sum of single harms against joint harm for 3 plans, rank correlation 1.00"
+        "The latency foretold for 3 plans was off by 2.5 % (rank correlation with what was measured: 1.00). The harm "
+        "foretold for 3 plans is the sum of their regions' harms (rank correlation with what was measured: 1.00)."
     )
     few = replace(plan, foretold_ms=(1.0,), measured_ms=(1.0,), summed_harm=(), joint_harm=())
     assert regions.foretold(few) == ""
     constant = replace(plan, measured_ms=(4.0, 4.0, 4.0))
-    assert "correlation" not in regions.foretold(constant).split(";")[0]
+    assert "correlation" not in regions.foretold(constant).split(". ")[0]
 
 
 def test_a_plan_without_harms_is_told_as_such() -> None:
     bare = replace(results.mixed(), samples=0, groups=tuple(replace(g, harm={}) for g in results.mixed().groups))
-    assert "times only" in regions.summary(bare)
+    assert "Only times were measured" in regions.summary(bare)
+    assert not regions.harmed(bare)
+    assert 'class="harm"' not in str(regions.picture(bare, 370))
+    assert 'class="harm"' in str(regions.picture(results.mixed(), 370))
+    assert '<th scope="col" class="n">Harm</th>' not in build(replace(results.met(), plans=(bare,)))
     assert all(row.harm is None for row in regions.rows(bare))
     assert "conv_13" in str(regions.picture(bare, 370))
 
 
 def test_the_page_shows_the_picture_and_folds_the_long_table() -> None:
     html = build(results.met())
-    assert "Where which precision" in html
-    assert html.count('class="narrow-bar"') == 2 * 13, "one bar a region, on the wide and on the narrow picture"
-    assert html.count('class="wide-bar"') == 2
-    assert "<summary>4 more regions</summary>" in html
+    assert "Which part in which precision" in html
+    assert html.count('class="narrow-bar"') == 2 * 13 + 1, "a bar a region on the wide and the narrow picture; the key"
+    assert html.count('class="wide-bar"') == 2 + 1
+    assert "<summary>6 more regions</summary>" in html
     without = build(replace(results.met(), plans=()))
-    assert "Where which precision" not in without
+    assert "Which part in which precision" not in without
 
 
 def test_the_console_draws_bars_that_survive_a_poor_terminal() -> None:

@@ -104,8 +104,8 @@ class Asked:
     [
         ({"equalize": 0.9, "smooth": 0.4, "equalize + smooth": 0.5}, (SMOOTH,), "int8 is prepared by smooth"),
         ({"equalize": 0.9, "smooth": 0.85, "equalize + smooth": 2.0}, (), "no preparation makes int8 clearly less"),
-        ({"equalize": "in balance", "smooth": 0.1, "equalize + smooth": "none"}, (SMOOTH,), "equalize: in balance"),
-        ({"equalize": CallFailed("Fault", "boom"), "smooth": 0.1, "equalize + smooth": 1}, (SMOOTH,), "failed: boom"),
+        ({"equalize": "in balance", "smooth": 0.2, "equalize + smooth": "none"}, (SMOOTH,), "equalize: in balance"),
+        ({"equalize": CallFailed("Fault", "boom"), "smooth": 0.2, "equalize + smooth": 1}, (SMOOTH,), "failed: boom"),
     ],
 )  # fmt: skip
 def test_a_preparation_must_help_clearly(
@@ -117,3 +117,17 @@ def test_a_preparation_must_help_clearly(
     assert found.before == best
     assert found.options["ranges"] == ("minmax" if best else "mse")  # all methods are asked again behind it
     assert any(said in text for text in asked.said)
+
+
+def test_one_that_takes_nearly_all_harm_away_ends_the_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked({"equalize + smooth": 0.01})  # any other would be a KeyError
+    monkeypatch.setattr(rounding, "_compared", asked)
+    assert rounding.recovered(asked.run, "openvino", PLAIN).before == (EQUALIZE, SMOOTH)
+
+
+def test_looking_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked({"equalize + smooth": 0.5})
+    monkeypatch.setattr(rounding, "_compared", asked)
+    clock = iter([0.0, 1.0, 9.0])
+    monkeypatch.setattr("hasten.search.rounding.time.monotonic", lambda: next(clock))
+    assert rounding.recovered(asked.run, "openvino", PLAIN).before == (EQUALIZE, SMOOTH)

@@ -77,3 +77,35 @@ def test_drift_widens_the_interval_by_averaging_neighbours() -> None:
     drift = np.repeat(np.exp(0.1 * np.sin(np.arange(8))), 5)
     found = timing(list(10 * drift), [10.0] * 40)
     assert any("drifted" in flag for flag in found.flags)
+
+
+def test_the_first_calls_after_a_rest_are_told_apart() -> None:
+    assert module.first_calls([9.0, 1.0, 1.0]) == [9.0]
+    assert module.first_calls([2.0, 2.0, 2.0, 2.0]) == [2.0, 2.0, 2.0]
+
+
+class Sleepy(FakeWorker):
+    """Its first ten calls of a block take four times as long."""
+
+    def call(self, operation: str, *, seconds: float, inner: int, **_: Any) -> Any:
+        times = super().call(operation, seconds=seconds, inner=inner)["milliseconds"]
+        return {"milliseconds": [4 * t if k < 10 else t for k, t in enumerate(times)]}
+
+
+def test_a_side_that_wakes_slowly_is_seen() -> None:
+    sides: dict[str, Any] = {"a": FakeWorker(0.4, 0.02, seed=1), "b": Sleepy(0.2, 0.02, seed=2)}
+    series = interleave(sides, WORK, rounds=20, rested=True)
+    found = timing(series.blocks["a"], series.blocks["b"], waking=(series.waking["a"], series.waking["b"]))
+    assert found.low > 1.9
+    assert found.waking is not None
+    assert found.waking[2] < 0.6
+
+
+def test_a_rested_field_rests_before_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests = list[float]()
+    monkeypatch.setattr("hasten.measure.timing.time.sleep", rests.append)
+    sides: dict[str, Any] = {"a": FakeWorker(1.0), "b": FakeWorker(1.0)}
+    interleave(sides, WORK, rounds=3, rested=True)
+    assert set(rests) == {module.REST_SECONDS}
+    interleave(sides, WORK, rounds=3)
+    assert module.SETTLE_SECONDS in rests

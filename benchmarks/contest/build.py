@@ -99,7 +99,7 @@ def nncf_inputs(job: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     options: dict[str, Any] = {"model_type": nncf.ModelType.TRANSFORMER} if job["transformer"] else {}
     options["subset_size"] = len(items)
     if job["per_tensor"]:
-        weights = nncf.QuantizationParameters(per_channel=False)
+        weights = nncf.quantization.advanced_parameters.QuantizationParameters(per_channel=False)
         options["advanced_parameters"] = nncf.AdvancedQuantizationParameters(weights_quantization_params=weights)
     return ov.Core().read_model(job["model"]), nncf.Dataset(items), options
 

@@ -14,3 +14,7 @@ NETWORKS = {
     "silero_vad": "benchmarks.networks.silero_vad",
     "credit_mlp": "benchmarks.networks.credit_mlp",
 }
+OVERSIZED = {  # trained too large on purpose: what structure is measured on, and nobody's contest
+    "vgg_digits": "benchmarks.networks.vgg_digits",
+    "wide_mlp": "benchmarks.networks.wide_mlp",
+}

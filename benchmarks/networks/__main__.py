@@ -12,7 +12,7 @@ import importlib
 import time
 from pathlib import Path
 
-from benchmarks.networks import NETWORKS
+from benchmarks.networks import NETWORKS, OVERSIZED
 from benchmarks.networks.fetch import Unavailable, missing
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("packages", type=Path, help="folder of fetched packages")
     parser.add_argument("dest", type=Path)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NETWORKS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join({**NETWORKS, **OVERSIZED}))
     arguments = parser.parse_args()
     for name in arguments.names or NETWORKS:
         began = time.perf_counter()
@@ -28,7 +28,9 @@ def main() -> None:
         try:
             if absent:
                 raise Unavailable(f"without {', '.join(absent)}")
-            made = importlib.import_module(NETWORKS[name]).prepare(arguments.packages, arguments.dest / name)
+            made = importlib.import_module({**NETWORKS, **OVERSIZED}[name]).prepare(
+                arguments.packages, arguments.dest / name
+            )
         except Unavailable as why:
             print(f"{name}: left out: {why}", flush=True)
             continue

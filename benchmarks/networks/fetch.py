@@ -153,6 +153,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "basic_pitch": ("basic_pitch",),
     "adult_mlp": ("adult_mlp", "data_tabular"),
     "digits": ("data_mnist5k",),
+    "vgg_digits": ("data_mnist5k",),
+    "wide_mlp": ("data_mnist5k",),
 }  # fmt: skip
 
 

@@ -8,15 +8,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from hasten import artefacts, claims, replay
 from hasten.budget import Budget, parse_budget
-from hasten.errors import Stopped
+from hasten.errors import Stopped, UsageError, did_you_mean
 from hasten.frontends.objects import as_file
 from hasten.machine import cores, machine
+from hasten.model import file_digest
 from hasten.protocols import Door, Event, Listener
 from hasten.samples.sequence import unroll
 from hasten.search.anatomy import anatomy
@@ -24,12 +26,25 @@ from hasten.search.answer import answer
 from hasten.search.enter import enter
 from hasten.search.field import Run
 from hasten.search.folder import run_folder
+from hasten.search.objective import BATCH, OBJECTIVES
 from hasten.search.prepare import prepare
 from hasten.search.question import Question
 from hasten.trial import Result
+from hasten.worker import CallFailed, WorkerDied, once
 
 SEARCH_SECONDS = 80.0
-RECORDED = ("output", "labels", "groups", "preprocess", "batch", "threads", "per_tensor", "seed", "served_by")
+RECORDED = (
+    "output",
+    "labels",
+    "groups",
+    "preprocess",
+    "batch",
+    "threads",
+    "objective",
+    "per_tensor",
+    "seed",
+    "served_by",
+)
 
 
 def optimize(
@@ -49,6 +64,7 @@ def optimize(
     engines: Sequence[str] | None = None,
     format: str | None = None,  # noqa: A002 - as on the command line
     threads: int | None = None,
+    objective: str = "latency",
     per_tensor: bool = False,
     served_by: str | None = None,
     trust: bool = False,
@@ -72,6 +88,8 @@ def optimize(
         batch: samples that the network is served with at a time.
         seconds: time for the search, 80 by default; the proof and the final timing come on top.
         engines: search among these only; ``format`` keeps those whose file is of that format.
+        objective: ``latency``; ``throughput``, which is the time of a batch (16 unless told otherwise); ``size`` of the
+            file or ``memory`` of its process, where nothing slower than today is returned.
         per_tensor: int8 weights get one scale each, for processors that know no others.
         served_by: the engine that serves the network today, by default its framework's own where it is installed;
             what it takes there is the baseline.
@@ -86,6 +104,8 @@ def optimize(
         Stopped: interrupted before anything was proven; with ``out`` the same call goes on from there.
     """
     budget = parse_budget(max_drop, confidence)
+    if objective not in OBJECTIVES:
+        raise UsageError(f"no objective is called {objective!r}", help=did_you_mean(objective, OBJECTIVES))
     if out is not None:
         artefacts.check_out(Path(out), [*_paths(model), *_paths(data)], force)
     with run_folder(Path(out) if out is not None else None) as folder, _interrupts() as stopping:
@@ -100,9 +120,10 @@ def optimize(
             groups=groups,
             state=state,
             preprocess=preprocess,
-            batch=batch,
+            batch=BATCH if objective == "throughput" and batch == 1 else batch,
             threads=threads,
             per_tensor=per_tensor,
+            objective=objective,
             engines=engines,
             format=format,
             seed=seed,
@@ -114,6 +135,7 @@ def optimize(
         run.stopping = stopping.is_set
         try:
             result = answer(run, question, able, found["warnings"])
+            result = replace(result, warnings=(*result.warnings, *_changed_meanwhile(question.model, result)))
         finally:
             run.close()
         if result.stopped:
@@ -124,6 +146,15 @@ def optimize(
         if out is not None:
             _write(Path(out), run, question, result, force)
     return result
+
+
+def _changed_meanwhile(model: Path, result: Result) -> list[str]:
+    """The user's file may be written anew while hasten works on its copy."""
+    try:
+        same = file_digest(model) == result.model_sha256
+    except OSError:
+        same = False
+    return [] if same else [f"{model.name} has changed since the run began: this is about the network as it was then"]
 
 
 def _write(out: Path, run: Run, question: Question, result: Result, force: bool) -> None:
@@ -203,19 +234,17 @@ def doctor() -> dict[str, Any]:
     from hasten import registry
     from hasten.trial import plain
 
-    engines = []
-    for name in registry.names("engines"):
-        engine = registry.find("engines", name)
-        reason = engine.missing()
-        engines.append(
-            {
-                "name": name,
-                "version": None if reason else engine.version(),
-                "formats": [] if reason else sorted(engine.formats()),
-                "missing": reason,
-            }
-        )
+    engines = [_probe(name) for name in registry.names("engines")]
     return {"machine": plain(machine()), "cores": cores(), "engines": engines}
+
+
+def _probe(name: str) -> dict[str, Any]:
+    """What an engine says of itself in a process of its own, so that a broken package cannot end this one."""
+    try:
+        return dict(once("hasten.registry:probe", {"name": name}, seconds=60))
+    except (WorkerDied, CallFailed) as fault:
+        said = " ".join(f"broken: its process {fault}".split())[:300]
+        return {"name": name, "version": None, "formats": [], "missing": said}
 
 
 def bench(

@@ -60,7 +60,7 @@ def is_ours(out: Path) -> bool:
 def _manifest(out: Path) -> dict[str, Any]:
     try:
         found = json.loads((out / "manifest.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

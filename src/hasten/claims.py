@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from hasten.budget import parse_budget
-from hasten.errors import UsageError
+from hasten.errors import InputError, UsageError
 from hasten.measure.evaluate import NewNaN
 from hasten.measure.quality import assess
 from hasten.measure.timing import interleave, timing
 from hasten.model import file_digest
 from hasten.protocols import Door, Listener
-from hasten.replay import load_served, served
+from hasten.replay import load_served, only_known, served
 from hasten.search.confirm import unchanged
 from hasten.search.folder import RunFolder
 from hasten.search.prepare import prepare
@@ -45,16 +46,31 @@ def verify(out: Path, data: object, folder: RunFolder, listen: Listener, *, trus
 
 def _manifest(out: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((out / "manifest.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError) as fault:
-        raise UsageError(f"{out} is not a result of optimize", cause=str(fault)) from fault
+        manifest = msgspec.json.decode((out / "manifest.json").read_bytes(), type=dict[str, Any])
+        msgspec.convert(manifest.get("files", {}), dict[str, str])
+        msgspec.convert(manifest.get("question", {}), dict[str, Any])
+        return manifest
+    except (OSError, RecursionError, msgspec.MsgspecError) as fault:
+        raise UsageError(
+            f"{out} is not a result of optimize", cause=str(fault), help="name its --out folder"
+        ) from fault
+
+
+def _report(out: Path) -> Result:
+    try:
+        return decode((out / "report.json").read_bytes(), Result)
+    except (OSError, RecursionError, msgspec.MsgspecError) as fault:
+        raise UsageError(f"{out / 'report.json'} is no report of this version", cause=str(fault)) from fault
 
 
 def _hashes(out: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    inside = out.resolve()
     wrong = [
         name
         for name, digest in manifest.get("files", {}).items()
-        if not (out / name).is_file() or file_digest(out / name) != digest
+        if not (place := (out / name).resolve()).is_relative_to(inside)
+        or not place.is_file()
+        or file_digest(place) != digest
     ]
     text = f"changed or missing: {', '.join(wrong)}" if wrong else f"{len(manifest.get('files', {}))} files unchanged"
     return {"name": "files", "ok": not wrong, "text": text}
@@ -63,21 +79,30 @@ def _hashes(out: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 def _claims(
     out: Path, manifest: Mapping[str, Any], model: Path, data: object, folder: RunFolder, listen: Listener, trust: bool
 ) -> list[dict[str, Any]]:
-    result = decode((out / "report.json").read_bytes(), Result)
+    result = _report(out)
     if file_digest(model) != result.model_sha256:
         return [{"name": "network", "ok": False, "text": f"{model} is not the network of this result"}]
     asked = dict(manifest["question"])
     door = Door(trust=trust, module=asked.pop("module", None), signature=asked.pop("signature", None))
     asked = {k: v for k, v in asked.items() if k not in ("model", "data", "made_up", "budget", "confidence")}
+    for group, name in (("metrics", asked.get("metric")), ("engines", asked.get("served_by"))):
+        if name:
+            only_known(group, name, out / "manifest.json", trust=trust)
+    if door.module and not trust:
+        cause = f"the manifest names {door.module!r}, and calling it would run whatever it is"
+        raise InputError(f"{model.name} is built by code", cause=cause, help="--trust, if the result is yours")
     budget = parse_budget(result.budget, result.confidence)
-    question = Question(model=model, data=data, budget=budget, door=door, **asked)
+    try:
+        question = Question(model=model, data=data, budget=budget, door=door, **asked)
+    except TypeError as fault:
+        raise UsageError(f"{out} was written by another version of hasten", cause=str(fault)) from fault
     run, _, _ = prepare(question, folder, listen, look=result.looks)
     try:
         if run.evaluator.store.digest != result.data_sha256:
             return [{"name": "data", "ok": False, "text": "these are not the samples of this result"}]
         ids = [int(i) for i in run.splits.confirm] or [int(i) for i in run.splits.search]
         run.evaluator.measure_baseline(run.loaded[run.given], ids)
-        network = served(out)
+        network = served(out, trust=trust)
         with Worker(name=network.name) as worker:
             load_served(worker, network, run.names)
             rows = run.evaluator.rows(worker, ids)

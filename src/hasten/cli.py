@@ -18,6 +18,7 @@ from rich.console import RenderableType
 from hasten import console, registry, trial
 from hasten.budget import parse_budget
 from hasten.errors import EnvironmentFault, HastenError, InputError, Stopped, UsageError, did_you_mean
+from hasten.report.words import clean
 
 F = TypeVar("F", bound=Callable[..., Any])
 BUG, INTERRUPTED = 70, 130
@@ -53,7 +54,7 @@ def _known(group: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
         for name in value if isinstance(value, tuple) else [value]:
             if name and not set(":.") & set(name) and name not in registry.names(group):
                 known = registry.names(group)
-                raise UsageError(f"no {group[:-1]} is called {name!r}", help=did_you_mean(name, known))
+                raise UsageError(f"no {registry.ONE[group]} is called {name!r}", help=did_you_mean(name, known))
         return value
 
     return check
@@ -132,9 +133,13 @@ def cli() -> None:
 @click.option("--state", multiple=True, metavar="IN=OUT", callback=pairs, help="A state that is fed back; repeatable.")
 @click.option("--preprocess", metavar="NAME", help="How images become inputs.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Samples a request.")
-@click.option("--confidence", default=0.95, show_default=True, help="Of the proof.")
+@click.option("--confidence", default=0.95, show_default=True, help="How sure the proof is.")
 @click.option(
-    "--time", "limit", metavar="TIME", callback=seconds, help="Ends the search, never the result: 30s, 5m, 1h."
+    "--time",
+    "limit",
+    metavar="TIME",
+    callback=seconds,
+    help="For the search, 80s by default; the proof comes on top: 30s, 5m, 1h.",
 )
 @click.option(
     "--engine",
@@ -152,6 +157,13 @@ def cli() -> None:
 @door
 @click.option("--seed", type=int, help="Of the splits and shuffles.")
 @click.option("--threads", type=click.IntRange(min=1), help="Cores that the network may use.")
+@click.option(
+    "--objective",
+    type=click.Choice(["latency", "throughput", "size", "memory"]),
+    default="latency",
+    show_default=True,
+    help="What to make better; throughput takes 16 samples a request.",
+)
 @click.option("--per-tensor", is_flag=True, help="One scale for each int8 weight, for processors that know no others.")
 @click.option("--out", default="out", show_default=True, metavar="DIR", help="Where the result goes.")
 @click.option("--force", is_flag=True, help="Write into a folder that holds other files.")
@@ -191,7 +203,15 @@ def bench(models: Sequence[str], data: str, batch: int, rounds: int, trust: bool
 @cli.command()
 @click.argument("model")
 @click.option("--data", metavar="PATH", help="Run it on these samples: time and harm by region.")
-@click.option("--engines", multiple=True, callback=_known("engines"), metavar="NAME", help="Measure on this engine.")
+@click.option(
+    "--engine",
+    "--engines",
+    "engines",
+    multiple=True,
+    metavar="NAME,...",
+    callback=listed("engines"),
+    help="Measure on these; repeatable.",
+)
 @door
 @common
 def inspect(model: str, data: str | None, engines: Sequence[str], as_json: bool, **options: Any) -> None:
@@ -204,7 +224,7 @@ def inspect(model: str, data: str | None, engines: Sequence[str], as_json: bool,
 @cli.command()
 @common
 def doctor(as_json: bool) -> None:
-    """Say what this machine and its engines can do, and how much its clock scatters."""
+    """Say what this machine and its engines can do."""
     facts = trial.plain(_api().doctor())
     _say({"schema_version": trial.SCHEMA_VERSION, **facts}, lambda: console.doctor_block(facts), as_json)
 
@@ -220,16 +240,16 @@ def doctor(as_json: bool) -> None:
 def apply(recipe: str, model: str, data: str, out: str, force: bool, as_json: bool, **options: Any) -> None:
     """Replay RECIPE on another MODEL, without a search."""
     facts = _api().apply(recipe, model, data, out=out, force=force, **options)
-    _say({"schema_version": trial.SCHEMA_VERSION, **facts}, lambda: console.facts_block(facts), as_json)
+    _say({"schema_version": trial.SCHEMA_VERSION, **facts}, lambda: console.apply_block(facts), as_json)
 
 
 @cli.command()
 @click.argument("out")
-@click.option("--data", metavar="PATH", help="Check the answers and the speed again too.")
-@click.option("--trust", is_flag=True, help="Let code inside the original network's file run.")
+@click.option("--data", metavar="PATH", help="Where that data is now, if it was moved.")
+@click.option("--trust", is_flag=True, help="Let code that the result names, or the network holds, run.")
 @common
 def verify(out: str, data: str | None, trust: bool, as_json: bool) -> int:
-    """Check an output folder: hashes, that it runs, and with --data its answers and speed. Exit 1: a check failed."""
+    """Check an output folder: its files, then its answers and its speed on the data of the run. Exit 1: it failed."""
     with console.Progress() as progress:
         report = _api().verify(out, data, trust=trust, listen=progress)
     _say({"schema_version": trial.SCHEMA_VERSION, **report}, lambda: console.verify_block(report), as_json)
@@ -240,6 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. A traceback is shown with ``--debug`` only."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
+        if strange := [name for name in given if any("\udc80" <= c <= "\udcff" for c in name)]:
+            raise UsageError(f"{strange[0]!r} is not UTF-8", help="rename the file, or link to it under another name")
         return cli.main(given, prog_name="hasten", standalone_mode=False) or 0
     except (click.exceptions.Abort, KeyboardInterrupt):
         console.write("stopped\n", sys.stderr)
@@ -252,7 +274,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error = known or HastenError(
             f"hasten failed: {type(fault).__name__}: {fault}", help="run it again with --debug"
         )
-        console.write(f"{error}\n", sys.stderr)
+        shown = HastenError(clean(error.message).replace("\n", "\\n"), cause=clean(error.cause), help=clean(error.help))
+        console.write(f"{shown}\n", sys.stderr)
         if "--json" in given:
             body = {"message": error.message, "cause": error.cause, "help": error.help, "exit_code": code}
             console.write(trial.encode({"schema_version": trial.SCHEMA_VERSION, "error": body}).decode(), sys.stdout)
@@ -270,12 +293,23 @@ def _translate(fault: Exception) -> HastenError | None:
         path = fault.ctx.command_path if isinstance(fault, click.UsageError) and fault.ctx else "hasten"
         message = fault.format_message().rstrip(".")
         return UsageError(message[:1].lower() + message[1:], help=f"{path} --help")
+    if isinstance(fault, ValueError) and str(fault) == "embedded null byte":
+        return UsageError("a path holds a NUL character", help="check the paths")
     if isinstance(fault, MemoryError):
         return EnvironmentFault("out of memory", help="give less data, or a machine with more")
     if isinstance(fault, FileNotFoundError | IsADirectoryError | PermissionError):
-        return InputError(f"cannot read {str(fault.filename)!r}", cause=fault.strerror or str(fault))
+        why = fault.strerror or str(fault)
+        return InputError(
+            f"cannot open {str(fault.filename)!r}", cause=why.lower(), help="check the path and its permissions"
+        )
     if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
         return EnvironmentFault("no space is left on the disk", cause=str(fault), help="free some space")
+    if isinstance(fault, OSError) and fault.errno:
+        where = f" at {str(fault.filename)!r}" if fault.filename else ""
+        cause = f"{fault.strerror} ({errno.errorcode.get(fault.errno, fault.errno)})"
+        return EnvironmentFault(
+            f"the system refused an operation{where}", cause=cause, help="see to it, then run it again"
+        )
     return None
 
 

@@ -70,7 +70,7 @@ def result_block(result: Result, out: Path | None = None) -> RenderableType:
     parts.append(_lines([*_headline(result), *_facts(result)]))
     misses = story.near_misses(result)
     if misses:
-        parts.append(Text(f"Not chosen: {clean(' · '.join(misses))}", style=_SOFT))
+        parts += [Text("Not chosen", style=_SOFT), _lines([("·", miss, _SOFT) for miss in misses])]
     for warning in result.warnings:
         parts.append(Text.assemble(("warning: ", _BAD), clean(warning)))
     if out is not None:
@@ -101,7 +101,8 @@ def _headline(result: Result) -> list[tuple[str, str, str]]:
     split = f"  ({times(factors[1].step)} lossless, {times(factors[2].step)} lossy)"
     text = f"{times(result.speedup)} faster{interval}  {millis(story.latency(result, result.winner))}{split}"
     mark, style = ("✓", _GOOD) if result.certified else ("?", _BAD)
-    rows = [(mark, f"{text}  {story.engine(result.winner)}", style)]
+    rows = [(mark, text, style), ("", story.name(result.winner), "")]
+    rows += [("", f"ran {result.winner.executed}", _SOFT)] if result.winner.executed else []
     return rows if result.certified else [(story.MARKS[result.verdict], result.sentence, _BAD), *rows]
 
 
@@ -110,23 +111,22 @@ def _facts(result: Result) -> list[tuple[str, str, str]]:
     good = ("✓", _GOOD) if result.certified else (story.MARKS[result.verdict], _BAD)
     rows = []
     if seen is not None and story.changed(result):
-        flips = (
-            "" if seen.flips is None or not seen.n else f"  {seen.flips / seen.n * 100:.1f} % of the answers changed"
-        )
-        rows.append((good[0], f"{story.bound(result, seen)} (budget {story.budget_words(result)}){flips}", good[1]))
+        rows.append((good[0], f"{story.bound(result, seen)} (budget {story.budget_words(result)})", good[1]))
+        if seen.flips is not None and seen.n:
+            share = f"{seen.flips / seen.n * 100:.1f} % of {count(seen.n, 'answer')} changed"
+            rows.append(("", share, _SOFT))
     if story.changed(result):
         sizes, peaks = story.comparison(result)[2:4]
         memory = f"  peak memory {peaks.after} ({peaks.change})" if peaks.change else ""
         rows.append(
             ("✓" if result.certified else " ", f"{size(winner.bytes)} ({sizes.change or 'size'}){memory}", _GOOD)
         )
-        rows += [("", f"ran {winner.executed}", _SOFT)] if winner.executed else []
     return rows
 
 
 def _folder(out: Path) -> str:
     names = sorted(p.name for p in out.iterdir()) if out.is_dir() else []
-    return f"{clean(str(out))}/  {' '.join(names)}"
+    return f"{clean(str(out))}/  {' '.join(map(clean, names))}"
 
 
 def _next(result: Result, out: Path) -> list[RenderableType]:
@@ -143,12 +143,16 @@ def facts_block(facts: Mapping[str, Any]) -> RenderableType:
     grid.add_column(style=_SOFT, no_wrap=True)
     grid.add_column(overflow="fold")
     for key, value in facts.items():
-        for i, line in enumerate(_spell(value)):
-            grid.add_row(Text("" if i else clean(key.replace("_", " "))), Text(clean(line)))
+        name = key.removesuffix("_bytes") if key != "weight_bytes" else "weights"
+        lines = [size(value)] if key.endswith("bytes") and isinstance(value, int | float) else _spell(value)
+        for i, line in enumerate(lines):
+            grid.add_row(Text("" if i else clean(name.replace("_", " "))), Text(clean(line)))
     return grid
 
 
 def _spell(value: Any) -> list[str]:
+    if isinstance(value, list | tuple) and any(isinstance(v, str) and " " in v for v in value):
+        return [_one(v) for v in value]
     if isinstance(value, Mapping):
         return [", ".join(f"{k or 'default'} {_one(v)}" for k, v in value.items())]
     if isinstance(value, list | tuple) and value and not isinstance(value[0], str | int | float):
@@ -171,7 +175,8 @@ def _one(value: Any) -> str:
 def inspect_block(facts: Mapping[str, Any]) -> RenderableType:
     """What the file holds, then its regions with their time and harm where they were measured."""
     plan: Mixed | None = facts.get("regions")
-    rest = facts_block({k: v for k, v in facts.items() if k != "regions"})
+    told = {k: v for k, v in facts.items() if k not in ("regions", "domains") and v not in (None, [], {}, "")}
+    rest = facts_block(told)
     return (
         rest if plan is None else Group(rest, Rule(style=_SOFT), Text(clean(regions.summary(plan))), region_table(plan))
     )
@@ -204,14 +209,25 @@ def doctor_block(facts: Mapping[str, Any]) -> RenderableType:
         missing = engine.get("missing")
         text = f"{engine['name']} {engine.get('version') or ''}".strip()
         formats = f" ({', '.join(engine.get('formats') or ())})"
-        engines.append(("–", f"{text}: {missing}", _BAD) if missing else ("✓", text + formats, _GOOD))
-    rest = {k: v for k, v in facts.items() if k != "engines"}
+        reason = str(missing) if str(missing).startswith(str(engine["name"])) else f"{text}: {missing}"
+        engines.append(("–", reason, _BAD) if missing else ("✓", text + formats, _GOOD))
+    rest = {k: v for k, v in facts.items() if k not in ("engines", "cores")}
     machine = rest.pop("machine", {})
     return Group(
         facts_block(machine if isinstance(machine, Mapping) else {"machine": machine}),
         _lines(engines),
         facts_block(rest),
     )
+
+
+def apply_block(facts: Mapping[str, Any]) -> RenderableType:
+    """What a recipe made of another network; nothing of it is proven."""
+    rows = [("✓", f"{facts['out']}/  {size(facts['bytes'])}", _GOOD)]
+    rows += [("", step, _SOFT) for step in facts["history"]]
+    off = number(float(facts["difference"]) ** 0.5 * 100, 2)
+    rows.append(("", f"its outputs are off by {off} % of their size (root mean square)", ""))
+    rows.append(("–", "not certified: hasten optimize proves a drop, and times it", _BAD))
+    return _lines(rows)
 
 
 def bench_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -228,7 +244,8 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             Text(span(low, high) or "–"),
             _one(row.get("pairs")),
         )
-    return table
+    lost = [("✗", f"{row['name']}: {row['reason']}", _BAD) for row in rows if row.get("reason")]
+    return Group(table, _lines(lost)) if lost else table
 
 
 def verify_block(report: Mapping[str, Any]) -> RenderableType:
@@ -283,5 +300,6 @@ def line(event: Event) -> str:
     """An event as one line: where we are, what happened, the best so far, the time left."""
     where = event.stage + (f" {event.done}/{event.total}" if event.total else "")
     best = f"best {times(event.best)}" if known(event.best) else ""
-    left = f"{duration(event.seconds_left)} left" if known(event.seconds_left) else ""
+    remaining = event.seconds_left if known(event.seconds_left) else None
+    left = "" if remaining is None else f"{duration(remaining)} left" if remaining >= 1 else "finishing"
     return " · ".join(part for part in (where, clean(event.text).replace("\n", " "), best, left) if part)

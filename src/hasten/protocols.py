@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -38,13 +38,17 @@ class Context:
 
     ``feeds`` iterates afresh over the calibrate split, one sample (batch of one) at a time.
     ``stats`` tells what the float network's inner tensors hold. ``reference`` is the float network as it was right
-    before the first ``quantize`` step, for passes behind that one; nodes and tensors keep their names.
+    before the first ``quantize`` step, for passes behind that one; nodes and tensors keep their names. ``original`` is
+    the network before the first step that took something out. ``kept`` holds
+    what a pass worked out and will need for the next candidate, by the pass's name and the network's history.
     """
 
     feeds: Callable[[], Iterator[Feeds]]
     stats: Stats
     instruction_sets: tuple[str, ...] = ()
     reference: Model | None = None
+    original: Model | None = None
+    kept: MutableMapping[object, Any] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -12,13 +12,19 @@ from hasten.errors import UsageError, did_you_mean
 PASSES = {
     "clean": "hasten.passes.clean:Clean",
     "correct": "hasten.passes.correct:Correct",
+    "distill": "hasten.passes.distill:Distill",
     "equalize": "hasten.passes.equalize:Equalize",
+    "factorize": "hasten.passes.factorize:Factorize",
+    "join": "hasten.passes.join:Join",
+    "prune": "hasten.passes.prune:Prune",
     "quantize": "hasten.passes.quantize:Quantize",
     "quantize_dynamic": "hasten.passes.dynamic:QuantizeDynamic",
     "quantize_hybrid": "hasten.passes.hybrid:QuantizeHybrid",
     "quantize_weights": "hasten.passes.quantize_weights:QuantizeWeights",
     "round_weights": "hasten.passes.round_weights:RoundWeights",
     "smooth": "hasten.passes.smooth:Smooth",
+    "sparsify": "hasten.passes.sparsify:Sparsify",
+    "specialise": "hasten.passes.specialise:Specialise",
 }
 
 ENGINES = {
@@ -52,6 +58,7 @@ FRONTENDS = {
     "tensorflow": "hasten.frontends.tensorflow",
 }
 
+ONE = {"passes": "pass", "engines": "engine", "metrics": "metric", "frontends": "front end"}
 _TABLES = {"passes": PASSES, "engines": ENGINES, "metrics": METRICS, "frontends": FRONTENDS}
 
 
@@ -73,10 +80,37 @@ def find(group: str, name: str) -> Any:
     if name not in table and "." in name:
         table = {**table, name: name}
     if name not in table:
-        raise UsageError(f"no {group[:-1]} is called {name!r}", help=did_you_mean(name, table))
+        raise UsageError(f"no {ONE[group]} is called {name!r}", help=did_you_mean(name, table))
     module, _, attribute = table[name].partition(":")
     try:
         found = import_module(module)
-    except ModuleNotFoundError as fault:
-        raise UsageError(f"{group[:-1]} {name!r} cannot be imported", cause=str(fault)) from fault
-    return getattr(found, attribute) if attribute else found
+        return getattr(found, attribute) if attribute else found
+    except Exception as fault:  # a plug-in raises whatever it likes
+        cause = str(fault) if isinstance(fault, ModuleNotFoundError) else f"{type(fault).__name__}: {fault}"
+        help_ = "check its spelling and that its package is installed in this environment"
+        raise UsageError(f"{ONE[group]} {name!r} cannot be imported", cause=cause[:300], help=help_) from fault
+
+
+def engine(name: str) -> tuple[Any, str | None]:
+    """An engine, and why it cannot be used here; a broken package or plug-in is such a reason, and never a fault.
+
+    Raises:
+        UsageError: nothing has that name.
+    """
+    try:
+        found = find("engines", name)
+        return found, found.missing()
+    except Exception as fault:
+        if name not in names("engines"):
+            raise
+        said = fault.cause if isinstance(fault, UsageError) else f"{type(fault).__name__}: {fault}"
+        return None, f"broken: {' '.join(said.split())[:200]}"
+
+
+def probe(name: str) -> dict[str, Any]:
+    """What ``doctor`` says of an engine; asked for in a process of its own, since some imports end it."""
+    found, reason = engine(name)
+    told = (
+        {"version": None, "formats": []} if reason else {"version": found.version(), "formats": sorted(found.formats())}
+    )
+    return {"name": name, **told, "missing": reason}

@@ -5,25 +5,35 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from hasten import artefacts, durable
-from hasten.errors import InputError, UsageError
+from hasten import artefacts, durable, registry
+from hasten.errors import EnvironmentFault, InputError, UsageError, did_you_mean
 from hasten.measure.timing import ROTATING_SAMPLES, Workload, interleave, timing
 from hasten.model import TensorSpec
 from hasten.protocols import Door
 from hasten.samples import load_samples
 from hasten.search import forms
 from hasten.search.enter import enter
-from hasten.trial import Candidate, Scalar, Step
+from hasten.trial import Candidate, Scalar, Step, plain
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
 APPLY_SAMPLES = 256
+RESULTS_OWN = "use the recipe.json of a result"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    """What ``recipe.json`` holds."""
+
+    steps: list[Step]
+    engine: str
+    settings: dict[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,13 +47,14 @@ class Served:
     inputs: tuple[TensorSpec, ...] | None = None  # None: ask the file
 
 
-def served(place: Path) -> Served:
+def served(place: Path, *, trust: bool = False) -> Served:
     """What a result folder stands for.
 
     Raises:
-        UsageError: it is no folder that ``optimize`` wrote.
+        UsageError: it is no folder that ``optimize`` wrote. InputError: as ``read_recipe``.
     """
-    recipe = read_recipe(place / "recipe.json")
+    recipe = read_recipe(place / "recipe.json", trust=trust)
+    present(recipe["engine"])
     found = sorted(p for p in place.glob("model*") if p.suffix not in (".bin", ".data"))
     if not found:
         raise UsageError(f"{place} holds no network", help="name a folder that optimize wrote")
@@ -55,7 +66,7 @@ def _recorded(place: Path) -> tuple[TensorSpec, ...] | None:
     try:
         found = json.loads((place / "manifest.json").read_bytes())["inputs"]
         return msgspec.convert(found, tuple[TensorSpec, ...])
-    except (OSError, ValueError, KeyError, TypeError, msgspec.ValidationError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, msgspec.ValidationError):
         return None
 
 
@@ -68,7 +79,7 @@ def network(place: Path, folder: Path, door: Door) -> Served:
     if not place.exists():
         raise UsageError(f"there is no {place}")
     if (place / "recipe.json").is_file():
-        return served(place)
+        return served(place, trust=door.trust)
     if place.suffix == ".xml":
         return Served(place.stem, "openvino", place.resolve(), {"precision": "f32", "hint": "LATENCY"})
     entered = enter(place.resolve(), folder, door)
@@ -76,22 +87,48 @@ def network(place: Path, folder: Path, door: Door) -> Served:
     return Served(place.name, origin.engine, Path(origin.path), origin.settings, entered.inputs)
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
+def read_recipe(path: Path, *, trust: bool = False) -> dict[str, Any]:
     """A recipe as a dictionary with ``steps``, ``engine`` and ``settings``.
 
     Raises:
-        UsageError: it cannot be read, or a field is missing or of the wrong type.
+        UsageError: it cannot be read, a field is missing or of the wrong type, or a name is unknown.
+        InputError: it names code by a dotted path, and nobody said ``trust``.
     """
     try:
-        recipe = json.loads(path.read_text(encoding="utf-8"))
-        msgspec.convert(recipe["steps"], list[Step])
-        msgspec.convert(recipe["engine"], str)
-        msgspec.convert(recipe.get("settings", {}), dict[str, Scalar])
+        recipe = msgspec.json.decode(path.read_bytes(), type=_Recipe)
     except OSError as fault:
-        raise UsageError(f"cannot read the recipe {path}", cause=fault.strerror or str(fault)) from fault
-    except (ValueError, KeyError, TypeError, msgspec.ValidationError) as fault:
-        raise UsageError(f"{path} is not a recipe", cause=str(fault), help="use the recipe.json of a result") from fault
-    return dict(recipe)
+        why = fault.strerror or str(fault)
+        raise UsageError(f"cannot read the recipe {path}", cause=why.lower(), help=RESULTS_OWN) from fault
+    except (RecursionError, msgspec.MsgspecError, UnicodeDecodeError) as fault:
+        raise UsageError(f"{path} is not a recipe", cause=str(fault), help=RESULTS_OWN) from fault
+    for group, name in [("engines", recipe.engine), *(("passes", step.name) for step in recipe.steps)]:
+        only_known(group, name, path, trust=trust)
+    return dict(plain(recipe))
+
+
+def present(name: str) -> None:
+    """Raises ``EnvironmentFault`` with the pip line when an engine cannot be used here."""
+    reason = registry.engine(name)[1]
+    if reason:
+        raise EnvironmentFault(f"{name} cannot be used here", cause=reason, help="hasten doctor shows what can")
+
+
+def only_known(group: str, name: str, path: Path, *, trust: bool) -> None:
+    """Files of others name what is registered; a dotted path could import and call anything.
+
+    Raises:
+        InputError: a dotted path without ``trust``. UsageError: a name that is not registered.
+    """
+    known = registry.names(group)
+    if name in known:
+        return
+    if not {".", ":"} & set(name):
+        raise UsageError(
+            f"{path} names no {registry.ONE[group]} that is known: {name!r}", help=did_you_mean(name, known)
+        )
+    if not trust:
+        cause = "importing it would run whatever it is"
+        raise InputError(f"{path} names code: {name!r}", cause=cause, help="--trust, if the file is yours")
 
 
 def bench(
@@ -149,7 +186,8 @@ def apply(
     door: Door = Door(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Replay a recipe on another network. The result is built and compared, not certified: that takes a search."""
-    recipe = read_recipe(recipe_path)
+    recipe = read_recipe(recipe_path, trust=door.trust)
+    present(recipe["engine"])
     entered = enter(model, folder, door, data)
     steps = msgspec.convert(recipe["steps"], list[Step])
     form = forms.form_of(recipe["engine"], steps, entered.forms)

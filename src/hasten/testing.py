@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -37,6 +38,11 @@ def hang(seconds: float) -> dict[str, Any]:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(seconds)
     return {}
+
+
+def leave_a_child(seconds: float) -> int:
+    """Start a process that outlives the call; its number."""
+    return subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({float(seconds)})"]).pid
 
 
 def eat(mebibytes: int) -> dict[str, Any]:

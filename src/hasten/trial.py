@@ -54,6 +54,7 @@ class Timing:
     """Speed against the baseline, from interleaved pairs in one run.
 
     ``speedup`` is the exponential of the median log ratio; ``low`` and ``high`` its exact sign-test interval.
+    ``waking`` is the same, (speed-up, low, high), of the first calls after a rest, where that was measured.
     """
 
     speedup: float
@@ -65,6 +66,7 @@ class Timing:
     log_ratios: tuple[float, ...] = ()
     flags: tuple[str, ...] = ()
     load_seconds: float | None = None
+    waking: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,7 +106,7 @@ class Worker:
         except (msgspec.MsgspecError, KeyError, ValueError) as fault:
             raise self._died(f"sent an answer that cannot be read ({fault})") from fault
         if "told" in reply:
-            raise getattr(errors, reply["error"], errors.InputError)(**reply["told"])
+            raise _ours(reply["error"])(**reply["told"])
         if "error" in reply:
             raise CallFailed(reply["error"], reply.get("text", ""))
         return {**reply["value"], "arrays": arrays} if arrays else reply["value"]
@@ -192,6 +192,7 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._signal(signal.SIGKILL)
             self._process.wait()
+        self._signal(signal.SIGKILL)  # what it started is in its group, and may have outlived it
         self._folder.cleanup()
 
     def __enter__(self) -> Self:
@@ -221,6 +222,12 @@ def peak_together() -> int:
     """The highest memory seen so far, this process and all children, in bytes; mapped files do not count."""
     note_memory()
     return _peak_bytes
+
+
+def _ours(name: str) -> type[errors.HastenError]:
+    """One of our errors by its name; whatever else a child may say is a rejected input."""
+    kind = getattr(errors, name, None)
+    return kind if isinstance(kind, type) and issubclass(kind, errors.HastenError) else errors.InputError
 
 
 def once(function: str, arguments: Mapping[str, Any], *, seconds: float = 600.0) -> Any:

@@ -28,6 +28,8 @@ def session(graph: ir.Model, *, optimise: bool = False, fused: bool = True, thre
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.disable_quant_qdq", "0" if fused else "1")
+    # short runs alternate with numpy on this thread, which the runtime's spinning threads would starve
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     if not weights_apart(graph):

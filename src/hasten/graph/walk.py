@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+SEQUENCES = frozenset({"SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SplitToSequence"})
 LINEAR = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
@@ -133,6 +134,25 @@ def infer(model: ir.Model, *, outputs: bool = False) -> None:
         logger.setLevel(level)
     for value, shape, kind in own:
         value.shape, value.type = shape, kind
+    _forget_sequences(model)
+
+
+def _forget_sequences(model: ir.Model) -> None:
+    """Inference leaves the type of its elements on a sequence, which runtimes refuse; no type is right as well."""
+    held: set[ir.Value] = set()
+    for graph in reversed(list(model.graphs())):  # bodies before what holds them
+        for node in graph:
+            bodies = [a.value for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+            last = [v for body in bodies for v in body.outputs[len(body.outputs) - len(node.outputs) :]]
+            if node.op_type in SEQUENCES:
+                held.update(node.outputs)
+            elif node.op_type == "Identity" and node.inputs[0] in held:
+                held.add(node.outputs[0])
+            elif held.intersection(last):
+                held.update(o for i, o in enumerate(node.outputs) if held.intersection(last[i :: len(node.outputs)]))
+    for value in held:
+        if not isinstance(value.type, ir.SequenceType):
+            value.type = value.shape = None
 
 
 def prune(model: ir.Model) -> None:
@@ -189,6 +209,79 @@ def replace(old: ir.Value, new: ir.Value) -> None:
     new.shape = new.shape if new.shape is not None else old.shape
     new.type = new.type if new.type is not None else old.type
     if old.is_graph_output():
+        new.shape, new.type = old.shape, old.type  # what the graph promises
         name, old.name = old.name, f"{old.name}/replaced"
         new.name = name
     old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+
+def bypass(node: ir.Node, value: ir.Value | None) -> bool:
+    """Let every reader of the node's first output read ``value``, and drop the node; False where that cannot be.
+
+    An input or a weight cannot leave the graph in the place of an output, nor one value under two names.
+    """
+    output = node.outputs[0]
+    if value is None or node.graph is None or any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
+        return False
+    if output.is_graph_output() and (value.producer() is None or value.is_graph_output()):
+        return False
+    replace(output, value)
+    node.graph.remove(node, safe=True)
+    return True
+
+
+def swap(node: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], taken: set[str], **attributes: Any) -> bool:
+    """Put a new node in the place of ``node``, with the same first output; returns True."""
+    name = fresh(taken, f"{node.outputs[0].name}/{op_type.lower()}")
+    replace(node.outputs[0], add_node(node, op_type, inputs, name, attributes))
+    assert node.graph is not None
+    node.graph.remove(node, safe=True)
+    return True
+
+
+def dims(value: ir.Value | None) -> list[int | str | None] | None:
+    """The sizes of a value's axes: numbers, names that mean the same size wherever they stand, or None; None: no rank.
+
+    ``?`` and the empty name are what exporters write for "any"; they promise nothing.
+    """
+    if value is None:
+        return None
+    array = constant(value)
+    if array is not None:
+        return list(array.shape)
+    if value.shape is None:
+        return None
+    found: list[int | str | None] = []
+    for dim in value.shape:
+        name = dim if isinstance(dim, int) else dim.value
+        found.append(None if name in ("?", "", None) or (isinstance(name, int) and name < 0) else name)
+    return found
+
+
+def same_shape(a: ir.Value | None, b: ir.Value | None) -> bool:
+    """True when both are known to have the same shape."""
+    x, y = dims(a), dims(b)
+    return x is not None and x == y and None not in x
+
+
+def same_rank(a: ir.Value | None, b: ir.Value | None) -> bool:
+    """True when both are known to have as many axes."""
+    return rank(a) is not None and rank(a) == rank(b)
+
+
+def integers(value: ir.Value | None) -> list[int] | None:
+    """The numbers in a constant vector of integers."""
+    array = constant(value)
+    return None if array is None or array.dtype.kind not in "iu" else [int(v) for v in array.reshape(-1)]
+
+
+def produced_by(value: ir.Value | None, *op_types: str) -> ir.Node | None:
+    """The node that computes ``value``, when it is one of these operators of the default domain."""
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type in op_types and node.domain == "" else None
+
+
+def main_graph(node: ir.Node) -> ir.Graph:
+    """The graph that the node stands in."""
+    assert isinstance(node.graph, ir.Graph)
+    return node.graph

@@ -20,6 +20,8 @@ def divergence(wanted: Array, got: Array, *, classes: bool = False) -> float:
     Class outputs are those whose last axis holds probabilities, or, with ``classes``, scores that a softmax turns
     into them. Infinite when shapes differ or an answer is not finite.
     """
+    if np.asarray(got).dtype.kind not in "biuf":  # text, where the network answers numbers
+        return float("inf")
     a, b = np.asarray(wanted, np.float64), np.asarray(got, np.float64)
     if a.shape != b.shape or not np.isfinite(b[np.isfinite(a)]).all():
         return float("inf")

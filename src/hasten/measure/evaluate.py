@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from hasten.errors import InputError
 from hasten.metrics.classes import IGNORED
 from hasten.protocols import Array, Metric
 from hasten.samples import SampleStore
@@ -24,6 +25,10 @@ CHUNK_SECONDS = 2.0  # about what one request may take, so that there is somethi
 
 class NewNaN(Exception):
     """A candidate answers NaN or infinity where the baseline did not."""
+
+
+class Unscorable(NewNaN):
+    """A candidate's answers have another shape or type than the baseline's, so that the metric cannot read them."""
 
 
 @dataclass
@@ -109,14 +114,20 @@ class Evaluator:
         """The candidate's rows for ``ids``.
 
         Raises:
-            NewNaN: an answer is not finite where the baseline's was.
+            NewNaN: an answer is not finite where the baseline's was, or (``Unscorable``) is none of its shape or type.
         """
         found = []
         for i, outputs in self.answers(worker, ids):
-            if i not in self.broken and not all(_finite(a) for a in outputs):
+            try:
+                finite = all(_finite(a) for a in outputs)
+                named, truth = self._frames(i, outputs)
+                row = self.metric.rows(named, truth)
+            except (InputError, ValueError, TypeError, IndexError) as fault:
+                said = fault.message if isinstance(fault, InputError) else str(fault)
+                raise Unscorable(f"its answer to sample {i} cannot be scored: {said}") from fault
+            if i not in self.broken and not finite:
                 raise NewNaN(f"answers NaN or infinity on sample {i}, the baseline does not")
-            named, truth = self._frames(i, outputs)
-            found.append(self.metric.rows(named, truth))
+            found.append(row)
         return np.concatenate(found)
 
     def known(self, ids: Sequence[int]) -> Rows:

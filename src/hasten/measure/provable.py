@@ -45,7 +45,8 @@ def _drop(budget: Budget, n: int, count: str) -> tuple[float | None, bool, str]:
     allowed = f"{budget.max_drop * 100:.3g} %{of}" if of else _points(budget.max_drop)
     if smallest >= 0.5:
         return None, False, f"{count} are too few to prove any drop; your budget of {allowed} cannot be proven"
-    told = f"{count} can prove a drop of {_points(smallest)} or more at {FLIPS:.0%} flips".replace("%", " %")
+    share = f"{FLIPS * 100:g} % of the answers change"
+    told = f"{count} can prove a drop of {_points(smallest)} or more where {share}"
     if enough:
         return smallest, True, f"{told}; your budget of {allowed} is provable"
     needed = required_n(FLIPS, budget.max_drop, 0.0, budget.alpha, POWER)

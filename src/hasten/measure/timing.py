@@ -24,6 +24,7 @@ from hasten.worker import CallFailed, Worker, WorkerDied
 REST_SECONDS = 0.055
 SETTLE_SECONDS = 0.005
 BLOCK_MS = 20.0
+WAKING_MS = 5.0  # calls that begin so soon after a rest meet threads that still sleep, or share a core
 WARM_SECONDS = 3.0
 ROTATING_SAMPLES = 8
 
@@ -40,9 +41,13 @@ class Workload:
 
 @dataclass
 class Series:
-    """Block medians in milliseconds, a column a side, a row a round; ``lost`` tells why a side left."""
+    """Block medians in milliseconds, a column a side, a row a round; ``lost`` tells why a side left.
+
+    ``waking`` are the medians of each block's first calls.
+    """
 
     blocks: dict[str, list[float]]
+    waking: dict[str, list[float]] = field(default_factory=dict)
     lost: dict[str, WorkerDied | CallFailed] = field(default_factory=dict)
 
 
@@ -73,9 +78,13 @@ def interleave(
     rounds: int,
     seed: int = 0,
     stop: Callable[[Series], bool] = lambda _: False,
+    rested: bool = False,
 ) -> Series:
-    """Time all ``sides`` for ``rounds`` rounds, fewer when ``stop`` says so. A side that dies leaves the field."""
-    series = Series({name: [] for name in sides})
+    """Time all ``sides`` for ``rounds`` rounds, fewer when ``stop`` says so. A side that dies leaves the field.
+
+    With ``rested`` each block starts from an idle machine, whoever ran before.
+    """
+    series = Series({name: [] for name in sides}, {name: [] for name in sides})
     shuffler = random.Random(seed)  # noqa: S311
     inner: dict[str, int] = {}
     spun = True
@@ -89,10 +98,12 @@ def interleave(
         order = [name for name in sides if name not in series.lost]
         shuffler.shuffle(order)
         for name in order:
-            time.sleep(REST_SECONDS if spun else SETTLE_SECONDS)
+            time.sleep(REST_SECONDS if spun or rested else SETTLE_SECONDS)
             spun = sides[name].spins
             try:
-                series.blocks[name].append(median(milliseconds(sides[name], work, inner[name])))
+                times = milliseconds(sides[name], work, inner[name])
+                series.blocks[name].append(median(times))
+                series.waking[name].append(median(first_calls(times)))
             except (WorkerDied, CallFailed) as fault:
                 series.lost[name] = fault
         if stop(series):
@@ -100,11 +111,20 @@ def interleave(
     return series
 
 
-def timing(baseline: Sequence[float], candidate: Sequence[float], *, load_seconds: float | None = None) -> Timing:
+def first_calls(times: Sequence[float]) -> list[float]:
+    """The times of those calls of a block that begin within ``WAKING_MS``; the first at least."""
+    begins = np.cumsum([0.0, *times[:-1]])
+    return [t for t, begin in zip(times, begins, strict=True) if begin < WAKING_MS]
+
+
+def timing(
+    baseline: Sequence[float], candidate: Sequence[float], *, load_seconds: float | None = None,
+    waking: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> Timing:  # fmt: skip
     """The candidate's speed-up over the baseline from paired blocks, with its exact interval (95 %).
 
     Neighbouring pairs that resemble each other are averaged before the interval is taken, so that a slow drift does
-    not count as evidence.
+    not count as evidence. ``waking`` are both sides' times of the first calls after a rest.
     """
     pairs = min(len(baseline), len(candidate))
     ratios = np.array([log(b / c) for b, c in zip(baseline[:pairs], candidate[:pairs], strict=True)])
@@ -126,4 +146,11 @@ def timing(baseline: Sequence[float], candidate: Sequence[float], *, load_second
         log_ratios=tuple(round(float(r), 6) for r in ratios),
         flags=tuple(flags),
         load_seconds=load_seconds,
+        waking=None if waking is None else _after_a_rest(*waking),
     )
+
+
+def _after_a_rest(baseline: Sequence[float], candidate: Sequence[float]) -> tuple[float, float, float]:
+    """(speed-up, low, high) of the first calls."""
+    ratios = np.log(np.asarray(baseline) / np.asarray(candidate))
+    return (speedup_of(ratios), *sign_interval(ratios))

@@ -14,19 +14,10 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.graph import walk
+from hasten.passes.rewrite import named
 
 THIRD = 1 / 6
 HARDSWISH_SINCE = 14
-
-
-def rewrite(model: ir.Model) -> int:
-    """Apply every rewrite once over the graph; returns how many fitted."""
-    taken, modern, done = walk.names(model), walk.opset(model) >= HARDSWISH_SINCE, 0
-    for node in list(model.graph):
-        if node.graph is None or node.domain != "":
-            continue
-        done += _hardsigmoid(node, taken) or (modern and _hardswish(node, taken)) or _scale_last(node, taken)
-    return done
 
 
 def _close(value: ir.Value | None, number: float) -> bool:
@@ -61,7 +52,7 @@ def _swap(node: ir.Node, new: ir.Value) -> bool:
     return True
 
 
-def _hardsigmoid(node: ir.Node, taken: set[str]) -> bool:
+def hard_sigmoid(node: ir.Node, taken: set[str]) -> bool:
     inner = _divides_by_six(node)
     x = _clipped(inner)
     if x is None or inner is None or walk.only_consumer(inner) is not node:
@@ -96,26 +87,31 @@ def _chained(node: ir.Node) -> ir.Value | None:
     return None
 
 
-def _hardswish(node: ir.Node, taken: set[str]) -> bool:
+def hard_swish(node: ir.Node, taken: set[str]) -> bool:
     x = _gated(node) or _chained(node)
     if x is None or not walk.is_float(x):
         return False
     return _swap(node, walk.add_node(node, "HardSwish", [x], walk.fresh(taken, f"{node.outputs[0].name}/hardswish")))
 
 
-def _scale_last(node: ir.Node, taken: set[str]) -> bool:
+def scale_last(node: ir.Node, taken: set[str]) -> bool:
     """x * a + b before one convolution that pads: move the Mul next to the convolution."""
     after = walk.only_consumer(node.outputs[0]) if node.op_type == "Add" else None
     found = walk.operands(node) if after is not None and after.op_type == "Conv" else None
     mul = found[0].producer() if found is not None and walk.only_consumer(found[0]) is node else None
     inner = walk.operands(mul) if mul is not None and mul.op_type == "Mul" else None
-    if found is None or inner is None or mul is None or not isinstance(node.graph, ir.Graph):
+    if found is None or inner is None or mul is None:
         return False
     a, b = walk.scalar(inner[1]), walk.scalar(found[1])
     small = all(v.shape is not None and len(v.shape) <= 1 for v in (inner[1], found[1]))
     if a is None or b is None or not small or abs(a) < 1e-3:
         return False
-    shift = walk.add_constant(node.graph, walk.fresh(taken, f"{found[1].name}/shift"), np.array(b / a, np.float32))
+    shift = walk.add_constant(
+        walk.main_graph(node), walk.fresh(taken, f"{found[1].name}/shift"), np.array(b / a, np.float32)
+    )
     added = walk.add_node(node, "Add", [inner[0], shift], walk.fresh(taken, f"{node.outputs[0].name}/shifted"))
     scaled = walk.add_node(node, "Mul", [added, inner[1]], walk.fresh(taken, f"{node.outputs[0].name}/scaled"))
     return _swap(node, scaled)
+
+
+REWRITES = (*named(hard_sigmoid, scale_last), *named(hard_swish, since=HARDSWISH_SINCE))

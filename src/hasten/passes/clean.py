@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
 
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from hasten.graph import evaluate, walk
+from hasten.graph import walk
 from hasten.model import Model
-from hasten.passes.activations import rewrite
+from hasten.passes import activations, control, fold, idioms, layout, merge, noops, scales, shapes
+from hasten.passes.check import CONVERSION_TOLERANCE, TOLERANCE, Check
 from hasten.passes.constants import fold_constants
-from hasten.passes.fold import fold
 from hasten.passes.lookup import pick_rows, tabulate
-from hasten.protocols import Context, Feeds, NotApplicable
+from hasten.passes.rewrite import Rewrite, Settled, Site, apply, known, settle
+from hasten.protocols import Context, NotApplicable
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-4  # of an output's largest magnitude: what rewrites may change
-CONVERSION_TOLERANCE = 1e-5  # the same for a change of operator set, which should change nothing
 OLDEST, MODERN = 13, 17  # per-channel DequantizeLinear exists from 13 on; older networks are brought to 17
+ROUNDS = 6  # what one stage leaves behind may be work for another
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,12 @@ class Clean:
     """Tidy the graph before anything else looks at it.
 
     Operator sets older than 13 become 17; Constant nodes become initialisers; Identity, Dropout, unused and repeated
-    nodes go; what depends on no input is computed; BatchNormalization, Mul, Add and Pad fold into convolutions; spelt
-    out hard activations become one node. Each stage is run against the network as it was on ``samples`` real inputs
-    and left out when an output moves. Input and output names, types and dimensions stay.
+    nodes go; what depends on no input is computed; branches and loops whose course is known are written out; nodes
+    that do nothing go, transposes cancel, reshapes join; scales, shifts and normalisations go into linear layers;
+    spelt out activations and normalisations become one node. The result is run against the network as it was on
+    ``samples`` real inputs (and those joined in one batch). When an output moves, the stages are gone through one by
+    one, the application that moved it is found by bisection, told, and left out. Names, types and dimensions of inputs
+    and outputs stay.
 
     Raises:
         NotApplicable: there is nothing to tidy.
@@ -41,65 +44,93 @@ class Clean:
     samples: int = 2
 
     def __call__(self, model: Model, context: Context) -> Model:
-        feeds = list(islice(context.feeds(), self.samples))
-        before = evaluate.run(model.graph, feeds) if feeds else []
-        graph, changed, dropped = model.graph, list[str](), list[str]()
-        for name, stage, tolerance in STAGES:
-            candidate = stage(graph)
-            if candidate is None:
-                continue
-            problem = _problem(model.graph, candidate, feeds, before, tolerance)
-            (dropped if problem else changed).append(name)
-            if problem:
-                log.warning("left out the clean-up %r: %s", name, problem)
-            else:
-                graph = candidate
-        if not changed:
-            raise NotApplicable("nothing to tidy" + (f"; left out {', '.join(dropped)}" if dropped else ""))
-        note = repr(self) + (f" without {', '.join(dropped)}" if dropped else "")
-        return model.with_graph(graph, note)
+        check = Check.of(model.graph, list(islice(context.feeds(), self.samples)))
+        start = model.clone_graph()
+        known(start)
+        found = run_stages(start, lambda candidate, tolerance: "")  # the whole at once: most often nothing is wrong
+        if found.graph is not None and check.problem(found.graph):
+            found = run_stages(start, check.problem)
+        refused = ", ".join(str(site) for site, _ in found.refused)
+        if found.graph is None:
+            raise NotApplicable("nothing to tidy" + (f"; left out {refused}" if refused else ""))
+        return model.with_graph(found.graph, repr(self) + (f" without {refused}" if refused else ""))
 
 
-def same_outputs(
-    before: ir.Model, after: ir.Model, feeds: Sequence[Feeds], tolerance: float = TOLERANCE
-) -> tuple[bool, str, float]:
-    """(same, output, difference): run both graphs and compare.
-
-    ``difference`` is the largest |a - b| over the outputs, each relative to its own largest magnitude.
-    """
-    name, difference = evaluate.worst_difference(evaluate.run(before, feeds), evaluate.run(after, feeds))
-    return difference <= tolerance, name, difference
+Problem = Callable[[ir.Model, float], str]  # what is wrong with a candidate, by the tolerance that it is given
 
 
-def _problem(
-    original: ir.Model,
-    candidate: ir.Model,
-    feeds: Sequence[Feeds],
-    before: list[dict[str, walk.Array]],
-    tolerance: float,
-) -> str:
-    """Why ``candidate`` may not stand for ``original``; empty when it may."""
-    if _face(original) != _face(candidate):
-        return "the inputs or outputs changed"
-    try:
-        name, difference = evaluate.worst_difference(before, evaluate.run(candidate, feeds))
-    except Exception as error:  # any runtime error means the same thing here: the rewrite is wrong
-        return f"the result does not run: {error}"
-    return "" if difference <= tolerance else f"output {name!r} moved by {difference:.2g} of its scale"
+def run_stages(start: ir.Model, problem: Problem) -> Settled:
+    """All stages in turn until none finds work."""
+    graph, done, refused = start, list[Site](), dict[Site, str]()
+    for _ in range(ROUNDS):
+        before = graph
+        for stage in STAGES:
+            found = stage.run(graph, problem, refused)
+            graph = graph if found.graph is None else found.graph
+            done += found.done
+            refused.update(found.refused)
+        if graph is before:
+            break
+    return Settled(None if graph is start else graph, tuple(done), tuple(refused.items()))
 
 
-def _face(graph: ir.Model) -> tuple[list[str], list[str]]:
-    weights = graph.graph.initializers
-    return [str(v) for v in graph.graph.inputs if v.name not in weights], [str(v) for v in graph.graph.outputs]
+@dataclass(frozen=True)
+class Whole:
+    """A stage that is taken or left as one: ``edit`` returns an edited copy, or None."""
+
+    name: str
+    edit: Callable[[ir.Model], ir.Model | None]
+    tolerance: float = TOLERANCE
+
+    def run(self, graph: ir.Model, problem: Problem, skip: Collection[Site] = ()) -> Settled:
+        """The edited graph, or None with what was wrong with it."""
+        site = Site(self.name, "")
+        try:
+            candidate = None if site in skip else self.edit(graph)
+        except Exception as error:  # as with rewrites: a stage that fails is a stage left out
+            return Settled(None, (), ((site, f"it failed: {error}"),))
+        if candidate is None:
+            return Settled(None)
+        known(candidate)
+        reason = problem(candidate, self.tolerance)
+        if reason:
+            log.warning("left out the clean-up %r: %s", self.name, reason)
+            return Settled(None, (), ((site, reason),))
+        return Settled(candidate, (site,))
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A stage of rewrites, each of which can be left out by itself."""
+
+    rewrites: tuple[Rewrite, ...]
+    tolerance: float = TOLERANCE
+
+    def run(self, graph: ir.Model, problem: Problem, skip: Collection[Site] = ()) -> Settled:
+        """The rewritten graph, or None when nothing fits."""
+        return settle(graph, self.rewrites, lambda candidate: problem(candidate, self.tolerance), skip)
 
 
 def _modernise(graph: ir.Model) -> ir.Model | None:
     """Operator set 17, or 13 where the converter cannot reach 17; None when it is new enough or cannot be done."""
-    if walk.opset(graph) >= OLDEST:
+    return None if walk.opset(graph) >= OLDEST else _converted(graph, MODERN, OLDEST)
+
+
+def _for_gelu(graph: ir.Model) -> ir.Model | None:
+    """Operator set 20, where a GELU that is spelt out could then be one node."""
+    if walk.opset(graph) >= idioms.GELU_SINCE or not any(n.op_type in ("Erf", "Tanh") for n in graph.graph):
         return None
+    probe = graph.clone()
+    probe.graph.opset_imports[""] = idioms.GELU_SINCE
+    if not apply(probe, idioms.GELUS, limit=1):
+        return None
+    return _converted(graph, idioms.GELU_SINCE)
+
+
+def _converted(graph: ir.Model, *targets: int) -> ir.Model | None:
     from onnx import version_converter
 
-    for target in (MODERN, OLDEST):
+    for target in targets:
         try:
             converted = ir.from_proto(version_converter.convert_version(ir.to_proto(graph), target))
         except Exception as error:  # the converter raises whatever its C++ side raises
@@ -154,7 +185,6 @@ def _remove_dropout(graph: ir.Model) -> int:
 def _stage(edit: Callable[[ir.Model], int]) -> Callable[[ir.Model], ir.Model | None]:
     def stage(graph: ir.Model) -> ir.Model | None:
         copy = graph.clone()
-        walk.infer(copy)
         if not edit(copy):
             return None
         walk.prune(copy)
@@ -163,12 +193,15 @@ def _stage(edit: Callable[[ir.Model], int]) -> Callable[[ir.Model], ir.Model | N
     return stage
 
 
-STAGES: tuple[tuple[str, Callable[[ir.Model], ir.Model | None], float], ...] = (
-    ("operator set", _modernise, CONVERSION_TOLERANCE),
-    ("tidy", _tidy, TOLERANCE),
-    ("constants", _stage(fold_constants), TOLERANCE),
-    ("one-hot products", _stage(pick_rows), TOLERANCE),
-    ("tables", _stage(tabulate), TOLERANCE),
-    ("activations", _stage(rewrite), TOLERANCE),
-    ("convolutions", _stage(fold), TOLERANCE),
+STAGES: tuple[Whole | Rules, ...] = (
+    Whole("operator set", _modernise, CONVERSION_TOLERANCE),
+    Whole("tidy", _tidy),
+    Whole("constants", _stage(fold_constants)),
+    Whole("one-hot products", _stage(pick_rows)),
+    Whole("tables", _stage(tabulate)),
+    Rules((*control.REWRITES, *shapes.REWRITES)),
+    Rules((*noops.REWRITES, *layout.REWRITES)),
+    Whole("newer operator set", _for_gelu, CONVERSION_TOLERANCE),
+    Rules((*idioms.REWRITES, *activations.REWRITES)),
+    Rules((*fold.REWRITES, *scales.REWRITES, *merge.CONSECUTIVE, *merge.STEPWISE)),
 )

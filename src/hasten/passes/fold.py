@@ -14,18 +14,9 @@ import onnx_ir as ir
 
 from hasten.graph import walk
 from hasten.graph.walk import Array
+from hasten.passes.rewrite import named
 
 AFFINE = ("Mul", "Div", "Add", "Sub")
-
-
-def fold(model: ir.Model) -> int:
-    """Apply every rewrite until none fits; returns how many nodes went."""
-    taken, total = walk.names(model), 0
-    while True:
-        done = sum(rule(node, taken) for node in list(model.graph) for rule in RULES if node.graph is not None)
-        total += done
-        if not done:
-            return total
 
 
 def _set_weights(node: ir.Node, w: Array, b: Array | None, taken: set[str]) -> None:
@@ -71,13 +62,6 @@ def _producer(node: ir.Node) -> ir.Node | None:
     return value.producer() if value is not None and walk.only_consumer(value) is node else None
 
 
-def _drop(node: ir.Node, kept: ir.Value) -> bool:
-    walk.replace(node.outputs[0], kept)
-    assert node.graph is not None
-    node.graph.remove(node, safe=True)
-    return True
-
-
 def conv_batchnorm(node: ir.Node, taken: set[str]) -> bool:
     if node.op_type != "BatchNormalization" or walk.attribute(node, "training_mode", 0):
         return False
@@ -92,7 +76,7 @@ def conv_batchnorm(node: ir.Node, taken: set[str]) -> bool:
     w, b, axis = parts
     factor = gamma / np.sqrt(var + walk.attribute(node, "epsilon", 1e-5))
     _set_weights(before, w * _on_axis(factor, w.ndim, axis), (b - mean) * factor + beta, taken)
-    return _drop(node, before.outputs[0])
+    return walk.bypass(node, before.outputs[0])
 
 
 def _channel_vector(array: Array, channels: int, ndim: int) -> Array | None:
@@ -135,7 +119,7 @@ def conv_affine(node: ir.Node, taken: set[str]) -> bool:
         return False
     _, scale, shift = affine
     _set_weights(before, w * _on_axis(scale, w.ndim, axis), b * scale + shift, taken)
-    return _drop(node, before.outputs[0])
+    return walk.bypass(node, before.outputs[0])
 
 
 def _padded(node: ir.Node) -> bool:
@@ -161,7 +145,7 @@ def affine_conv(node: ir.Node, taken: set[str]) -> bool:
     grouped = w.reshape(by_group)
     extra = (grouped * shift.reshape(spread)).reshape(w.shape[0], -1).sum(axis=1)
     _set_weights(after, (grouped * scale.reshape(spread)).reshape(w.shape), b + extra, taken)
-    return _drop(node, x)
+    return walk.bypass(node, x)
 
 
 def pad_conv(node: ir.Node, taken: set[str]) -> bool:
@@ -182,7 +166,7 @@ def pad_conv(node: ir.Node, taken: set[str]) -> bool:
     after.attributes.add(ir.AttrInt64s("pads", [int(a + b) for a, b in zip(have, more, strict=True)]))
     kept = node.inputs[0]
     assert kept is not None
-    return _drop(node, kept)
+    return walk.bypass(node, kept)
 
 
 def matmul_bias(node: ir.Node, taken: set[str]) -> bool:
@@ -200,15 +184,10 @@ def matmul_bias(node: ir.Node, taken: set[str]) -> bool:
         or bias.ndim > 2
     ):
         return False
-    vector = walk.add_constant(_graph(node), walk.fresh(taken, f"{found[1].name}/bias"), bias.reshape(-1))
+    vector = walk.add_constant(walk.main_graph(node), walk.fresh(taken, f"{found[1].name}/bias"), bias.reshape(-1))
     inputs = [before.inputs[0], before.inputs[1], vector]
     joined = walk.add_node(node, "Gemm", inputs, walk.fresh(taken, f"{node.outputs[0].name}/gemm"))
-    return _drop(node, joined)
+    return walk.bypass(node, joined)
 
 
-def _graph(node: ir.Node) -> ir.Graph:
-    assert isinstance(node.graph, ir.Graph)
-    return node.graph
-
-
-RULES = (conv_batchnorm, conv_affine, affine_conv, pad_conv, matmul_bias)
+REWRITES = named(conv_batchnorm, conv_affine, affine_conv, pad_conv, matmul_bias)

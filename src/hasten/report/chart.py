@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -38,7 +39,7 @@ def scatter(result: Result, width: int = 760) -> Markup:
     )
     lost = [t for t in drawn if not _placed(result, t)]
     body += "".join(_point(result, field, t) for t in drawn if _placed(result, t))
-    body += "".join(_stray(result, field, t, i) for i, t in enumerate(lost))
+    body += _strays(result, field, lost) + _names(result, field)
     chart = svg(
         body,
         width,
@@ -72,16 +73,21 @@ def _field(result: Result, width: float) -> _Field:
     low, high = (min(spent), max(spent)) if spent else (1.0, 2.0)
     limit = budget_drop(result) or 0.01
     drops = [d for t in result.trials if (d := drop_of(result, t)) is not None]
-    best = min([0.0, *drops])
+    best, worst = min([0.0, *drops]), max([0.0, *drops])
     height = 400.0 if width > 500 else 380.0
     left, right, bottom = (62.0 if width > 500 else 44.0), width - 10, height - 10
     return _Field(
         x=Axis(low / 1.18, high * 1.12, left, right - RIM - 8, log=True),
-        y=Axis(max(best * 1.2, -1.2 * limit) - 0.5 * limit, 2.6 * limit, 22.0, bottom - RIM),
+        y=Axis(max(best * 1.2, -1.2 * limit) - 0.5 * limit, _lowest(worst, limit), 22.0, bottom - RIM),
         right=right - RIM / 2,
         bottom=bottom - RIM / 2 + 4,
         width=width,
     )
+
+
+def _lowest(worst: float, limit: float) -> float:
+    """How far down the chart goes: a little beyond the budget, or as far as a candidate that is not far outside."""
+    return min(max(1.5 * limit, 1.2 * worst), 2.6 * limit)
 
 
 def _frame(result: Result, field: _Field) -> str:
@@ -143,30 +149,47 @@ def _point(result: Result, field: _Field, trial: Trial) -> str:
     if crossed and timing is not None and known(timing.low) and known(timing.high) and 0 < timing.low <= timing.high:
         ends = spent * timing.speedup / timing.high, spent * timing.speedup / timing.low
         parts.append(line(field.x(ends[0]), y, field.x(ends[1]), y, "ci"))
-    if crossed and seen is not None and not outside and known(seen.lower) and known(seen.upper):
+    compared = trial.candidate.key != result.as_given.candidate.key  # the baseline is exactly as good as itself
+    if crossed and compared and seen is not None and not outside and known(seen.lower) and known(seen.upper):
         parts.append(line(x, field.y(seen.lower), x, field.y(seen.upper), "ci"))
     parts.append(mark(shape, x, y, 7.5 if class_ == "winner" else 4.5))
-    if class_ in ("winner", "exact"):
-        text = (
-            "winner" if class_ == "winner" and changed(result) else "tuned" if _is_tuned(result, trial) else "as given"
-        )
-        parts.append(label(text, x, y + (21 if text == "as given" else -13), class_="name"))
     return group("".join(parts), class_, hover(result, trial))
 
 
-def _is_tuned(result: Result, trial: Trial) -> bool:
-    return trial.candidate.key == result.tuned.candidate.key != result.as_given.candidate.key
+def _names(result: Result, field: _Field) -> str:
+    """The names of the winner and of the two baselines, each where it covers no other."""
+    best = "as given" if not changed(result) else "winner" if result.verdict == "met" else "best, not proven"
+    named = {best: result.winner, "as given": result.as_given, "tuned": result.tuned}
+    keys, taken, parts = set[str](), list[tuple[float, float]](), []
+    for text, trial in named.items():
+        if trial.candidate.key in keys or not _placed(result, trial):
+            continue
+        keys.add(trial.candidate.key)
+        drop, spent = drop_of(result, trial) or 0.0, latency(result, trial)
+        assert spent is not None
+        x, y = field.x(spent), field.y(drop)
+        offsets = (21.0, -13.0, 37.0, -29.0) if text == "as given" else (-13.0, 21.0, -29.0, 37.0)
+        places = [(x, y + o) for o in offsets]
+        place = next(
+            (p for p in places if all(abs(p[0] - q[0]) > 56 or abs(p[1] - q[1]) > 13 for q in taken)), places[0]
+        )
+        taken += [place]
+        parts.append(group(label(text, *place, class_="name"), _shape(result, trial)[1]))
+    return "".join(parts)
 
 
-def _stray(result: Result, field: _Field, trial: Trial, index: int) -> str:
-    """A candidate without a latency, on the right rim: at its drop where that is known, else stacked from the top."""
-    shape, class_ = _shape(result, trial)
-    drop = drop_of(result, trial) if trial.status not in LOST else None
-    room = int((field.bottom - field.y.start) / 13)
-    y = field.y.start + 13.0 * (index % room) + 6
-    if drop is not None:
-        y = field.bottom if drop > field.y.high else field.y(drop)
-    return group(mark(shape, field.right, y, 4.0), class_, hover(result, trial))
+def _strays(result: Result, field: _Field, trials: Sequence[Trial]) -> str:
+    """Candidates without a latency, stacked on the right rim under a name of their own."""
+    if not trials:
+        return ""
+    room = max(1, int((field.bottom - field.y.start) / 13))
+    shown = label("not timed ↓", field.right + RIM / 2, 12, class_="axis", anchor="end")
+    for i, trial in enumerate(trials):
+        shape, class_ = _shape(result, trial)
+        shown += group(
+            mark(shape, field.right, field.y.start + 13.0 * (i % room) + 6, 4.0), class_, hover(result, trial)
+        )
+    return shown
 
 
 def hover(result: Result, trial: Trial) -> str:

@@ -8,12 +8,13 @@ from statistics import median
 from markupsafe import Markup
 
 from hasten.report.svg import group, label, line, svg, tag
-from hasten.report.words import count, known, millis, number
+from hasten.report.words import count, duration, known, millis
 from hasten.trial import Group, Mixed
 
 NARROW = "int8"
 UP, DOWN, GAP = 150.0, 110.0, 34.0  # heights of the two halves and of the words between them
-TOLD = 10  # regions in the table before the rest is folded away
+WIDEST = 48.0  # pixels of one region's bar
+TOLD = 8  # regions in the table before the rest is folded away
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,18 @@ def rows(plan: Mixed) -> list[Row]:
 
 
 def summary(plan: Mixed) -> str:
-    """``"31 of 43 regions run in int8, the others in f32; planned from 16 samples in 24 s"``."""
+    """``"31 of 43 regions run in int8 on openvino, the others in f32. Harm was measured on 16 samples. ..."``."""
     narrow = sum(g.chosen == NARROW for g in plan.groups)
-    text = f"{narrow} of {count(len(plan.groups), 'region')} run in int8"
+    text = f"{narrow} of {count(len(plan.groups), 'region')} run in int8 on {plan.engine}"
     text += f", the others in {plan.wide}" if narrow < len(plan.groups) else ""
-    measured = f"harm on {count(plan.samples, 'sample')}" if plan.samples else "times only: there was no harm to weigh"
-    return f"{text} on {plan.engine}; measured: {measured}, {number(plan.seconds, 2)} s in all"
+    if plan.samples:
+        return f"{text}. Harm was measured on {count(plan.samples, 'sample')}. This took {duration(plan.seconds)}."
+    return f"{text}. Only times were measured: there was no harm to weigh. This took {duration(plan.seconds)}."
+
+
+def harmed(plan: Mixed) -> bool:
+    """True when the harm of its regions was measured."""
+    return any(NARROW in g.harm for g in plan.groups)
 
 
 def foretold(plan: Mixed) -> str:
@@ -61,12 +68,13 @@ def foretold(plan: Mixed) -> str:
     parts = []
     if len(plan.measured_ms) >= 3:
         errors = [abs(f / m - 1) for f, m in zip(plan.foretold_ms, plan.measured_ms, strict=True) if m]
-        agreed = _rank(plan.foretold_ms, plan.measured_ms)
-        parts.append(f"latency foretold for {len(plan.measured_ms)} plans: median error {median(errors):.1%}{agreed}")
+        off = f"{median(errors) * 100:.1f} %"
+        ranked = _rank(plan.foretold_ms, plan.measured_ms)
+        parts.append(f"The latency foretold for {len(plan.measured_ms)} plans was off by {off}{ranked}.")
     if len(plan.joint_harm) >= 3:
-        agreed = _rank(plan.summed_harm, plan.joint_harm)
-        parts.append(f"sum of single harms against joint harm for {len(plan.joint_harm)} plans{agreed}")
-    return "; ".join(parts)
+        ranked = _rank(plan.summed_harm, plan.joint_harm)
+        parts.append(f"The harm foretold for {len(plan.joint_harm)} plans is the sum of their regions' harms{ranked}.")
+    return " ".join(parts)
 
 
 def _rank(a: tuple[float, ...], b: tuple[float, ...]) -> str:
@@ -75,40 +83,57 @@ def _rank(a: tuple[float, ...], b: tuple[float, ...]) -> str:
     if len(set(a)) < 2 or len(set(b)) < 2:
         return ""
     value = float(stats.spearmanr(a, b).statistic)
-    return f", rank correlation {value:.2f}" if known(value) else ""
+    return f" (rank correlation with what was measured: {value:.2f})" if known(value) else ""
 
 
 def picture(plan: Mixed, width: int) -> Markup:
     """Bars in the network's order: grey the time in the wide format, coloured the time as chosen; harm hangs down."""
-    left, step = 2.0, (width - 4.0) / max(len(plan.groups), 1)
-    slowest = max((max(g.ms.values()) for g in plan.groups), default=0.0) or 1.0
-    total = sum(g.harm.get(NARROW, 0.0) for g in plan.groups) or 1.0
-    worst = max((g.harm.get(NARROW, 0.0) / total for g in plan.groups), default=0.0) or 1.0
-    body = label("time, as it was and as chosen", left, 12, class_="axis", anchor="start")
-    body += label(f"{millis(slowest)} at most", width - 2.0, 12, class_="axis", anchor="end")
+    step = min((width - 4.0) / max(len(plan.groups), 1), WIDEST)
     base = 20 + UP
-    body += line(left, base, width - 2.0, base, "zero")
-    for i, g in enumerate(plan.groups):
-        x, wide = left + i * step, max(step - 2, 1.0)
-        tall, own = (UP * g.ms[f] / slowest for f in (plan.wide, g.chosen))
-        hang = DOWN * g.harm.get(NARROW, 0.0) / total / worst
-        bars = tag("rect", x=x, y=base - tall, width=wide, height=tall, class_="was")
-        bars += tag("rect", x=x, y=base - own, width=wide, height=own, class_="is")
-        bars += tag("rect", x=x, y=base + GAP, width=wide, height=max(hang, 0.5), class_="harm")
-        body += group(bars, "narrow-bar" if g.chosen == NARROW else "wide-bar", _hover(plan, g))
-    body += line(left, base + GAP, width - 2.0, base + GAP, "zero")
-    body += label("harm if this region alone were int8", left, base + GAP - 8, class_="axis", anchor="start")
-    body += label(f"{worst:.0%} of the sum at most", width - 2.0, base + GAP - 8, class_="axis", anchor="end")
+    body = _times(plan, step) + line(2.0, base, width - 2.0, base, "zero")
+    slowest = max((max(g.ms.values()) for g in plan.groups), default=0.0)
+    body += label("time, as it was and as chosen", 2.0, 12, class_="axis", anchor="start")
+    body += label(f"tallest {millis(slowest)}", width - 2.0, 12, class_="axis", anchor="end")
+    if harmed(plan):
+        worst, bars = _harms(plan, step)
+        body += bars + line(2.0, base + GAP, width - 2.0, base + GAP, "zero")
+        body += label("harm if only this were int8", 2.0, base + GAP - 8, class_="axis", anchor="start")
+        body += label(f"longest {worst * 100:.0f} % of all", width - 2.0, base + GAP - 8, class_="axis", anchor="end")
     chart = svg(
         body,
         width,
-        base + GAP + DOWN + 6,
+        base + (GAP + DOWN + 6 if harmed(plan) else 4),
         id_=f"regions-{plan.candidate}-{width}",
-        title="Time and harm by region",
+        title="Time and harm by region" if harmed(plan) else "Time by region",
         description=summary(plan),
         class_="chart",
     )
     return Markup(chart)  # noqa: S704 - built by svg.py, which escapes every text
+
+
+def _times(plan: Mixed, step: float) -> str:
+    """A bar a region on the common base line."""
+    slowest = max((max(g.ms.values()) for g in plan.groups), default=0.0) or 1.0
+    body = ""
+    for i, g in enumerate(plan.groups):
+        x, wide = 2.0 + i * step, max(step - 2, 1.0)
+        tall, own = (UP * g.ms[f] / slowest for f in (plan.wide, g.chosen))
+        bars = tag("rect", x=x, y=20 + UP - tall, width=wide, height=tall, class_="was")
+        bars += tag("rect", x=x, y=20 + UP - own, width=wide, height=own, class_="is")
+        body += group(bars, "narrow-bar" if g.chosen == NARROW else "wide-bar", _hover(plan, g))
+    return body
+
+
+def _harms(plan: Mixed, step: float) -> tuple[float, str]:
+    """The largest share of all harm, and a hanging bar a region."""
+    harms = [g.harm.get(NARROW, 0.0) for g in plan.groups]
+    total, worst = sum(harms) or 1.0, max(harms, default=0.0)
+    body = ""
+    for i, (g, harm) in enumerate(zip(plan.groups, harms, strict=True)):
+        hang = max(DOWN * harm / (worst or 1.0), 0.5)
+        bar = tag("rect", x=2.0 + i * step, y=20 + UP + GAP, width=max(step - 2, 1.0), height=hang, class_="harm")
+        body += group(bar, "hang", _hover(plan, g))
+    return worst / total, body
 
 
 def _hover(plan: Mixed, g: Group) -> str:

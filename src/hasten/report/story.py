@@ -41,8 +41,10 @@ class Factor:
 
 
 def title(result: Result) -> str:
-    """The network's file name, without the way to it."""
-    return result.model.replace("\\", "/").rstrip("/").rpartition("/")[2] or result.model
+    """The network's file name, without the way to it; with its folder where the name alone says nothing."""
+    *folders, name = [p for p in result.model.replace("\\", "/").split("/") if p] or [result.model]
+    plain = name.rpartition(".")[0].lower() in ("model", "saved_model", "network") or name == "saved_model"
+    return f"{folders[-1]}/{name}" if plain and folders else name
 
 
 def quality(trial: Trial) -> Quality | None:
@@ -118,7 +120,7 @@ def comparison(result: Result) -> list[Row]:
             f"Score ({result.metric})",
             marks.score(seen.baseline if seen else _before_score(result)),
             marks.score(seen.value) if seen else marks.score(None if changed(result) else _before_score(result)),
-            f"drop {marks.drop(seen.drop)}" if seen and known(seen.drop) else "",
+            _moved(marks, seen.drop) if seen and known(seen.drop) else "",
         ),
         Row("Model size", size(given.bytes), size(winner.bytes), _ratio(given.bytes, winner.bytes, "smaller")),
         Row(
@@ -134,6 +136,12 @@ def comparison(result: Result) -> list[Row]:
         rows.append(Row("Time to load", start, end, _ratio(loads[0], loads[1], "faster")))
     rows.append(Row("Runs in", engine(given), engine(winner)))
     return rows
+
+
+def _moved(marks: Scale, drop: float) -> str:
+    """A drop as a change for better or worse."""
+    told = marks.drop(abs(drop))
+    return "the same" if not float(f"{drop:.4f}") else f"{told} {'worse' if drop > 0 else 'better'}"
 
 
 def _ratio(before: float | None, after: float | None, better: str) -> str:
@@ -195,7 +203,7 @@ def slower(trial: Trial) -> bool:
 def tone(result: Result, trial: Trial) -> str:
     """How a fate is coloured: its status, or what became clear without one."""
     if trial.candidate.key == result.winner.candidate.key:
-        return "won"
+        return "won" if result.verdict != "undecided" or not changed(result) else "doubt"
     if trial.status != "ok":
         return trial.status
     return "rejected" if over(result, trial) else "slower" if slower(trial) else "ok"
@@ -204,7 +212,7 @@ def tone(result: Result, trial: Trial) -> str:
 def fate(result: Result, trial: Trial) -> str:
     """One or two words on what became of a candidate."""
     if trial.candidate.key == result.winner.candidate.key:
-        return "★ kept" if not changed(result) else "★ chosen" if result.verdict == "met" else "not proven yet"
+        return "★ kept" if not changed(result) else "★ chosen" if result.verdict == "met" else "best, not proven"
     if trial.status != "ok":
         return FATES.get(trial.status, trial.status)
     if trial.confirm is not None:
@@ -243,11 +251,11 @@ def near_misses(result: Result, limit: int = 3) -> list[str]:
         if (trial.status == "rejected" or over(result, trial)) and seen and known(seen.drop):
             line += f" but a drop of {marks.drop(seen.drop)}"
             line += f" (up to {marks.drop(seen.upper, unit=False)})" if known(seen.upper) else ""
-        elif trial.reason:
-            line += f": {trial.reason}"
+        elif trial.reason or changed(result):
+            line += f": {trial.reason or 'others are faster'}"
         lines.append(line)
     rest = Counter(COUNTED.get(t.status, t.status) for t in lost if t not in told and t.status != "ok")
-    return lines + [f"{n:,} {status}" for status, n in rest.most_common()]
+    return lines + ([", ".join(f"{n:,} {status}" for status, n in rest.most_common())] if rest else [])
 
 
 def bound(result: Result, seen: Quality) -> str:
@@ -292,6 +300,28 @@ def _elsewhere() -> list[str]:
     ]
 
 
+def _better(result: Result) -> list[str]:
+    """A score that rises by more than chance is either luck of rounding or samples that know each other."""
+    seen = result.winner.confirm
+    if seen is None or not known(seen.upper) or seen.upper >= 0:
+        return []
+    return [
+        "The score rose by more than chance explains. Coarser arithmetic can do that by accident; so can samples that "
+        "the splits share under other names. Look for near-copies, and give them one value of --groups."
+    ]
+
+
+def proof(result: Result) -> str:
+    """How many of the confirm samples the proof took, where it was not all of them; else empty."""
+    seen = result.winner.confirm or next((t.confirm for t in result.trials if t.confirm), None)
+    if seen is None or seen.split != "confirm" or not 0 < seen.n < result.provable.n_confirm:
+        return ""
+    return (
+        f"The proof took {seen.n:,} of the {result.provable.n_confirm:,}, drawn at random: "
+        "how many was fixed beforehand, from how much changed on the search samples."
+    )
+
+
 def limits(result: Result) -> list[str]:
     """What the proof does not say, in plain words."""
     if not result.provable.n_confirm:
@@ -299,6 +329,7 @@ def limits(result: Result) -> list[str]:
     wrong = 1 - result.confidence
     one_in = f"1 time in {round(1 / wrong)}" if 0 < wrong < 1 else "never"
     lines = [
+        *_better(result),
         "The accuracy holds for data like yours: samples drawn as the confirm split was. "
         "If what you serve drifts away from it, measure again.",
         f"If the winner really lost more than the budget, a test like this one would still pass it at most {one_in}.",

@@ -87,6 +87,7 @@ def kind_of(head: bytes, path: Path) -> tuple[str, str] | None:
 
 
 _MAGIC = (
+    (b"\x7fELF", 0, "a program or a library", "give the .onnx file; hasten loads no custom operators"),
     (b"GGUF", 0, "a GGUF language model", "serve it with llama.cpp; hasten needs an ONNX export"),
     (b"\x89HDF\r\n\x1a\n", 0, "HDF5 (a Keras .h5?)", KERAS),
     (

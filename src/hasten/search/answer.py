@@ -6,7 +6,7 @@ import time
 
 from hasten.machine import machine
 from hasten.model import file_digest
-from hasten.search import baseline, final, lossless, narrow
+from hasten.search import baseline, final, lossless, narrow, structure
 from hasten.search.field import Run
 from hasten.search.question import Question
 from hasten.search.verdict import decide, tell_the_others
@@ -15,6 +15,7 @@ from hasten.worker import peak_together
 
 RESTARTS = 4
 FINAL_ROUNDS = 8
+SLOW_TO_WAKE = 0.9  # of the speed-up: less than this after a pause is told
 CUT_SHORT = "the search was cut short: the same command goes on from there"
 
 
@@ -28,6 +29,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     run.stage = "2/3 narrow"
     run.say("stage", "narrower arithmetic")
     narrow.narrow_stage(run, run.engines, tuned, question.threads, noise.median_ms)
+    structure.structure_stage(run, tuned)
     stopped = run.stopping()
     final.what_ran(run, list(run.loaded))
     run.stage = "3/3 confirm"
@@ -58,7 +60,13 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
         peak_bytes=peak_together(),
         needed_samples=needed,
         plans=tuple(run.plans),
-        warnings=(*warnings, *_forgotten(run, warnings), *_noise_warning(noise), *[CUT_SHORT] * stopped),
+        warnings=(
+            *warnings,
+            *_forgotten(run, warnings),
+            *_noise_warning(noise),
+            *_waking_warning(run.trials[winner].timing),
+            *[CUT_SHORT] * stopped,
+        ),
         looks=run.look,
         stopped=stopped,
         format=run.origin.format,
@@ -69,6 +77,15 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
 def _forgotten(run: Run, told: list[str]) -> list[str]:
     """Looks that could not be written down."""
     return [text for text in (run.ledger.warnings if run.ledger else ()) if text not in told]
+
+
+def _waking_warning(timed: Timing | None) -> tuple[str, ...]:
+    """Say so when requests that come one by one, with pauses between, gain clearly less."""
+    if timed is None or timed.waking is None or timed.waking[2] >= SLOW_TO_WAKE * timed.speedup:
+        return ()
+    return (
+        f"right after a pause it is {timed.waking[0]:.2f}× as fast as the network as given: its threads wake slowly",
+    )
 
 
 def _noise_warning(noise: Timing) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from hasten.protocols import NotApplicable
 from hasten.search.workshop import Material, begun, calibration, make_pass
 from hasten.trial import Step
 
+LESSENING = ("prune", "factorize", "sparsify")  # passes that take something out
+
 
 def inspect(path: str) -> dict[str, Any]:
     """Check a file and tell what it holds: ``{"inputs", "outputs", "opset", ...}``. Runs in a worker."""
@@ -68,6 +70,8 @@ def _applied(of: Material, steps: list[Step]) -> Model:
     for step in todo:
         if step.name == "quantize" and context.reference is None:
             context = replace(context, reference=model)
+        if step.name in LESSENING and context.original is None:
+            context = replace(context, original=model)
         with suppress(NotApplicable) if step.name == "clean" else nullcontext():  # tidy is as good as tidied
             model = make_pass(step)(model, context)
     return model

@@ -16,6 +16,7 @@ from hasten.measure.proportions import required_n
 from hasten.measure.quality import assess
 from hasten.search.baseline import measure_baseline
 from hasten.search.field import Run, fresh_worker, lost
+from hasten.search.objective import gain
 from hasten.trial import Candidate, Quality, Split, Trial
 from hasten.worker import CallFailed, WorkerDied
 
@@ -24,6 +25,7 @@ WORTH = 1.03  # a speed-up that is worth a pass over the confirm split; the fina
 CLEARLY = 1.1  # in a screening race, speeds closer than this may be equal
 NEAR = 0.75  # of the fastest's speed-up
 LEAST_CONFIRM = 600
+ROOM = 0.7  # of the budget
 IDENTICAL = "answers identical, outputs equal to float rounding"
 FEW_FLIPS = 2  # so few say nothing about the direction
 
@@ -31,7 +33,7 @@ FEW_FLIPS = 2  # so few say nothing about the direction
 def front(run: Run) -> list[str]:
     """Candidates that no other beats clearly on speed without being riskier, fastest first."""
     known = [
-        (t.timing.speedup, risk(t), key)
+        (gain(run, key), risk(t), key)
         for key, t in run.trials.items()
         if t.status == "ok" and not t.candidate.lossless and t.timing is not None and t.search is not None
     ]
@@ -48,19 +50,24 @@ def risk(trial: Trial) -> tuple[float, float]:
 def finalists(run: Run) -> list[str]:
     """Whom to prove, safest first: the fastest that look inside the budget, and one to fall back on.
 
-    Each costs a pass over the confirm split, so only candidates within a quarter of the fastest count, three at most;
-    when even the safest of them loses half the budget on the search split, the safest of all goes first, unless it is
-    less than half as fast.
+    Each costs a pass over the confirm split, so only candidates within a quarter of the fastest count, three at most.
+    When the search split leaves it open whether even the safest of them is inside, the fastest of which it does not
+    goes first, else the safest of all: one failed proof must not leave the user with nothing.
     """
-    able = [k for k in front(run) if looks_inside(run, k) and speed(run, k) > WORTH]
+    able = [k for k in front(run) if looks_inside(run, k) and gain(run, k) > WORTH]
     if not able:
         return []
-    near = [k for k in able if speed(run, k) >= NEAR * speed(run, able[0])]
+    near = [k for k in able if gain(run, k) >= NEAR * gain(run, able[0])]
     chosen = [*near[: MOST_FINALISTS - 1], near[-1]]
-    safest = run.trials[near[-1]].search
-    if safest is not None and safest.drop > run.budget.max_drop / 2 and speed(run, able[-1]) > speed(run, able[0]) / 2:
-        chosen.append(able[-1])
+    if not clearly_inside(run, near[-1]):
+        chosen.append(next((k for k in able if clearly_inside(run, k)), able[-1]))
     return sorted(set(chosen), key=lambda k: risk(run.trials[k]))
+
+
+def clearly_inside(run: Run, key: str) -> bool:
+    """True when the search split alone would prove it, with room for the luck of one picked among many."""
+    quality = run.trials[key].search
+    return quality is not None and quality.upper <= ROOM * run.budget.max_drop
 
 
 def looks_inside(run: Run, key: str) -> bool:
@@ -98,7 +105,7 @@ def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
     for key in order[len(looks) :]:
         if run.trials[key].status == "ok" and run.trials[key].confirm is None:
             run.update(key, reason="not tested: a safer candidate had already failed the proof", status="rejected")
-    fastest = max(passed, key=lambda k: speed(run, k), default=run.given)
+    fastest = max(passed, key=lambda k: gain(run, k), default=run.given)
     return fastest, looks
 
 

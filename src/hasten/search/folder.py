@@ -38,6 +38,15 @@ class RunFolder:
         return self.journal
 
 
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="hasten-run-")
+    except OSError as fault:
+        cause = fault.strerror or str(fault)
+        help_ = "set TMPDIR to a folder that can be written and has room"
+        raise EnvironmentFault("there is no place for temporary files", cause=cause, help=help_) from fault
+
+
 @contextmanager
 def run_folder(out: Path | None) -> Iterator[RunFolder]:
     """A folder of one's own: beside ``out`` and named after it, so that the same command finds it again.
@@ -50,7 +59,7 @@ def run_folder(out: Path | None) -> Iterator[RunFolder]:
         Stopped: the run was interrupted, and what it had is kept.
     """
     if out is None:
-        with tempfile.TemporaryDirectory(prefix="hasten-run-") as temporary:
+        with _temporary() as temporary:
             yield RunFolder(Path(temporary))
         return
     path = out.resolve().with_name(f".hasten-run-{out.resolve().name}")

@@ -36,7 +36,7 @@ PIECES = 8
 PARALLEL = 2
 MOST, LEAST = 64, 6  # samples
 MOST_COMPARED = 32  # for comparing calibration methods
-RANGES_SECONDS = 0.7  # of float inference, for comparing calibration methods
+RANGES_SECONDS = 0.4  # of float inference, for comparing calibration methods
 NEVER = 1e9  # the harm of what does not run
 FLOATS = {"bf16": ir.DataType.BFLOAT16, "f16": ir.DataType.FLOAT16}
 

@@ -12,9 +12,10 @@ from hasten.search.confirm import finalists, front, looks_inside
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, ready
 from hasten.search.lossless import engine_settings
 from hasten.search.mixed import DEEP, SERVES, Ground, holds, plan_for
+from hasten.search.objective import better, bytes_count, gain
 from hasten.search.rounding import Rounding, choose_rounding, recovered
 from hasten.search.screening import hopelessly_slow, race, screen
-from hasten.trial import Candidate, Trial
+from hasten.trial import Candidate, Scalar, Trial
 from hasten.worker import CallFailed, WorkerDied
 
 FIELD_SIZE = 8  # workers alive at once in a race
@@ -43,19 +44,29 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
     int8 = static()
     dynamic = space.dynamic(engines, base, per_tensor=run.per_tensor)
     try_all(run, quickest_first(run, [*every(int8), *dynamic]), tuned)
-    if not run.over() and not any(holds(run, candidate) for candidate in every(int8)):
+    if not run.over() and not any(looks_inside(run, candidate.key) for candidate in every(int8)):
         rounding = recovered(run, scheme, rounding)
         if rounding.before:
             int8 = static()
             try_all(run, quickest_first(run, every(int8)), tuned)
-    if (run.trials[run.given].bytes or 0) > HEAVY and not run.over():
-        to_beat = min((quick_ms(run, c.key) for c in every(int8) if holds(run, c)), default=inf)
-        try_all(run, quickest_first(run, space.weight_only(engines, base), to_beat), tuned)
-    for ground in grounds(run, engines, int8, rounding):
+    if not run.over():
+        weights_alone(run, engines, base, every(int8), tuned)
+    for ground in () if bytes_count(run) else grounds(run, engines, int8, rounding):
         if run.over():
             run.say("note", f"no time was left to mix formats on {ground.engine}")
             break
         mix(run, ground, tuned, baseline_ms)
+
+
+def weights_alone(
+    run: Run, engines: dict[str, Any], base: dict[str, dict[str, Scalar]], int8: Sequence[Candidate], tuned: str
+) -> None:
+    """Narrow the weights only, where the network outgrows the cache or bytes count."""
+    if (run.trials[run.given].bytes or 0) <= HEAVY and not bytes_count(run):
+        return
+    proven = [quick_ms(run, c.key) for c in int8 if holds(run, c)]
+    to_beat = inf if bytes_count(run) else min(proven, default=inf)
+    try_all(run, quickest_first(run, space.weight_only(engines, base), to_beat), tuned)
 
 
 def every(static: dict[str, list[Candidate]]) -> list[Candidate]:
@@ -87,7 +98,8 @@ def quickest_first(run: Run, candidates: Sequence[Candidate], to_beat: float = i
             hopelessly_slow(run, candidate, inf)
     able = [c for c in candidates if c.key in run.loaded]
     best = min((quick_ms(run, c.key) for c in able), default=0.0)
-    for candidate in [c for c in able if quick_ms(run, c.key) > min(NEAR * best, to_beat)]:
+    limit = inf if bytes_count(run) else min(NEAR * best, to_beat)
+    for candidate in [c for c in able if quick_ms(run, c.key) > limit]:
         run.retire([candidate.key])
         text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {min(best, to_beat):.3g} ms by the fastest"
         run.update(candidate.key, status="slower", reason=text)
@@ -150,7 +162,7 @@ def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
         return
     wave: list[str] = []
     reigning = run.trials[tuned].timing
-    to_beat = reigning.median_ms if reigning else inf
+    to_beat = reigning.median_ms if reigning and not bytes_count(run) else inf
     for done, candidate in enumerate(candidates):
         if run.over():
             out_of_time(run, candidates[done:])
@@ -179,7 +191,7 @@ def drop_losers(run: Run, tuned: str) -> None:
     alive = [k for k in run.loaded if k not in (run.given, tuned)]
     for key in alive:
         trial = run.trials[key]
-        if trial.timing is not None and trial.timing.high < floor:
+        if trial.timing is not None and trial.timing.high < floor and not bytes_count(run):
             run.retire([key])
             text = f"{trial.timing.speedup:.2f}×, slower than the best lossless setting"
             run.update(key, status="slower", reason=text)
@@ -187,8 +199,8 @@ def drop_losers(run: Run, tuned: str) -> None:
     for key in [k for k in run.loaded if k not in (run.given, tuned) and k not in kept]:
         run.retire([key])
     promising = [run.trials[k] for k in finalists(run)]
-    best = max((t.timing.speedup for t in promising if t.timing), default=1.0)
+    best = max((gain(run, t.candidate.key) for t in promising), default=1.0)
     if best > run.best:
         run.best = best
-        label = next(t.candidate.label for t in promising if t.timing and t.timing.speedup == best)
-        run.say("best", f"{label}: {best:.2f}×, looks inside the budget")
+        label = next(t.candidate.label for t in promising if gain(run, t.candidate.key) == best)
+        run.say("best", f"{label}: {best:.2f}× {better(run)}, looks inside the budget")

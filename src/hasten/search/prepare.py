@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -30,7 +31,7 @@ from hasten.search.conversion import prove_conversion
 from hasten.search.enter import Entered, enter
 from hasten.search.field import SCREENED, Run
 from hasten.search.folder import RunFolder
-from hasten.search.question import Question, digest, identity
+from hasten.search.question import WATCHED, Question, digest, identity
 from hasten.search.space import usable_engines
 from hasten.splits import Splits, split
 from hasten.trial import Provable
@@ -42,6 +43,7 @@ CHANCE_SAMPLES = 200
 STAGE = "0/3 baseline"
 TRY_SECONDS = 120.0
 NO_DATA = "no data: lossless only, on made-up inputs"
+SERVED_ELSEWHERE = "compare the data with hasten inspect, or name another engine: --served-by"
 GIVE_DATA = "give real data: --data samples.npz"
 
 
@@ -88,6 +90,7 @@ def prepare(
         made_up=question.data is None,
         seed=question.seed or 0,
         per_tensor=question.per_tensor,
+        objective=question.objective,
         begun=begun,
         deadline=begun + seconds,
         stage=STAGE,
@@ -102,7 +105,7 @@ def prepare(
         )
     choose_metric(run, question)
     told = () if run.made_up else store.warnings
-    warnings = [*told, *splits.warnings, *remember(run, question, folder, look), *absent]
+    warnings = [*told, *splits.warnings, *remember(run, question, folder, look), *absent, *set_outside()]
     for text in warnings:
         run.say("warning", text)
     check_baseline(run)
@@ -116,10 +119,16 @@ def prepare(
     return run, able, {**entered.facts, "warnings": warnings}
 
 
+def set_outside() -> list[str]:
+    """Variables of the environment that change what every process computes; both sides of a pair have them."""
+    found = [(name, os.environ[name]) for name in WATCHED if os.environ.get(name)]
+    return [f"{name}={value} is set: it holds for every network that is timed" for name, value in found]
+
+
 def owner(entered: Entered) -> str:
     """The engine that serves the network at its owner's, where it is installed; else ONNX Runtime."""
     name = entered.origin.engine
-    return name if registry.find("engines", name).missing() is None else "onnxruntime"
+    return name if registry.engine(name)[1] is None else "onnxruntime"
 
 
 def read_samples(question: Question, directory: Path, inputs: tuple[TensorSpec, ...], listen: Listener) -> SampleStore:
@@ -206,7 +215,8 @@ def choose_metric(run: Run, question: Question) -> None:
     try:
         seen = list(evaluator.answers(run.loaded[run.given], probe))
     except (WorkerDied, CallFailed) as fault:
-        raise InputError("the network does not run on this data", cause=str(fault).splitlines()[0]) from fault
+        why = str(fault).splitlines()[0]
+        raise InputError("the network does not run on this data", cause=why, help=SERVED_ELSEWHERE) from fault
     outputs = {
         n: np.concatenate([np.atleast_1d(a[k]) for _, a in seen]) for k, n in enumerate(names) if _joins(seen, k)
     }
@@ -247,7 +257,8 @@ def check_baseline(run: Run) -> None:
     try:
         measure_baseline(run, ids)
     except (WorkerDied, CallFailed) as fault:
-        raise InputError("the network does not run on this data", cause=str(fault).splitlines()[0]) from fault
+        why = str(fault).splitlines()[0]
+        raise InputError("the network does not run on this data", cause=why, help=SERVED_ELSEWHERE) from fault
     broken = run.evaluator.broken
     if len(broken) == len(ids):
         help_text = GIVE_DATA if run.made_up else "check the preprocessing and the input scale"

@@ -37,6 +37,7 @@ class Question:
     preprocess: str | None = None
     batch: int = 1
     threads: int | None = None
+    objective: str = "latency"
     per_tensor: bool = False  # one scale a weight in int8, as some processors want it
     engines: Sequence[str] | None = None
     seed: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
@@ -14,8 +15,10 @@ from hasten.worker import CallFailed, WorkerDied
 
 EQUALIZE = Step(name="equalize", options={"clip": "skip"})  # a Clip that is split runs in float
 SMOOTH = Step(name="smooth", options={"insert": False})  # a Mul more would cost time
-PREPARATIONS = ((EQUALIZE,), (SMOOTH,), (EQUALIZE, SMOOTH))
+PREPARATIONS = ((EQUALIZE, SMOOTH), (EQUALIZE,), (SMOOTH,))
 WORTH = 0.8  # of the harm: a preparation that leaves more than this is not worth a step
+ENOUGH = 0.1  # of the harm: one that leaves less need not be compared with others
+LOOKING_SECONDS = 8.0  # after this no other preparation is begun
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,10 @@ def choose_rounding(run: Run, scheme: str) -> Rounding:
 
 def recovered(run: Run, scheme: str, plain: Rounding) -> Rounding:
     """``plain``, or the preparation behind which int8 does clearly less harm; each is tried with the same options."""
-    harms = {"as it is": plain.harm}
+    harms, end = {"as it is": plain.harm}, time.monotonic() + LOOKING_SECONDS
     tried = {named(before): before for before in PREPARATIONS}
     for name, before in tried.items():
-        if run.over():
+        if run.over() or time.monotonic() > end or min(harms.values()) < ENOUGH * plain.harm:
             break
         try:
             found = _compared(run, scheme, before, [str(plain.options["ranges"])])

@@ -49,6 +49,7 @@ class Run:
     made_up: bool = False  # the samples are no data
     seed: int = 0
     per_tensor: bool = False  # of the question
+    objective: str = "latency"  # of the question
     begun: float = field(default_factory=time.monotonic)
     deadline: float = float("inf")
     stopping: Callable[[], bool] = lambda: False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from math import isfinite
 
 import numpy as np
@@ -100,8 +101,17 @@ def _race(run: Run, keys: Sequence[str], rounds: int) -> dict[str, Trial]:
     base = series.blocks[run.given]
     for key, blocks in series.blocks.items():
         if key not in series.lost and min(len(blocks), len(base)) >= LEAST_PAIRS:
-            run.update(key, timing=timing(base, blocks))
+            run.update(key, timing=timing(base, blocks), **_memory(run, key))
     return {k: run.trials[k] for k in (run.given, *keys)}
+
+
+def _memory(run: Run, key: str) -> dict[str, int]:
+    """Peak memory of a candidate's process, where that is what counts."""
+    if run.objective != "memory":
+        return {}
+    with suppress(WorkerDied, CallFailed):
+        return {"peak_bytes": int(run.loaded[key].call("memory")["peak_bytes"])}
+    return {}
 
 
 def hopelessly_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:

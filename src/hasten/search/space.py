@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -28,8 +28,7 @@ def usable_engines(wanted: Sequence[str] | None) -> tuple[dict[str, Any], list[s
     """
     found, absent = {}, []
     for name in wanted or registry.names("engines"):
-        engine = registry.find("engines", name)
-        reason = engine.missing()
+        engine, reason = registry.engine(name)
         if reason:
             absent.append(f"{name}: {reason}")
         else:
@@ -44,6 +43,12 @@ def with_threads(settings: dict[str, Scalar], threads: int | None) -> dict[str, 
     return {**settings, "threads": threads} if threads else settings
 
 
+def _threads(settings: Mapping[str, Scalar]) -> str:
+    """``", 2 threads"``; empty where the engine decides."""
+    count = settings.get("threads")
+    return "" if count is None else f", {count} thread" + ("" if count == 1 else "s")
+
+
 def lossless(engines: dict[str, Any], cores: int, threads: int | None) -> list[Candidate]:
     """The cleaned network on every engine and setting whose arithmetic is float32."""
     found = []
@@ -52,7 +57,7 @@ def lossless(engines: dict[str, Any], cores: int, threads: int | None) -> list[C
             if threads and "threads" in settings:
                 continue
             chosen = with_threads(settings, threads)
-            label = f"{name} float32" + (f", {chosen['threads']} thread(s)" if "threads" in chosen else "")
+            label = f"{name} float32{_threads(chosen)}"
             found.append(Candidate(steps=(CLEAN,), engine=name, settings=chosen, lossless=True, label=label))
     return found
 
@@ -66,8 +71,7 @@ def narrow_floats(engines: dict[str, Any], cores: int, threads: int | None) -> l
                 if threads and "threads" in settings:
                     continue
                 chosen = with_threads({**settings, **narrow}, threads)
-                label = f"{name} {narrow.get('precision', 'narrow')}"
-                label += f", {chosen['threads']} thread(s)" if "threads" in chosen else ""
+                label = f"{name} {narrow.get('precision', 'narrow')}{_threads(chosen)}"
                 found.append(Candidate(steps=(CLEAN,), engine=name, settings=chosen, label=label))
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hasten.measure.quality import needed_samples
 from hasten.search.confirm import IDENTICAL
 from hasten.search.field import Run
+from hasten.search.objective import better, bytes_count, gain
 from hasten.trial import Quality, Trial, Verdict
 
 
@@ -14,7 +15,7 @@ def decide(run: Run, winner: str, looks: list[Quality]) -> tuple[Verdict, str, i
         return "met", won(run.trials[winner], run), None
     near = nearest(run)
     if near is None:
-        return "nothing_faster", f"nothing faster than the network as given was found inside {run.budget}", None
+        return "nothing_faster", f"nothing {better(run)} than the network as given was found inside {run.budget}", None
     quality = near.confirm or near.search
     assert quality is not None
     assert near.timing is not None
@@ -33,6 +34,8 @@ def won(trial: Trial, run: Run) -> str:
     assert timing is not None
     assert quality is not None
     speed = f"{timing.speedup:.2f}× faster [{timing.low:.2f}, {timing.high:.2f}]"
+    if bytes_count(run):
+        speed = f"{gain(run, trial.candidate.key):.2f}× {better(run)}, {speed}"
     if quality.method == IDENTICAL:
         return f"{speed}; the answers are unchanged on {quality.n} {'made-up inputs' if run.made_up else 'samples'}"
     bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence * 100:g} % confidence"
@@ -51,7 +54,7 @@ def why_not(run: Run, trial: Trial, winner: str) -> str:
     if trial.timing is not None and trial.timing.low <= 1:
         return "not faster than the network as given"
     if _drop(trial) <= run.budget.max_drop and trial.confirm is not None:
-        return f"proven inside the budget; {run.trials[winner].candidate.label} is as fast or faster"
+        return "proven inside the budget, but no faster than the one chosen"
     if trial.search is not None and _drop(trial) > run.budget.max_drop:
         return "looks over the budget on the search samples, so that it was not put to the proof"
     return "others are faster" if trial.candidate.lossless else "others are faster at no more risk"

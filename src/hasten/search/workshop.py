@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 from itertools import islice, takewhile
@@ -38,6 +38,7 @@ class Calibration:
     store: SampleStore
     ids: tuple[int, ...]
     cache: Path
+    kept: MutableMapping[object, Any] = field(default_factory=dict, compare=False)
 
     def feeds(self) -> Iterator[Feeds]:
         """Each sample once, as a batch of one; of a sequence its first step."""
@@ -64,7 +65,7 @@ class Calibration:
 
     def context(self) -> Context:
         """What passes are given."""
-        return Context(feeds=self.feeds, stats=self.stats, instruction_sets=instruction_sets())
+        return Context(feeds=self.feeds, stats=self.stats, instruction_sets=instruction_sets(), kept=self.kept)
 
 
 def carried(model: Model, store: SampleStore, ids: Sequence[int]) -> Iterator[Feeds]:

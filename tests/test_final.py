@@ -1,0 +1,98 @@
+"""The last word: what is not faster in the final timing, or only between pauses, is not returned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hasten.search import final
+from hasten.search.answer import _waking_warning
+from hasten.trial import Candidate, Quality, Timing, Trial
+
+PROVEN = Quality(
+    metric="top1", split="confirm", n=900, value=0.9, baseline=0.9, drop=0.0, lower=-0.001, upper=0.001,
+    p_value=0.001, method="score", met=True,
+)  # fmt: skip
+
+
+def timed(speedup: float, waking: float | None = None) -> Timing:
+    about = None if waking is None else (waking, waking - 0.05, waking + 0.05)
+    return Timing(
+        speedup=speedup, low=speedup - 0.02, high=speedup + 0.02, pairs=40,
+        median_ms=1 / speedup, baseline_ms=1.0, waking=about,
+    )  # fmt: skip
+
+
+class Finished:
+    """A run in which all was proven; the final timing finds what ``final`` says, in milliseconds a block as well."""
+
+    def __init__(self, raced: dict[str, float], finally_: dict[str, Timing], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.given, self.objective = "given", "latency"
+        self.finally_, self.rounds = finally_, list[list[str]]()
+        self.trials = {
+            name: Trial(
+                candidate=Candidate(steps=(), engine=name, lossless=name == "tuned"), status="ok",
+                timing=timed(speed), confirm=None if name == "given" else PROVEN,
+            )
+            for name, speed in raced.items()
+        }  # fmt: skip
+        monkeypatch.setattr(final, "final_timing", self.time)
+
+    def time(self, run: Any, keys: list[str], restarts: int, rounds: int) -> dict[str, list[float]]:
+        self.rounds.append(list(keys))
+        for key in keys:
+            if key in self.finally_:
+                self.update(key, timing=self.finally_[key])
+        return {k: [1 / t.speedup] * 40 if (t := self.trials[k].timing) else [1.0] * 40 for k in keys}
+
+    def update(self, key: str, **changes: Any) -> None:
+        self.trials[key] = replace(self.trials[key], **changes)
+
+
+def settled(run: Any) -> str:
+    return final.settle(run, "fast", "tuned", 4, 10)
+
+
+def test_the_fastest_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"fast": timed(1.9), "second": timed(2.1)}
+    run = Finished({"given": 1.0, "tuned": 1.2, "fast": 2.0, "second": 1.95}, found, monkeypatch)
+    assert settled(run) == "second"
+    assert run.rounds == [["given", "tuned", "fast", "second"]]
+
+
+def test_what_is_slow_after_each_pause_is_not_returned_and_the_next_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"fast": timed(2.0, 0.8), "calm": timed(1.6, 1.5)}
+    run = Finished({"given": 1.0, "tuned": 1.2, "fast": 2.0, "calm": 1.6}, found, monkeypatch)
+    assert settled(run) == "calm"
+    assert run.rounds == [["given", "tuned", "fast"], ["given", "tuned", "calm"]]
+    assert run.trials["fast"].status == "slower"
+    reason = "slower than the network as given after each pause (0.80×) in the final timing"
+    assert run.trials["fast"].reason == reason
+
+
+def test_a_lossless_setting_that_wakes_slowly_gives_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run: Any = Finished(
+        {"given": 1.0, "tuned": 1.2, "fast": 1.3}, {"fast": timed(0.9), "tuned": timed(1.2, 0.7)}, monkeypatch
+    )  # fmt: skip
+    run.trials["tuned"] = replace(run.trials["tuned"], confirm=PROVEN)
+    assert settled(run) == "given"
+    assert "after each pause (0.70×)" in run.trials["tuned"].reason
+
+
+def test_narrow_arithmetic_must_beat_the_best_lossless_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Finished(
+        {"given": 1.0, "tuned": 1.5, "fast": 1.6}, {"tuned": timed(1.55), "fast": timed(1.5)}, monkeypatch
+    )  # fmt: skip
+    assert settled(run) == "tuned"
+    assert run.trials["fast"].reason == "not faster than the best lossless setting in the final timing"
+
+
+def test_a_winner_that_wakes_slowly_is_told() -> None:
+    assert _waking_warning(timed(2.0, 1.9)) == ()
+    assert _waking_warning(timed(2.0)) == _waking_warning(None) == ()
+    [text] = _waking_warning(timed(2.0, 1.2))
+    assert text == "right after a pause it is 1.20× as fast as the network as given: its threads wake slowly"
