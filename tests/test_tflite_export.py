@@ -147,6 +147,12 @@ MORE: dict[str, tuple[list[int | str], Build]] = {
     "flat": (IMAGE, lambda n: n.add("Flatten", "x", axis=2)),
     "flat any size": (["batch", 4, "h", "w"], lambda n: n.add("Flatten", "x", axis=2)),
     "reshape by zero": (IMAGE, lambda n: n.add("Reshape", "x", n.const(np.array([0, 0, -1])))),
+    "reshape of free sizes": (
+        ["batch", "h", 12], lambda n: n.add("Reshape", "x", n.const(np.array([0, 0, 3, 4])))
+    ),
+    "reshape of free sizes and a rest": (
+        ["batch", "h", "w", 12], lambda n: n.add("Reshape", "x", n.const(np.array([0, 0, -1])))
+    ),
     "split uneven": (IMAGE, lambda n: n.add("Concat", *several(n, "Split", ["x"], 3, axis=3, num_outputs=3), axis=3)),
     "mean and max": (IMAGE, lambda n: n.add("ReduceMax", n.add("ReduceMean", "x", axes=[2], keepdims=0), keepdims=1)),
     "squares": (IMAGE, lambda n: n.add("ReduceL2", "x", axes=[-1])),

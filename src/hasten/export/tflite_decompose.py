@@ -110,14 +110,17 @@ def _count(dims: Sequence[int | ir.SymbolicDim]) -> int:
 
 
 def reshape(s: Site) -> ir.Value | None:
-    """A zero in a shape that is put together at run time copies the input's size there; LiteRT takes it as it is."""
+    """A zero copies the input's size there, which LiteRT does not know; nor more free sizes than one."""
     given = s.x(1)
-    concat = given.producer() if given is not None else None
-    if concat is None or concat.op_type != "Concat" or s.attr("allowzero", 0):
+    if given is None or s.attr("allowzero", 0):
         return None
+    concat = given.producer()
+    pieces = concat.inputs if concat is not None and concat.op_type == "Concat" else ()
+    if _free_sizes(s) > 1:
+        pieces = (given,)
     parts: list[ir.Value | None] = []
     place, copied = 0, 0
-    for value in concat.inputs:
+    for value in pieces:
         array = walk.constant(value)
         length = array.size if array is not None else value.shape[0] if value is not None and value.shape else None
         if not isinstance(length, int):
@@ -128,6 +131,14 @@ def reshape(s: Site) -> ir.Value | None:
         parts += [value] if array is None else []
         place += length
     return s.add("Reshape", s.x(), s.add("Concat", *parts, axis=0)) if copied else None
+
+
+def _free_sizes(s: Site) -> int:
+    """How many entries of a constant shape stand for sizes that are not known here."""
+    array, x = walk.constant(s.x(1)), s.x()
+    own = list(x.shape) if x is not None and x.shape is not None else []
+    numbers = [] if array is None else array.reshape(-1).tolist()
+    return sum(n == -1 or (n == 0 and (i >= len(own) or not isinstance(own[i], int))) for i, n in enumerate(numbers))
 
 
 def hard_sigmoid(s: Site) -> ir.Value | None:
