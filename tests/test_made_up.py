@@ -76,7 +76,7 @@ def test_without_data_only_lossless_is_tried_and_nothing_is_proven(
     show(result_block(result, out))
     assert "✓" not in capsys.readouterr().out
     assert json.loads((out / "manifest.json").read_text())["question"]["made_up"] is True
-    checked = hasten.verify(out)
+    checked = hasten.verify(out, trust=True)
     assert [(c["name"], c["ok"]) for c in checked["checks"]] == [("files", True), ("accuracy", True), ("speed", True)]
 
 

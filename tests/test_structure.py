@@ -171,11 +171,12 @@ def wide_net(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray
 def test_a_search_prunes_what_is_too_wide_and_tells_of_zeros(wide_net: tuple[Path, np.ndarray]) -> None:
     path, x = wide_net
     result = hasten.optimize(path, {"x": x}, max_drop="agree:97%", engines=["onnxruntime"], batch=64, seconds=300)
-    pruned = [t for t in result.trials if any(s.name == "prune" for s in t.candidate.steps)]
-    assert any(t.confirm is not None and t.confirm.met for t in pruned), [(t.status, t.reason) for t in result.trials]
-    assert any(s.name == "prune" for s in result.winner.candidate.steps)
-    [idle] = [t for t in result.trials if any(s.name == "sparsify" for s in t.candidate.steps)]
-    assert idle.reason.startswith("no engine here gains from zeros (measured onnxruntime ×")
+    less = [t for t in result.trials if {s.name for s in t.candidate.steps} & {"prune", "factorize"}]
+    assert any(t.confirm is not None and t.confirm.met for t in less), [(t.status, t.reason) for t in result.trials]
+    assert {s.name for s in result.winner.candidate.steps} & {"prune", "factorize"}
+    zeroed = [t for t in result.trials if any(s.name == "sparsify" for s in t.candidate.steps)]
+    assert zeroed, "zeros are answered: by a measured figure, or by a candidate where the probe gained"
+    assert all("gains from zeros" in t.reason for t in zeroed if t.status == "skipped")
     assert all(t.reason for t in result.trials if t.status != "ok")
 
 
@@ -212,7 +213,9 @@ def test_a_search_for_size_takes_the_smallest_that_is_proven(wide_net: tuple[Pat
     assert result.as_given.bytes is not None
     proven = [t.bytes for t in result.trials if t.confirm is not None and t.confirm.met and t.bytes]
     assert result.winner.bytes == min(proven)
-    assert result.winner.bytes < result.as_given.bytes / 4.5  # int8 alone is a quarter
+    int8 = next(t for t in result.trials if [s.name for s in t.candidate.steps] == ["clean", "quantize_dynamic"])
+    assert int8.bytes is not None
+    assert result.winner.bytes < int8.bytes
 
 
 def test_zeros_are_offered_only_where_they_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import jinja2
 
-from hasten.engines.keras import backend as keras_backend
+from hasten import registry
 from hasten.model import TensorSpec
 from hasten.report.build import read_template
-from hasten.trial import Result, Scalar
+from hasten.trial import Candidate, Result, Scalar
 
 ENGINES = ("onnxruntime", "openvino", "litert", "torch", "keras", "tensorflow")
 PACKAGES = {"litert": "ai-edge-litert", "tensorflow": "tensorflow-cpu"}  # where it is not the engine's own name
@@ -35,7 +35,7 @@ def example(result: Result, file: str, inputs: Sequence[TensorSpec], extra: Mapp
     environment = jinja2.Environment(  # noqa: S701 - it writes Python, where values enter as literals
         loader=jinja2.FunctionLoader(read_template), trim_blocks=True, keep_trailing_newline=True
     )
-    backend = str(chosen.settings.get("backend") or keras_backend() or "tensorflow") if chosen.engine == "keras" else ""
+    backend = _keras_backend(chosen) if chosen.engine == "keras" else ""
     below = [PACKAGES.get(backend, backend)] if backend else []
     packages = ("numpy", PACKAGES.get(chosen.engine, chosen.engine), *below)
     return environment.get_template(f"example_{chosen.engine}.py.j2").render(
@@ -54,6 +54,12 @@ def example(result: Result, file: str, inputs: Sequence[TensorSpec], extra: Mapp
         properties=_literal(_properties(chosen.settings)),
         threads=int(chosen.settings.get("threads", 1)),
     )
+
+
+def _keras_backend(chosen: Candidate) -> str:
+    """What Keras runs on there."""
+    found = chosen.settings.get("backend") or registry.find("engines", "keras").backend()
+    return str(found or "tensorflow")
 
 
 def _literal(value: Mapping[str, Any]) -> str:

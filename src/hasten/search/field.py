@@ -25,6 +25,7 @@ from hasten.worker import CallFailed, Worker, WorkerDied
 ROOM = 2  # copies of the network, as large as the largest so far, that must fit before one is loaded
 LOOKED = ("load", "answers", "clock", "screen", "deep screen")  # steps of a candidate's trial before it races
 BUILD_SECONDS = 600.0
+COMPILE_SECONDS = 90.0  # for a network compiled ahead of time; comes on top of the time for searching
 SCREENED = 256  # samples of the search split that a candidate is screened on, at most
 SCREEN_ROUNDS = 12
 
@@ -45,7 +46,7 @@ def material(run: Run, before: Sequence[Step] = ()) -> dict[str, Any]:
     }
 
 
-def in_workshop(run: Run, function: str, **arguments: Any) -> Any:
+def in_workshop(run: Run, function: str, limit: float = BUILD_SECONDS, **arguments: Any) -> Any:
     """Call a function of ours in the run's builder process, which keeps what it has read; a dead one is replaced.
 
     Raises:
@@ -55,7 +56,7 @@ def in_workshop(run: Run, function: str, **arguments: Any) -> Any:
     if run.workshop is None:
         run.workshop = Worker(name="workshop")
     try:
-        return run.workshop.call("call", seconds=BUILD_SECONDS, function=function, keywords=arguments)
+        return run.workshop.call("call", seconds=limit, function=function, keywords=arguments)
     except WorkerDied:
         run.workshop = None
         raise
@@ -138,6 +139,7 @@ def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
         made = in_workshop(
             run,
             "hasten.search.build:build",
+            COMPILE_SECONDS if forms.baked(candidate) else BUILD_SECONDS,
             **{**material(run), "source": str(run.forms[form])},
             form=form,
             baked=forms.baked(candidate),

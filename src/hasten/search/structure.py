@@ -35,6 +35,7 @@ SAVED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # of the time, as measured layer by
 HALVINGS = 2  # between the last that held and the first that did not
 CLOCK_SECONDS = 12.0
 TEACHING_SECONDS = 25.0
+PATIENT = 120.0  # seconds: a search of less is for precision alone
 NEEDED_SECONDS = 4.0  # with less time left nothing is begun
 
 
@@ -80,8 +81,13 @@ class Shrinking:
 
 
 def structure_stage(run: Run, tuned: str) -> None:
-    """Prune, then factorise, as far as time and budget allow; say what zeros would bring."""
+    """Prune, then factorise, as far as time and budget allow; say what zeros would bring.
+
+    Only in long searches, and where bytes count: the clock by layer alone takes longer than a default search has left.
+    """
     if not len(run.splits.calibrate) or not len(run.splits.confirm):
+        return
+    if run.deadline - run.begun < PATIENT and not bytes_count(run):
         return
     base = foundation(run, tuned)
     if base is None:
@@ -106,7 +112,7 @@ def foundation(run: Run, tuned: str) -> Candidate | None:
     able = [k for k, t in run.trials.items() if t.status == "ok" and _promising(run, t)]
     best = max([*able, tuned], key=lambda k: gain(run, k))
     found = run.trials[best].candidate
-    if forms.GRAPH not in forms.takes(found.engine):
+    if found.engine not in run.engines or forms.GRAPH not in forms.takes(found.engine):
         return None
     return found if found.steps else replace(found, steps=(space.CLEAN,), lossless=False)
 
