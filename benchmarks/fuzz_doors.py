@@ -75,7 +75,10 @@ def inside(data: bytes, rng: random.Random) -> bytes:
 
 def exchanged(entry: bytes, rng: random.Random) -> bytes:
     """JSON with one to three values replaced by odd ones, by others of it, or left out."""
-    value = json.loads(entry)
+    try:
+        value = json.loads(entry)
+    except ValueError:  # weights may begin like JSON
+        return flip(entry, rng)
     for _ in range(rng.randrange(1, 4)):
         places = list(slots(value))
         if not places:

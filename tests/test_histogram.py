@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -48,6 +48,7 @@ def test_a_stream_equals_its_concatenation(parts: list[NDArray[Any]]) -> None:
 
 
 @given(st.lists(arrays, max_size=3), st.lists(arrays, max_size=3))
+@example([np.zeros(1, np.float32)], [np.zeros(1, np.float32)])
 def test_merge_equals_one_stream(left: list[NDArray[Any]], right: list[NDArray[Any]]) -> None:
     merged, whole = merge(stream(left), stream(right)), stream(left + right)
     np.testing.assert_array_equal(merged.histogram, whole.histogram)

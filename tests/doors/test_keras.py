@@ -171,6 +171,16 @@ def test_weights_that_claim_a_terabyte(mlp: Path, tmp_path: Path) -> None:
     refused(weights(mlp, tmp_path / "bomb.keras", bomb), "bomb.keras is damaged", "of weights")
 
 
+def test_an_input_that_claims_all_memory(mlp: Path, tmp_path: Path) -> None:
+    def grow(config: Any) -> None:
+        config["config"]["layers"][0]["config"]["batch_shape"] = [None, 1 << 62]
+        config["config"]["layers"] = config["config"]["layers"][:1]
+        config["config"]["output_layers"] = config["config"]["input_layers"]
+
+    path = edited(mlp, tmp_path / "vast.keras", grow)
+    refused(path, "the input 'row' has the shape [None, 4611686018427387904]", "beyond all memory")
+
+
 def test_damage_is_told(mlp: Path, tmp_path: Path) -> None:
     path = edited(mlp, tmp_path / "odd.keras", lambda c: c.clear())
     refused(path, "odd.keras is damaged")

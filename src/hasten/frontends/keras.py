@@ -7,6 +7,7 @@ Lambda layers, custom code, .h5       run code when they are loaded: only with `
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import shutil
@@ -29,6 +30,7 @@ from hasten.safety.keras_config import check_keras, check_weights, refusal
 from hasten.trial import Scalar
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
+LARGEST = 1 << 31  # elements of an input
 SOME = 8  # length of a free axis in the example that is traced
 
 
@@ -164,6 +166,9 @@ def traced(model: Any) -> tuple[Any, list[Array], dict[int, set[int]]]:
     example, free = [], {}
     for position, tensor in enumerate(model.inputs):
         shape = [2 if axis == 0 else d or SOME for axis, d in enumerate(tensor.shape)]
+        if math.prod(shape) > LARGEST:
+            what = f"the input {tensor.name!r:.80} has the shape {list(tensor.shape)}"
+            raise InputError(what, cause="that is beyond all memory", help=archives.AGAIN)
         is_float = "float" in str(tensor.dtype)
         example.append(random.random(shape, np.float32) if is_float else np.ones(shape, str(tensor.dtype)))
         free[position] = {axis for axis, d in enumerate(tensor.shape) if d is None}

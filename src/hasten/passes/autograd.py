@@ -99,6 +99,18 @@ def _conv(torch: Any, node: ir.Node, x: Values) -> Any:
     return convolve(padded, x[1], bias, list(strides), 0, list(dilations), walk.attribute(node, "group", 1))
 
 
+def _deconv(torch: Any, node: ir.Node, x: Values) -> Any:
+    n = x[1].ndim - 2
+    strides, dilations = (list(walk.attribute(node, name, [1] * n)) for name in ("strides", "dilations"))
+    pads, more = walk.attribute(node, "pads", [0] * 2 * n), walk.attribute(node, "output_padding", [0] * n)
+    fixed = "output_shape" in node.attributes or walk.attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    if fixed or list(pads[:n]) != list(pads[n:]):
+        raise NotApplicable(f"this {node.op_type} cannot be trained through (node {walk.label(node)!r})")
+    spread = getattr(torch.nn.functional, f"conv_transpose{n}d")
+    bias, group = x[2] if len(x) > 2 else None, walk.attribute(node, "group", 1)
+    return spread(x[0], x[1], bias, strides, list(pads[:n]), list(more), group, dilations)
+
+
 def _pool(torch: Any, node: ir.Node, x: Values) -> Any:
     kernel = walk.attribute(node, "kernel_shape", [1])
     strides = list(walk.attribute(node, "strides", [1] * len(kernel)))
@@ -248,6 +260,7 @@ RULES: dict[str, Rule] = {
     "Softmax": _softmax,
     "Clip": _clip,
     "Conv": _conv,
+    "ConvTranspose": _deconv,
     "Gemm": _gemm,
     "MaxPool": _pool,
     "AveragePool": _pool,

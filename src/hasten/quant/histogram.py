@@ -114,7 +114,7 @@ class TensorStats:
 
     def _reach(self, reach: float) -> None:
         """Double the range until it is ``reach``; bins merge in pairs around the middle."""
-        if self.reach == 0:
+        if self.reach == 0 < reach:
             self.reach = reach
             if self.zeros:  # everything so far was 0, which lies in the bin right of the middle at any reach
                 self.histogram[_HALF] = self.zeros
