@@ -12,7 +12,6 @@ from hasten.search.objective import better, bytes_count, gain
 from hasten.trial import Quality, Timing
 from hasten.worker import CallFailed, WorkerDied
 
-
 AS_FAST = 0.97  # the first calls after a pause may lose no more than what two runs of the same network differ by
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hasten.machine import cores
 from hasten.search import forms, space
-from hasten.search.confirm import finalists, front, looks_inside
+from hasten.search.confirm import clearly_inside, finalists, front, looks_inside
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, ready
 from hasten.search.lossless import engine_settings
 from hasten.search.mixed import DEEP, SERVES, Ground, holds, plan_for
@@ -20,7 +20,7 @@ from hasten.worker import CallFailed, WorkerDied
 
 FIELD_SIZE = 8  # workers alive at once in a race
 HEAVY = 32 << 20  # bytes: a smaller network stays in the processor's cache, and waits for no weights
-NEAR = 1.25  # int8 everywhere on another engine this much slower than the best is not planned for
+NEAR = 1.25  # quick looks differ by less on a noisy machine; what is this much slower than the best is not planned for
 
 
 def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | None, baseline_ms: float) -> None:
@@ -91,19 +91,39 @@ def quick_ms(run: Run, key: str) -> float:
 def quickest_first(run: Run, candidates: Sequence[Candidate], to_beat: float = inf) -> list[Candidate]:
     """Build and load all, look at the clock, and leave out what cannot win any more.
 
-    That is what is far behind the fastest, and what is behind ``to_beat`` milliseconds, of another that holds.
+    That is what is behind ``to_beat`` milliseconds, of another that holds.
     """
     for candidate in candidates:
         if ready(run, candidate):
             hopelessly_slow(run, candidate, inf)
     able = [c for c in candidates if c.key in run.loaded]
-    best = min((quick_ms(run, c.key) for c in able), default=0.0)
-    limit = inf if bytes_count(run) else min(NEAR * best, to_beat)
-    for candidate in [c for c in able if quick_ms(run, c.key) > limit]:
-        run.retire([candidate.key])
-        text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {min(best, to_beat):.3g} ms by the fastest"
-        run.update(candidate.key, status="slower", reason=text)
+    for candidate in [c for c in able if quick_ms(run, c.key) > to_beat]:
+        behind(run, candidate, to_beat)
     return sorted((c for c in able if c.key in run.loaded), key=lambda c: quick_ms(run, c.key))
+
+
+def outdone(run: Run, candidate: Candidate) -> bool:
+    """Leave out what another beats clearly that looks inside the budget and does no more harm, or clearly is inside.
+
+    A faster one that does more harm is no reason: it may fail the proof, and this one pass.
+    """
+    if bytes_count(run):
+        return False
+    mine = run.trials[candidate.key]
+    others = [k for k in run.loaded if looks_inside(run, k) and not run.trials[k].candidate.lossless]
+    safer = [k for k in others if clearly_inside(run, k) or (run.trials[k].harm or 0.0) <= (mine.harm or 0.0)]
+    best = min((quick_ms(run, k) for k in safer), default=inf)
+    if quick_ms(run, candidate.key) <= NEAR * best:
+        return False
+    behind(run, candidate, best)
+    return True
+
+
+def behind(run: Run, candidate: Candidate, best: float) -> None:
+    """Retire what a quick look showed to be slower than ``best`` milliseconds."""
+    run.retire([candidate.key])
+    text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {best:.3g} ms by one that does no more harm"
+    run.update(candidate.key, status="slower", reason=text)
 
 
 def mix(run: Run, ground: Ground, tuned: str, baseline_ms: float) -> None:
@@ -171,6 +191,7 @@ def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
         if (
             ready(run, candidate)
             and not hopelessly_slow(run, candidate, to_beat)
+            and not outdone(run, candidate)
             and screen(run, candidate) is not None
         ):
             wave.append(candidate.key)

@@ -42,7 +42,8 @@ def _screen(run: Run, candidate: Candidate, most: int) -> None:
     rows, quality, seen = None, None, 0
     looks = sorted({min(look, len(ids)) for look in LOOKS})
     try:
-        weigh(run, candidate.key)
+        if run.trials[candidate.key].harm is None:
+            weigh(run, candidate.key)
         for look in looks:
             fresh = run.evaluator.rows(worker, ids[seen:look])
             rows = fresh if rows is None else np.concatenate([rows, fresh])
@@ -115,7 +116,10 @@ def _memory(run: Run, key: str) -> dict[str, int]:
 
 
 def hopelessly_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
-    """A quick look at the clock before the long look at the answers: clearly above the time to beat is out."""
+    """A quick look at the clock before the long look at the answers: clearly above the time to beat is out.
+
+    What is not out, and changes answers, is weighed too.
+    """
     return not run.step("clock", candidate, lambda: _look_at_the_clock(run, candidate, best_ms))
 
 
@@ -124,10 +128,12 @@ def _look_at_the_clock(run: Run, candidate: Candidate, best_ms: float) -> None:
     try:
         inner = warm_up(worker, run.work)
         taken = min(milliseconds(worker, run.work, inner))
+        run.update(candidate.key, quick_ms=taken)
+        if taken <= CLEARLY_SLOWER * best_ms and not candidate.lossless:
+            weigh(run, candidate.key)
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
         return
-    run.update(candidate.key, quick_ms=taken)
     if taken > CLEARLY_SLOWER * best_ms:
         text = f"{taken:.3g} ms in a quick look, {best_ms:.3g} ms are to be beaten"
         run.update(candidate.key, status="slower", reason=text)
