@@ -72,4 +72,5 @@ def noise_floor(run: Run) -> Timing:
     twin = fresh_worker(run, run.trials[run.given].candidate, keep=False)
     with twin:
         series = interleave({"a": run.loaded[run.given], "b": twin}, run.work, rounds=SCREEN_ROUNDS, seed=run.seed)
+    run.usual_ms = min(*series.blocks["a"], *series.blocks["b"])
     return timing(series.blocks["a"], series.blocks["b"])

@@ -61,6 +61,7 @@ class Run:
     plans: list[Mixed] = field(default_factory=list)
     workshop: Worker | None = None  # builds, one after another; started when needed
     given: str = ""  # the key of the network as it is served today
+    usual_ms: float = 0.0  # the fastest block of the baseline while the noise was measured; 0 before
     best: float = 1.0
     stage: str = ""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from math import isfinite
+from math import inf, isfinite
 
 import numpy as np
 
@@ -14,13 +14,14 @@ from hasten.measure.evaluate import NewNaN
 from hasten.measure.quality import assess
 from hasten.measure.sequential import FUTILE, LOOKS
 from hasten.measure.speed import LEAST_PAIRS
-from hasten.measure.timing import interleave, milliseconds, timing, warm_up
+from hasten.measure.timing import REST_SECONDS, SETTLE_SECONDS, interleave, milliseconds, timing, warm_up
 from hasten.search.field import SCREENED, Run, lost
 from hasten.search.question import digest
 from hasten.trial import Candidate, Quality, Trial
-from hasten.worker import CallFailed, WorkerDied
+from hasten.worker import CallFailed, Worker, WorkerDied
 
 WEIGHED = 16  # calibrate samples
+QUICK_ROUNDS = 2
 CLEARLY_SLOWER = 1.15  # a quick look is this far off at most
 
 
@@ -124,10 +125,8 @@ def hopelessly_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
 
 
 def _look_at_the_clock(run: Run, candidate: Candidate, best_ms: float) -> None:
-    worker = run.loaded[candidate.key]
     try:
-        inner = warm_up(worker, run.work)
-        taken = min(milliseconds(worker, run.work, inner))
+        taken = quick_look(run, run.loaded[candidate.key])
         run.update(candidate.key, quick_ms=taken)
         if taken <= CLEARLY_SLOWER * best_ms and not candidate.lossless:
             weigh(run, candidate.key)
@@ -137,3 +136,17 @@ def _look_at_the_clock(run: Run, candidate: Candidate, best_ms: float) -> None:
     if taken > CLEARLY_SLOWER * best_ms:
         text = f"{taken:.3g} ms in a quick look, {best_ms:.3g} ms are to be beaten"
         run.update(candidate.key, status="slower", reason=text)
+
+
+def quick_look(run: Run, worker: Worker) -> float:
+    """Milliseconds of the fastest call in a few blocks, were the machine as fast as when the noise was measured.
+
+    The baseline runs in between: in a slow spell its own calls take longer too.
+    """
+    sides, best = (worker, run.loaded[run.given]), [inf, inf]
+    inner = [warm_up(side, run.work) for side in sides]
+    for _ in range(QUICK_ROUNDS):
+        for i, side in enumerate(sides):
+            time.sleep(REST_SECONDS if sides[1 - i].spins else SETTLE_SECONDS)
+            best[i] = min(best[i], *milliseconds(side, run.work, inner[i]))
+    return best[0] * (run.usual_ms / best[1] if run.usual_ms else 1.0)
