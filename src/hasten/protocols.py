@@ -168,7 +168,7 @@ class Engine(Protocol):
     ) -> Sequence[Layer]:
         """Time of each kernel of the warm network, over rounds of ``feeds`` for about ``seconds``, two at least.
 
-        Empty when the engine cannot tell.
+        An engine that cannot tell goes without the function.
         """
         ...
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from hasten.engines.executed import describe
 from hasten.machine import instruction_sets
-from hasten.protocols import Array, Feeds, Layer, Runner
+from hasten.protocols import Array, Feeds, Runner
 from hasten.trial import Scalar
 
 name = scheme = "litert"
@@ -177,8 +177,3 @@ def _quiet() -> Iterator[None]:
 def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
     """An interpreter over ``path``; the setting is ``threads``."""
     return _Interpreter(path, settings)
-
-
-def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], seconds: float) -> Sequence[Layer]:
-    """Its interpreter tells no times of single kernels to Python."""
-    return []

@@ -28,7 +28,7 @@ def anatomy(run: Run, engines: dict[str, Any]) -> Mixed:
     """
     start = time.monotonic()
     for name, engine in engines.items():
-        if "int8" not in engine.formats():
+        if "int8" not in engine.formats() or not hasattr(engine, "profile"):
             continue
         ground = _ground(run, name, engine)
         found = in_workshop(run, "hasten.search.harm:survey", **material(run), scheme=engine.scheme)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from hasten import registry
 from hasten.graph.regions import OUTSIDE, Region
 from hasten.measure.provable import likely
 from hasten.protocols import Layer
@@ -149,6 +150,9 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
 
     Recorded in ``run.plans``: every region with its times and harms, what was chosen and why.
     """
+    if not hasattr(registry.find("engines", ground.engine), "profile"):
+        run.say("note", f"{ground.engine} does not tell where its time goes: no mixed precision planned")
+        return []
     start = time.monotonic()
     found = in_workshop(run, "hasten.search.harm:survey", **material(run, ground.rounding.before), scheme=ground.scheme)
     regions = msgspec.convert(found["regions"], list[Region])
@@ -157,7 +161,7 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
         return []
     problem = profiled(bench, found["places"])
     if problem is None:
-        run.say("note", f"{ground.engine} does not tell where its time goes: no mixed precision planned")
+        run.say("note", f"{ground.engine} told no times: no mixed precision planned")
         return []
     if not _worth_it(bench, problem):
         run.say("note", f"{ground.engine}: int8 everywhere is inside {run.budget}, and no region is faster in float")
