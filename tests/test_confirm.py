@@ -101,6 +101,16 @@ def test_a_doubtful_field_gets_the_safest_of_all_to_fall_back_on(tmp_path: Path)
     assert labels(run, confirm.finalists(run)) == ["safe but slow", "risky"]
 
 
+def test_a_doubtful_leader_far_ahead_is_not_all_that_is_put_to_the_proof(tmp_path: Path) -> None:
+    run = a_run(
+        tmp_path,
+        trial("risky", 4.6, quality(0.004, 0.02)),
+        trial("less risky", 3.2, quality(0.002, 0.015)),
+        trial("safe", 1.3, quality(0.0, 0.011)),
+    )
+    assert labels(run, confirm.finalists(run)) == ["safe", "less risky", "risky"]
+
+
 def test_the_fallback_is_the_fastest_that_is_clearly_inside(tmp_path: Path) -> None:
     run = a_run(
         tmp_path,

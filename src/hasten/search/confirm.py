@@ -52,7 +52,8 @@ def finalists(run: Run) -> list[str]:
 
     Each costs a pass over the confirm split, so only candidates within a quarter of the fastest count, three at most.
     When the search split leaves it open whether even the safest of them is inside, the fastest of which it does not
-    goes first, else the safest of all: one failed proof must not leave the user with nothing.
+    goes first, else the safest of all: one failed proof must not leave the user with nothing. A fastest far ahead of
+    all others leaves room for the second fastest as well.
     """
     able = [k for k in front(run) if looks_inside(run, k) and gain(run, k) > WORTH]
     if not able:
@@ -61,6 +62,8 @@ def finalists(run: Run) -> list[str]:
     chosen = [*near[: MOST_FINALISTS - 1], near[-1]]
     if not clearly_inside(run, near[-1]):
         chosen.append(next((k for k in able if clearly_inside(run, k)), able[-1]))
+        if len(near) < MOST_FINALISTS - 1:
+            chosen += able[1:2]
     return sorted(set(chosen), key=lambda k: risk(run.trials[k]))
 
 
