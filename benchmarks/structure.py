@@ -1,10 +1,11 @@
-"""What pruning and factorising buy: ``python -m benchmarks.structure {equal,search} NETS SCRATCH NAME ...``.
+"""What pruning and factorising buy: ``python -m benchmarks.structure {equal,search,without} NETS SCRATCH NAME ...``.
 
 ``equal``   structured pruning at equal measured latency: channels by compensated loss and measured time, refitted,
             against the same share of every layer's filters, smallest first, nothing refitted (Li et al., ICLR 2017).
             Repair on and off for both; float32 in ONNX Runtime; judged on samples that no choice saw.
-``search``  what the search makes of it on top of precision: its structural candidates and their fates. Where one of
-            them wins, the search is run again without structure, and the two answers are timed in interleaved pairs.
+``search``  what the search makes of it on top of precision: its structural candidates and their fates.
+``without`` where one of them won: the search once more, without structure. The two answers, each proven inside the
+            budget, are then timed in interleaved pairs. Goes on from what ``search`` left in SCRATCH.
 
 Results go to ``results/structure.json``; earlier networks stay there. Leave the machine alone while it runs.
 """
@@ -37,7 +38,7 @@ from hasten.measure import steps as stairs
 from hasten.model import Model
 from hasten.passes.clean import Clean
 from hasten.passes.prune import Prune
-from hasten.protocols import NotApplicable
+from hasten.protocols import Event, NotApplicable
 from hasten.quant.allocate import Option
 from hasten.samples import load_samples
 from hasten.search import shrink, structure
@@ -49,9 +50,11 @@ from hasten.trial import Result, Trial
 RESULT = Path(__file__).parent / "results" / "structure.json"
 SAVED = (0.1, 0.2, 0.3)  # of the latency
 JUDGED = 600  # samples
-KEEPS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25)
+KEEPS = tuple(round(0.98 - 0.02 * i, 2) for i in range(37))
 ROUNDS = 31
+CLOCK_SECONDS = 120.0  # for the times of all groups of channels
 SECONDS = 240.0  # of a search
+PAIRS = 40  # of interleaved blocks
 STRUCTURAL = ("prune", "factorize", "sparsify")
 
 
@@ -129,7 +132,7 @@ def measured(contest: Contest) -> tuple[dict[str, Knob], dict[str, list[Option]]
     told = shrink.survey(**contest.material, way="prune")["knobs"]
     knobs = {k.name: k for k in msgspec.convert(told, list[Knob])}
     given: dict[str, Any] = {"way": "prune", "engine": "onnxruntime", "settings": {}, "steps": [], "batch": 1}
-    ms = shrink.clock(**contest.material, **given, knobs=told, seconds=300)
+    ms = shrink.clock(**contest.material, **given, knobs=told, seconds=CLOCK_SECONDS)
     options = {n: [Option(i, k.loss[i], ms[n][i]) for i in range(len(k.told))] for n, k in knobs.items() if n in ms}
     return knobs, options
 
@@ -157,22 +160,32 @@ def matched(contest: Contest, ours: Model, uniform: Mapping[float, Model]) -> tu
 
 
 def search(found: Bundle, scratch: Path) -> list[dict[str, Any]]:
-    """What structure bought on top of precision."""
+    """What the search makes of structure."""
     begin = time.perf_counter()
     on = optimised(found, scratch / f"{found.meta.name}-on")
-    spent = time.perf_counter() - begin
-    rows = [fate(trial) for trial in on.trials if structural(trial)]
     row: dict[str, Any] = {
-        "network": found.meta.name, "budget": found.meta.budget, "seconds": round(spent, 1), "with": on.sentence,
-        "winner": on.winner.candidate.label, "candidates": rows, "bought": None,
+        "network": found.meta.name, "budget": found.meta.budget, "seconds": round(time.perf_counter() - begin, 1),
+        "with": on.sentence, "winner": on.winner.candidate.label, "structural": structural(on.winner),
+        "candidates": [fate(trial) for trial in on.trials if structural(trial)], "bought": None,
     }  # fmt: skip
-    if structural(on.winner):
-        with mock.patch.object(structure, "structure_stage"):
-            off = optimised(found, scratch / f"{found.meta.name}-off")
-        folders: list[str | Path] = [scratch / f"{found.meta.name}-{side}" for side in ("off", "on")]
-        pair = api.bench(folders, found.data, batch=found.meta.batch, pairs=40)[1]
-        row |= {"without": off.sentence, "bought": {k: pair[k] for k in ("speedup", "low", "high", "pairs")}}
     print(json.dumps(row, indent=1), flush=True)
+    return [row]
+
+
+def without(found: Bundle, scratch: Path) -> list[dict[str, Any]]:
+    """What structure bought: the answer of a search that knows nothing of it, beside the one that ``search`` found."""
+    [row] = [row for row in json.loads(RESULT.read_text())["search"] if row["network"] == found.meta.name]
+    if not row["structural"]:
+        return [row]
+    with mock.patch.object(structure, "structure_stage"):
+        off = optimised(found, scratch / f"{found.meta.name}-off")
+    folders: list[str | Path] = [scratch / f"{found.meta.name}-{side}" for side in ("off", "on")]
+    pair = api.bench(folders, found.data, batch=found.meta.batch, pairs=PAIRS)[1]
+    row |= {
+        "without": off.sentence, "winner_without": off.winner.candidate.label,
+        "bought": {k: pair[k] for k in ("speedup", "low", "high", "pairs")},
+    }  # fmt: skip
+    print(json.dumps({k: v for k, v in row.items() if k != "candidates"}, indent=1), flush=True)
     return [row]
 
 
@@ -184,7 +197,14 @@ def optimised(found: Bundle, out: Path) -> Result:
         return hasten.optimize(
             found.model, found.data, max_drop=meta.budget, metric=meta.metric, output=meta.output or None,
             groups=meta.groups or None, state=meta.state or None, batch=meta.batch, seconds=SECONDS, out=out,
+            listen=tell,
         )  # fmt: skip
+
+
+def tell(event: Event) -> None:
+    """Progress, with the seconds that are left."""
+    left = "" if event.seconds_left is None else f"{event.seconds_left:5.0f} s left"
+    print(f"{left}  {event.kind}: {event.text}", flush=True)
 
 
 def structural(trial: Trial) -> bool:
@@ -210,9 +230,12 @@ def save(part: str, name: str, rows: list[dict[str, Any]]) -> None:
     RESULT.write_text(json.dumps({**old, part: kept + rows}, indent=1) + "\n")
 
 
+PARTS = {"equal": equal, "search": search, "without": without}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("equal", "search"))
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument("nets", type=Path)
     parser.add_argument("scratch", type=Path)
     parser.add_argument("names", nargs="+", metavar="NAME")
@@ -220,7 +243,8 @@ def main() -> None:
     options.scratch.mkdir(parents=True, exist_ok=True)
     for name in options.names:
         found = bundle.read(options.nets / name)
-        save(options.part, name, {"equal": equal, "search": search}[options.part](found, options.scratch))
+        rows = PARTS[options.part](found, options.scratch)
+        save("equal" if options.part == "equal" else "search", name, rows)
 
 
 if __name__ == "__main__":
