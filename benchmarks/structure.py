@@ -41,7 +41,7 @@ from hasten.passes.prune import Prune
 from hasten.protocols import Event, NotApplicable
 from hasten.quant.allocate import Option
 from hasten.samples import load_samples
-from hasten.search import shrink, structure
+from hasten.search import offers, shrink, structure
 from hasten.search.prepare import cut
 from hasten.search.shrink import Knob
 from hasten.search.workshop import Material, calibration
@@ -80,7 +80,7 @@ def equal(found: Bundle, scratch: Path) -> list[dict[str, Any]]:
     knobs, options = measured(contest)
     whole = contest.times({0: contest.bench.model})[0]
     for share in SAVED:
-        plan = structure.saving(options, share * whole)
+        plan = offers.saving(options, share * whole)
         if plan is None:
             rows.append({"network": found.meta.name, "saved": share, "note": "no choice of channels saves so much"})
             continue

@@ -21,7 +21,7 @@ from hasten.passes.sparsify import METHODS, Sparsify
 from hasten.protocols import Feeds, NotApplicable
 from hasten.quant.allocate import Option
 from hasten.samples import load_samples
-from hasten.search import shrink, structure, zeros
+from hasten.search import offers, shrink, structure, zeros
 from hasten.search.objective import better, gain
 from hasten.search.shrink import Knob
 from hasten.trial import Candidate, Step, Timing, Trial
@@ -116,7 +116,7 @@ def test_the_choice_that_saves_enough_loses_least() -> None:
         "cheap": [Option(0, 0.0, 4.0), Option(1, 0.1, 3.0), Option(2, 0.3, 2.0)],
         "free": [Option(0, 0.0, 1.0), Option(1, 0.0, 0.5)],
     }
-    chosen = [structure.saving(options, least) for least in (0.5, 1.5, 2.5, 4.5, 5.0)]
+    chosen = [offers.saving(options, least) for least in (0.5, 1.5, 2.5, 4.5, 5.0)]
     sizes = [None if one is None else [one.chosen[n].size for n in options] for one in chosen]
     assert sizes == [[0, 0, 1], [0, 1, 1], [0, 2, 1], [1, 2, 1], None]
 
@@ -140,6 +140,33 @@ def test_bolder_plans_stop_where_they_no_longer_hold(monkeypatch: pytest.MonkeyP
     assert asked == []
 
 
+def test_the_last_stop_is_all_that_the_knobs_can_save() -> None:
+    options = {
+        "a": [Option(0, 0.0, 4.0), Option(1, 0.1, 3.0), Option(2, 0.9, 1.5)],
+        "b": [Option(0, 0.0, 1.0), Option(1, 0.3, 0.0)],
+    }
+    assert offers.stops(options, 10.0) == pytest.approx([1.0, 2.0, 3.0, 3.5])
+    last = offers.saving(options, offers.stops(options, 10.0)[-1])
+    assert last is not None
+    assert [last.chosen[n].size for n in options] == [2, 1]
+    assert offers.stops(options, 71.0) == [], "a twentieth of the time is not within reach"
+    assert offers.stops({}, 10.0) == []
+
+
+def test_what_comes_behind_a_cut_sees_what_it_left(material: dict[str, Any]) -> None:
+    whole = shrink.survey(**material, way="prune")
+    group = whole["knobs"][0]
+    cut = [{"name": "prune", "options": {"counts": [f"{group['name']}={group['told'][-1]}"]}}]
+    rest = shrink.survey(**material, way="factorize", before=cut)
+    assert rest["numbers"] < whole["numbers"]
+    assert {knob["name"] for knob in rest["knobs"]} <= {
+        knob["name"] for knob in shrink.survey(**material, way="factorize")["knobs"]
+    }
+    given: dict[str, Any] = {"way": "factorize", "engine": "onnxruntime", "settings": {}, "batch": 1, "steps": []}
+    ms = shrink.clock(**material, **given, knobs=rest["knobs"][:1], seconds=60, before=cut)
+    assert [len(times) for times in ms.values()] == [len(rest["knobs"][0]["told"])]
+
+
 def test_a_candidate_keeps_the_precision_and_says_what_is_gone() -> None:
     base = Candidate(steps=(Step(name="clean"), Step(name="quantize")), engine="onnxruntime", settings={}, label="int8")
     knobs = {
@@ -151,6 +178,31 @@ def test_a_candidate_keeps_the_precision_and_says_what_is_gone() -> None:
     assert [s.name for s in made.steps] == ["clean", "prune", "quantize"]
     assert made.steps[1].options == {"counts": ["a=8"]}
     assert made.label == "int8, pruned in 1 of 2 places (30% less)"
+    assert offers.structural(base) == 1
+    assert offers.structural(made) == 2
+    assert offers.before(made) == made.steps[1:2]
+    plan = structure.Shrinking(SimpleNamespace(), made, "factorize", knobs, 100.0)  # type: ignore[arg-type]
+    both = plan.candidate({"b": Option(1, 0.1, 10.0)}, taught=True)
+    assert [s.name for s in both.steps] == ["clean", "prune", "factorize", "distill", "quantize"]
+
+
+def test_both_ways_are_tried_together_where_one_was_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    run: Any = SimpleNamespace(splits=SimpleNamespace(calibrate=[1], confirm=[1]), deadline=900.0, begun=0.0)
+    clean, narrow = Step(name="clean"), Step(name="quantize")
+    for taken, expected in (
+        (["prune"], ["factorize"]),
+        (["factorize"], ["prune"]),
+        ([], []),
+        (["prune", "distill"], []),
+    ):
+        steps = iter([(clean, narrow), (clean, *(Step(name=name) for name in taken), narrow)])
+        asked: list[tuple[int, str]] = []
+        monkeypatch.setattr(structure, "foundation", lambda *_, s=steps: Candidate(steps=next(s), engine="e"))
+        monkeypatch.setattr(structure, "attempt", lambda _, base, kind, a=asked: a.append((len(base.steps), kind)))
+        monkeypatch.setattr(structure, "drop_losers", lambda *_: None)
+        monkeypatch.setattr(structure, "zeros", lambda *_: None)
+        structure.structure_stage(run, "tuned")
+        assert asked == [(2, "prune"), (2, "factorize"), *((3, kind) for kind in expected)]
 
 
 @pytest.fixture(scope="module")
