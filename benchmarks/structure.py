@@ -54,7 +54,7 @@ KEEPS = tuple(round(0.98 - 0.02 * i, 2) for i in range(37))
 ROUNDS = 31
 CLOCK_SECONDS = 120.0  # for the times of all groups of channels
 SECONDS = 240.0  # of a search
-PAIRS = 40  # of interleaved blocks
+PAIRS = 100  # of interleaved blocks
 STRUCTURAL = ("prune", "factorize", "sparsify")
 
 

@@ -8,22 +8,21 @@ loses the same for its next millisecond (``quant.allocate``), and bolder plans f
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 
 import msgspec
 
-from hasten.measure.provable import likely
 from hasten.quant.allocate import Allocation, Option
-from hasten.search import forms, space
-from hasten.search.field import SCREEN_ROUNDS, Run, first_line, material, ready, study
-from hasten.search.mixed import DEEP, SERVES, again
+from hasten.search.field import SCREEN_ROUNDS, Run, first_line, material, study
+from hasten.search.foundation import excluded, foundation, narrowing, near, stands
+from hasten.search.mixed import SERVES, again
 from hasten.search.narrow import drop_losers, out_of_time
-from hasten.search.objective import bytes_count, gain
+from hasten.search.objective import bytes_count
 from hasten.search.offers import KINDS, LEAST, Offers, before, clocked, guessed, saving, stops, structural, weighed
-from hasten.search.screening import hopelessly_slow, race, screen
+from hasten.search.screening import race
 from hasten.search.shrink import Knob
 from hasten.search.zeros import zeros
 from hasten.trial import Candidate, Step, Trial
@@ -60,20 +59,10 @@ class Shrinking:
 
     def holds(self, chosen: Mapping[str, Option], taught: bool = False) -> bool:
         """Build it, look at its clock and its answers; True when a proof is likely."""
-        candidate, run = self.candidate(chosen, taught), self.run
-        if candidate.key in self.tried:
-            return self.tried[candidate.key]
-        run.say("trial", candidate.label)
-        quality = None
-        if ready(run, candidate) and not hopelessly_slow(run, candidate, float("inf")):
-            quality = screen(run, candidate, DEEP)
-        inside = quality is not None and likely(quality, run.budget, len(run.splits.confirm))
-        if quality is not None and not inside:
-            text = f"drop {quality.drop * 100:.2f} points on {quality.n} samples: unlikely to be proven"
-            run.update(candidate.key, status="rejected", reason=text)
-            run.retire([candidate.key])
-        self.tried[candidate.key] = inside
-        return inside
+        candidate = self.candidate(chosen, taught)
+        if candidate.key not in self.tried:
+            self.tried[candidate.key] = stands(self.run, candidate)
+        return self.tried[candidate.key]
 
 
 def structure_stage(run: Run, tuned: str) -> None:
@@ -96,6 +85,8 @@ def structure_stage(run: Run, tuned: str) -> None:
     if lesser is not None and len(others) == 1:  # what a short training made cannot be made again the same
         attempt(run, lesser, others[0])
         drop_losers(run, tuned)
+    elsewhere(run, base, foundation(run, tuned))
+    drop_losers(run, tuned)
     zeros(run, base)
 
 
@@ -114,20 +105,21 @@ def attempt(run: Run, base: Candidate, kind: str) -> None:
         run.say("warning", f"{kind} was left: {first_line(fault)}")
 
 
-def foundation(run: Run, tuned: str) -> Candidate | None:
-    """The fastest candidate so far that looks provable, as a network that passes can still change."""
-    able = [k for k, t in run.trials.items() if t.status == "ok" and _promising(run, t)]
-    best = max([*able, tuned], key=lambda k: gain(run, k))
-    found = run.trials[best].candidate
-    if found.engine not in run.engines or forms.GRAPH not in forms.takes(found.engine):
-        return None
-    return found if found.steps else replace(found, steps=(space.CLEAN,), lossless=False)
-
-
-def _promising(run: Run, trial: Trial) -> bool:
-    if trial.candidate.lossless or trial.timing is None or trial.search is None:
-        return False
-    return trial.candidate.steps[:1] == (space.CLEAN,) and likely(trial.search, run.budget, len(run.splits.confirm))
+def elsewhere(run: Run, base: Candidate, lesser: Candidate | None) -> None:
+    """The boldest cut that held, in the precision of the other engines that are near: the order may change with it."""
+    if lesser is None or narrowing(lesser) == 1:
+        return
+    done, told = lesser.steps[: narrowing(lesser)], lesser.label.removeprefix(base.label)
+    tried = []
+    for other in near(run, base):
+        steps = (*done, *other.steps[narrowing(other) :])
+        candidate = replace(other, steps=steps, label=other.label + told)
+        if run.over() or run.deadline - time.monotonic() < NEEDED_SECONDS:
+            out_of_time(run, [candidate])
+        elif stands(run, candidate):
+            tried.append(candidate.key)
+    if tried:
+        race(run, [lesser.key, *tried], SCREEN_ROUNDS)
 
 
 def shrink(run: Run, base: Candidate, kind: str, idle: Candidate) -> None:
@@ -140,8 +132,8 @@ def shrink(run: Run, base: Candidate, kind: str, idle: Candidate) -> None:
     if "not_applicable" in found:
         skipped(run, idle, f"nothing to do: {found['not_applicable']}")
         return
-    excluded = _excluded(base) if kind == "factorize" else set()
-    knobs = {k.name: k for k in msgspec.convert(found["knobs"], list[Knob]) if k.name not in excluded}
+    floats = excluded(base) if kind == "factorize" else set()
+    knobs = {k.name: k for k in msgspec.convert(found["knobs"], list[Knob]) if k.name not in floats}
     plan = Shrinking(run, base, kind, knobs, float(found["work"]) or 1.0)
     least = LEAST * (float(found["numbers"]) if bytes_count(run) else plan.work)
     small = saving((weighed if bytes_count(run) else guessed)(knobs), least) if knobs else None
@@ -159,15 +151,6 @@ def shrink(run: Run, base: Candidate, kind: str, idle: Candidate) -> None:
     if base.key in run.trials and run.trials[base.key].status in SERVES and base.key not in run.loaded:
         again(run, base)
     race(run, [base.key, *alive], SCREEN_ROUNDS)
-
-
-def _excluded(base: Candidate) -> set[str]:
-    """Layers that the precision plan leaves in float: as two layers they would go by other names."""
-    return {str(name) for step in base.steps for name in _listed(step.options.get("exclude"))}
-
-
-def _listed(value: object) -> Sequence[str]:
-    return value if isinstance(value, list | tuple) else ()
 
 
 def skipped(run: Run, candidate: Candidate, reason: str) -> None:
