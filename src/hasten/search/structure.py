@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from math import prod
 from typing import Any
 
 import msgspec
@@ -50,12 +51,16 @@ class Shrinking:
         option, done = KINDS[self.kind]
         turned = {name: o.size for name, o in chosen.items() if o.size}
         entries = [f"{name}={self.knobs[name].told[i]}" for name, i in turned.items()]
-        saved = sum(self.knobs[name].work[0] - self.knobs[name].work[i] for name, i in turned.items())
-        label = f"{self.base.label}, {done} in {len(turned)} of {len(self.knobs)} places ({saved / self.work:.0%} less)"
+        label = f"{self.base.label}, {done} in {len(turned)} of {len(self.knobs)} places ({self.less(turned):.0%} less)"
         at, step = structural(self.base), Step(name=self.kind, options={option: entries})
         lessons = [Step(name="distill")] if taught else []
         steps = (*self.base.steps[:at], step, *lessons, *self.base.steps[at:])
         return replace(self.base, steps=steps, lossless=False, label=label + (", distilled" if taught else ""))
+
+    def less(self, turned: Mapping[str, int]) -> float:
+        """About which share of the multiplications goes. Groups of channels share layers: what one takes is gone."""
+        shares = [(k.work[0] - k.work[i]) / self.work for n, i in turned.items() for k in (self.knobs[n],)]
+        return 1 - prod(1 - min(share, 1.0) for share in shares) if self.kind == "prune" else sum(shares)
 
     def holds(self, chosen: Mapping[str, Option], taught: bool = False) -> bool:
         """Build it, look at its clock and its answers; True when a proof is likely."""
