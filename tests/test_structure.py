@@ -131,7 +131,7 @@ def test_bolder_plans_stop_where_they_no_longer_hold(monkeypatch: pytest.MonkeyP
         asked.append(-1 if taught else 10 - chosen["a"].ms)
         return chosen["a"].ms >= 7.5
 
-    plan: Any = SimpleNamespace(holds=holds, run=SimpleNamespace(over=lambda: False))
+    plan: Any = SimpleNamespace(holds=holds, certain=lambda _: True, run=SimpleNamespace(over=lambda: False))
     for able in (False, True):
         asked.clear()
         monkeypatch.setattr(structure, "teachable", lambda _, able=able: able)
@@ -140,6 +140,10 @@ def test_bolder_plans_stop_where_they_no_longer_hold(monkeypatch: pytest.MonkeyP
     asked.clear()
     structure.bolder(plan, {}, 10.0)
     assert asked == []
+    plan.certain = lambda chosen: chosen["a"].ms >= 8.5
+    monkeypatch.setattr(structure, "teachable", lambda _: False)
+    structure.bolder(plan, options, 10.0)
+    assert asked == [1.0, 2.0, 3.0, 1.5, 2.0], "from what is certain to what is doubtful"
 
 
 def test_the_last_stop_is_all_that_the_knobs_can_save() -> None:
@@ -207,7 +211,7 @@ def test_a_cut_that_held_is_tried_on_engines_that_are_near(monkeypatch: pytest.M
     ]  # fmt: skip
     run: Any = SimpleNamespace(
         trials={t.candidate.key: t for t in trials}, engines=dict.fromkeys(["first", "second", "far", "wrong"]),
-        objective="latency", splits=SimpleNamespace(confirm=range(2000)), budget=parse_budget("1%"), deadline=np.inf,
+        objective="latency", splits=SimpleNamespace(confirm=range(2000)), proof=parse_budget("1%"), deadline=np.inf,
         over=lambda: False,
     )  # fmt: skip
     monkeypatch.setattr(forms, "takes", lambda _: [forms.GRAPH])

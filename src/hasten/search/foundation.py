@@ -14,6 +14,7 @@ from hasten.search.offers import structural
 from hasten.search.screening import hopelessly_slow, screen
 from hasten.trial import Candidate, Step, Trial
 
+LOOK_SECONDS = 2.0  # for all answers of one candidate
 NEAR = 1.5  # engines this much slower than the fastest may overtake it once there is less to do
 
 
@@ -31,7 +32,7 @@ def promising(run: Run, trial: Trial) -> bool:
     """Narrow arithmetic on the tidied network that was timed and looks provable."""
     if trial.candidate.lossless or trial.timing is None or trial.search is None:
         return False
-    return trial.candidate.steps[:1] == (space.CLEAN,) and likely(trial.search, run.budget, len(run.splits.confirm))
+    return trial.candidate.steps[:1] == (space.CLEAN,) and likely(trial.search, run.proof, len(run.splits.confirm))
 
 
 def _changeable(run: Run, candidate: Candidate) -> bool:
@@ -55,13 +56,19 @@ def stands(run: Run, candidate: Candidate) -> bool:
     run.say("trial", candidate.label)
     quality = None
     if ready(run, candidate) and not hopelessly_slow(run, candidate, float("inf")):
-        quality = screen(run, candidate, DEEP)
-    inside = quality is not None and likely(quality, run.budget, len(run.splits.confirm))
+        quality = screen(run, candidate, enough(run, candidate))
+    inside = quality is not None and likely(quality, run.proof, len(run.splits.confirm))
     if quality is not None and not inside:
         text = f"drop {quality.drop * 100:.2f} points on {quality.n} samples: unlikely to be proven"
         run.update(candidate.key, status="rejected", reason=text)
         run.retire([candidate.key])
     return inside
+
+
+def enough(run: Run, candidate: Candidate) -> int:
+    """Search samples to look at: all of them where that takes no time. The more, the less is luck."""
+    ms = run.trials[candidate.key].quick_ms or float("inf")
+    return max(DEEP, int(1000 * LOOK_SECONDS / ms))
 
 
 def excluded(base: Candidate) -> set[str]:

@@ -16,7 +16,9 @@ from typing import Any
 
 import msgspec
 
+from hasten.measure.provable import likely
 from hasten.quant.allocate import Allocation, Option
+from hasten.search.confirm import CERTAIN
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, material, study
 from hasten.search.foundation import excluded, foundation, narrowing, near, stands
 from hasten.search.mixed import SERVES, again
@@ -68,6 +70,11 @@ class Shrinking:
         if candidate.key not in self.tried:
             self.tried[candidate.key] = stands(self.run, candidate)
         return self.tried[candidate.key]
+
+    def certain(self, chosen: Mapping[str, Option]) -> bool:
+        """Is a proof of what was built all but certain?"""
+        quality = self.run.trials[self.candidate(chosen).key].search
+        return quality is not None and likely(quality, self.run.proof, len(self.run.splits.confirm), CERTAIN)
 
 
 def structure_stage(run: Run, tuned: str) -> None:
@@ -181,8 +188,11 @@ def time_of(run: Run, base: Candidate) -> float:
 
 
 def bolder(plan: Shrinking, options: Offers, whole_ms: float) -> None:
-    """Save more and more until it does not hold, then halve the distance between what held and what did not."""
-    held, failed = 0.0, 0.0
+    """Save more and more until it does not hold, then halve the distance to what did.
+
+    Down to what all but certainly passes: a plan with an even chance alone may leave nothing.
+    """
+    sure, doubtful, failed = 0.0, 0.0, 0.0
     for least in stops(options, whole_ms):
         found = None if plan.run.over() else saving(options, least)
         if found is None:
@@ -190,13 +200,14 @@ def bolder(plan: Shrinking, options: Offers, whole_ms: float) -> None:
         if not plan.holds(found.chosen):
             failed = least
             break
-        held = least
-    for _ in range(HALVINGS if failed else 0):
-        middle = (held + failed) / 2
+        sure, doubtful = (least, 0.0) if plan.certain(found.chosen) else (sure, doubtful or least)
+    bold = doubtful or failed
+    for _ in range(HALVINGS if bold else 0):
+        middle = (sure + bold) / 2
         found = saving(options, middle)
         if plan.run.over() or found is None:
             break
-        held, failed = (middle, failed) if plan.holds(found.chosen) else (held, middle)
+        sure, bold = (middle, bold) if plan.holds(found.chosen) and plan.certain(found.chosen) else (sure, middle)
     found = saving(options, failed) if failed else None
     if found is not None and teachable(plan.run):
         plan.holds(found.chosen, taught=True)
