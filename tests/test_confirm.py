@@ -56,7 +56,7 @@ def a_run(tmp_path: Path, *trials: Trial) -> Run:
         inputs=(),
         outputs=(),
         budget=Budget(),
-        evaluator=cast(Any, SimpleNamespace()),
+        evaluator=cast(Any, SimpleNamespace(store=SimpleNamespace(sequential=False))),
         splits=Splits(np.arange(10), np.arange(10), np.arange(5000), ()),
         work=cast(Any, None),
         listen=lambda _: None,
@@ -125,6 +125,15 @@ def test_where_a_pass_is_quick_steps_in_between_are_proven_too(tmp_path: Path) -
     quick = [replace(t, timing=replace(timed(t.timing.speedup), median_ms=0.1)) for t in trials if t.timing]
     run = a_run(tmp_path, *quick)
     assert labels(run, confirm.finalists(run)) == ["sure", "step", "lucky", "bold"]
+
+
+def test_a_sequence_answers_at_each_step(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    run.splits = Splits(np.arange(10), np.arange(100), np.arange(150), ())
+    seen = quality(0.002, 0.003, flips=50, n=6400)
+    assert not confirm.promises(run, seen), "150 samples prove nothing"
+    run.evaluator.store.sequential = True  # type: ignore[misc]
+    assert confirm.promises(run, seen, 0.95), "64 answers in each of 150 sequences do"
 
 
 def test_how_likely_a_proof_is() -> None:

@@ -212,7 +212,7 @@ def test_a_cut_that_held_is_tried_on_engines_that_are_near(monkeypatch: pytest.M
     run: Any = SimpleNamespace(
         trials={t.candidate.key: t for t in trials}, engines=dict.fromkeys(["first", "second", "far", "wrong"]),
         objective="latency", splits=SimpleNamespace(confirm=range(2000)), proof=parse_budget("1%"), deadline=np.inf,
-        over=lambda: False,
+        over=lambda: False, evaluator=SimpleNamespace(store=SimpleNamespace(sequential=False)),
     )  # fmt: skip
     monkeypatch.setattr(forms, "takes", lambda _: [forms.GRAPH])
     tried, raced = list[Candidate](), list[str]()

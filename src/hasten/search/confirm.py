@@ -14,7 +14,7 @@ import numpy as np
 
 from hasten.measure.evaluate import NewNaN, Rows
 from hasten.measure.proportions import required_n
-from hasten.measure.provable import likely
+from hasten.measure.provable import EVEN, likely
 from hasten.measure.quality import assess
 from hasten.search.baseline import measure_baseline
 from hasten.search.field import Run, fresh_worker, lost
@@ -71,6 +71,15 @@ def finalists(run: Run) -> list[str]:
     return sorted({*chosen, *rungs(run, able)}, key=lambda k: risk(run.trials[k]))
 
 
+def promises(run: Run, quality: Quality, power: float = EVEN) -> bool:
+    """Does what the search split showed promise a proof on the confirm split, with a chance of ``power``?
+
+    A sequence answers at each of its steps: what counts is how many answers the confirm split has.
+    """
+    each = max(1.0, quality.n / len(run.splits.search)) if run.evaluator.store.sequential else 1.0
+    return likely(quality, run.proof, int(each * len(run.splits.confirm)), power)
+
+
 def rungs(run: Run, able: Sequence[str]) -> list[str]:
     """Those all but certain to pass, safest first, each clearly faster than all below, where a pass takes no time.
 
@@ -83,7 +92,7 @@ def rungs(run: Run, able: Sequence[str]) -> list[str]:
         assert trial.search is not None
         quick = trial.timing.median_ms * count / 1000 < RUNG_SECONDS
         faster = gain(run, key) > RUNG * max((gain(run, k) for k in found), default=0.0)
-        if quick and faster and likely(trial.search, run.proof, count, CERTAIN):
+        if quick and faster and promises(run, trial.search, CERTAIN):
             found.append(key)
     return found[:1] + found[1:][-MOST_RUNGS:]
 

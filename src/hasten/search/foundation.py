@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hasten.measure.provable import likely
 from hasten.search import forms, space
+from hasten.search.confirm import promises
 from hasten.search.field import Run, ready
 from hasten.search.mixed import DEEP, SERVES
 from hasten.search.objective import gain
@@ -32,7 +32,7 @@ def promising(run: Run, trial: Trial) -> bool:
     """Narrow arithmetic on the tidied network that was timed and looks provable."""
     if trial.candidate.lossless or trial.timing is None or trial.search is None:
         return False
-    return trial.candidate.steps[:1] == (space.CLEAN,) and likely(trial.search, run.proof, len(run.splits.confirm))
+    return trial.candidate.steps[:1] == (space.CLEAN,) and promises(run, trial.search)
 
 
 def _changeable(run: Run, candidate: Candidate) -> bool:
@@ -57,7 +57,7 @@ def stands(run: Run, candidate: Candidate) -> bool:
     quality = None
     if ready(run, candidate) and not hopelessly_slow(run, candidate, float("inf")):
         quality = screen(run, candidate, enough(run, candidate))
-    inside = quality is not None and likely(quality, run.proof, len(run.splits.confirm))
+    inside = quality is not None and promises(run, quality)
     if quality is not None and not inside:
         text = f"drop {quality.drop * 100:.2f} points on {quality.n} samples: unlikely to be proven"
         run.update(candidate.key, status="rejected", reason=text)

@@ -16,9 +16,8 @@ from typing import Any
 
 import msgspec
 
-from hasten.measure.provable import likely
 from hasten.quant.allocate import Allocation, Option
-from hasten.search.confirm import CERTAIN
+from hasten.search.confirm import CERTAIN, promises
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, material, study
 from hasten.search.foundation import excluded, foundation, narrowing, near, stands
 from hasten.search.mixed import SERVES, again
@@ -74,7 +73,7 @@ class Shrinking:
     def certain(self, chosen: Mapping[str, Option]) -> bool:
         """Is a proof of what was built all but certain?"""
         quality = self.run.trials[self.candidate(chosen).key].search
-        return quality is not None and likely(quality, self.run.proof, len(self.run.splits.confirm), CERTAIN)
+        return quality is not None and promises(self.run, quality, CERTAIN)
 
 
 def structure_stage(run: Run, tuned: str) -> None:
