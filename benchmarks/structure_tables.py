@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,27 +16,33 @@ from benchmarks.structure import RESULT
 
 PAGE = Path(__file__).parents[1] / "docs" / "structure.md"
 HEADS = {
-    "bought": ("network (budget)", "with structure", "without", "structure bought", "what was taken"),
-    "not bought": ("network (budget)", "the answer", "why nothing was taken out"),
-    "equal": ("network", "time saved", "way", "ms (float32)", "score kept", "divergence"),
-}
+    "bought": ("network (budget)", "with structure, drop (bound)", "without", "structure bought", "what was taken"),
+    "not bought": ("network (budget)", "the answer, drop (bound)", "what was tried"),
+    "equal": (
+        "network", "asked", "float32 ms", "hasten ms", "score", "no repair", "smallest filters ms", "score", "repaired",
+    ),
+}  # fmt: skip
+WAYS = {"pruned": "prune", "factorised": "factorize"}
+WON = re.compile(r"([\d.]+)× faster (\[.*?\]); drop (-?[\d.]+) points, at most (-?[\d.]+)")
 
 
 def bought(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Networks whose answer has less in it, beside the answer of a search without."""
     return [
         (
-            f"{row['network']} ({row['budget']})",
-            row["with"].split(" (budget")[0],
-            f"{row['winner_without']}: {row['without'].split(' (budget')[0]}" if row["bought"] else "not measured",
-            "**{speedup:.2f}×** [{low:.2f}, {high:.2f}], {pairs} pairs".format(**row["bought"])
-            if row["bought"]
-            else "",
-            row["winner"],
+            f"{row['network']} ({row['budget']})", won(row["with"]),
+            f"{won(row['without'])}, {row['winner_without']}" if row["bought"] else "not measured",
+            ratio(row["bought"]) if row["bought"] else "", row["winner"],
         )
         for row in rows
         if row["structural"]
-    ]
+    ]  # fmt: skip
+
+
+def won(sentence: str) -> str:
+    """The verdict in figures; the whole of it where it is no gain."""
+    found = WON.match(sentence)
+    return "{}× {}, {} (≤ {})".format(*found.groups()) if found else sentence
 
 
 def ratio(pair: Mapping[str, Any]) -> str:
@@ -44,35 +51,54 @@ def ratio(pair: Mapping[str, Any]) -> str:
 
 
 def not_bought(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """The others, each way with its fate."""
+    """The others, with what became of each way."""
     return [
         (
-            f"{row['network']} ({row['budget']})",
-            f"{row['winner']}: {row['with'].split(' (budget')[0]}",
-            "; ".join(fate(one) for one in row["candidates"] if not one["label"].startswith("zeros")),
+            f"{row['network']} ({row['budget']})", f"{won(row['with'])}, {row['winner']}",
+            "; ".join(tried(row["candidates"], way, name) for way, name in WAYS.items()),
         )
         for row in rows
         if not row["structural"]
-    ]
+    ]  # fmt: skip
 
 
-def fate(one: Mapping[str, Any]) -> str:
-    """A candidate, its speed where it was timed, and why it was not taken."""
-    told = one["label"].split(", ", 1)[-1]
-    timed = f" {one['speedup']:.2f}×" if "speedup" in one else ""
-    return f"{told}{timed}: {one['reason']}"
+def tried(candidates: Sequence[Mapping[str, Any]], way: str, name: str) -> str:
+    """Of one way: the fastest that looked provable, and the first that did not."""
+    of = [one for one in candidates if way in one["label"] or one["label"].endswith(f", {name}")]
+    fast = [one for one in of if one["status"] == "ok" and "speedup" in one]
+    lost = [one for one in of if one["status"] != "ok"]
+    told = []
+    if fast:
+        best = max(fast, key=lambda one: one["speedup"])
+        told = [f"{place(best['label'], way)} {best['speedup']:.2f}×, {best['reason']}"]
+    return (
+        "; ".join([*told, *(f"{place(one['label'], way)}: {one['reason']}" for one in lost[:1])]) or f"{way}: not tried"
+    )
+
+
+def place(label: str, way: str) -> str:
+    """From a label what was taken out."""
+    at = label.find(way)
+    return label[at:] if at >= 0 else label.split(", ")[-1]
 
 
 def equal(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Pruning at equal latency."""
+    """Pruning at equal latency: a row a network and a share of its time."""
+    known: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        known.setdefault((row["network"], row["saved"]), []).append(row)
     return [
         (
-            row["network"], f"{row['saved']:.0%}", row["way"], f"{row['ms']:.3f} ({row['float_ms']:.3f})",
-            f"{row['score']:.4f} of {row['float']:.4f}", f"{row['divergence']:.1e}",
+            name, f"-{saved:.0%}", f"{ours['float_ms']:.3f}", f"{ours['ms']:.3f}",
+            f"**{kept(ours)}** of {ours['float']:.4f}", kept(bare), f"{theirs['ms']:.3f}", kept(theirs), kept(repaired),
         )
-        for row in rows
-        if "way" in row
+        for (name, saved), (ours, bare, theirs, repaired) in known.items()
     ]  # fmt: skip
+
+
+def kept(row: Mapping[str, Any]) -> str:
+    """The score that is left."""
+    return f"{row['score']:.4f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
