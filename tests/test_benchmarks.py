@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks import structure_tables
 from benchmarks.contest import feeds, scores, watch
 from benchmarks.contest.entrants import HASTEN, hasten_answer
 from benchmarks.contest.scores import Row
@@ -246,3 +247,9 @@ def test_every_network_names_packages_that_exist() -> None:
     folders = {package.folder for package in fetch.PACKAGES}
     assert {folder for several in fetch.NEEDS.values() for folder in several} == folders
     assert len(folders) == len(fetch.PACKAGES)
+
+
+def test_the_page_of_structure_holds_the_stored_figures() -> None:
+    page = structure_tables.PAGE.read_text()
+    assert structure_tables.filled(page) == page, "python -m benchmarks.structure_tables --write"
+    assert all(f"<!-- {name} -->" in page for name in structure_tables.tables())

@@ -14,6 +14,7 @@ import pytest
 from hasten.budget import Budget
 from hasten.journal import Journal
 from hasten.looks import Look, open_ledger
+from hasten.measure.provable import likely
 from hasten.search import confirm, final, narrow, verdict
 from hasten.search.field import Run, unless_twin
 from hasten.splits import Splits
@@ -55,7 +56,7 @@ def a_run(tmp_path: Path, *trials: Trial) -> Run:
         inputs=(),
         outputs=(),
         budget=Budget(),
-        evaluator=cast(Any, SimpleNamespace()),
+        evaluator=cast(Any, SimpleNamespace(store=SimpleNamespace(sequential=False))),
         splits=Splits(np.arange(10), np.arange(10), np.arange(5000), ()),
         work=cast(Any, None),
         listen=lambda _: None,
@@ -101,16 +102,6 @@ def test_a_doubtful_field_gets_the_safest_of_all_to_fall_back_on(tmp_path: Path)
     assert labels(run, confirm.finalists(run)) == ["safe but slow", "risky"]
 
 
-def test_a_doubtful_leader_far_ahead_is_not_all_that_is_put_to_the_proof(tmp_path: Path) -> None:
-    run = a_run(
-        tmp_path,
-        trial("risky", 4.6, quality(0.004, 0.02)),
-        trial("less risky", 3.2, quality(0.002, 0.015)),
-        trial("safe", 1.3, quality(0.0, 0.011)),
-    )
-    assert labels(run, confirm.finalists(run)) == ["safe", "less risky", "risky"]
-
-
 def test_the_fallback_is_the_fastest_that_is_clearly_inside(tmp_path: Path) -> None:
     run = a_run(
         tmp_path,
@@ -119,6 +110,43 @@ def test_the_fallback_is_the_fastest_that_is_clearly_inside(tmp_path: Path) -> N
         trial("surer still", 2.0, quality(0.0, 0.003)),
     )
     assert labels(run, confirm.finalists(run)) == ["surely inside", "risky"]
+
+
+def test_where_a_pass_is_quick_steps_in_between_are_proven_too(tmp_path: Path) -> None:
+    trials = [
+        trial("bold", 9.0, quality(0.008, 0.02, flips=9)),
+        trial("lucky", 8.0, quality(0.006, 0.01, flips=8)),
+        trial("step", 6.0, quality(0.0, 0.004, flips=1)),
+        trial("no step", 4.5, quality(0.0, 0.002, flips=0)),
+        trial("sure", 4.0, quality(0.0, 0.001, flips=0)),
+    ]
+    run = a_run(tmp_path, *trials)
+    assert labels(run, confirm.finalists(run)) == ["step", "lucky", "bold"]
+    quick = [replace(t, timing=replace(timed(t.timing.speedup), median_ms=0.1)) for t in trials if t.timing]
+    run = a_run(tmp_path, *quick)
+    assert labels(run, confirm.finalists(run)) == ["sure", "step", "lucky", "bold"]
+
+
+def test_a_sequence_answers_at_each_step(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    run.splits = Splits(np.arange(10), np.arange(100), np.arange(150), ())
+    seen = quality(0.002, 0.003, flips=50, n=6400)
+    assert not confirm.promises(run, seen), "150 samples prove nothing"
+    run.evaluator.store.sequential = True  # type: ignore[misc]
+    assert confirm.promises(run, seen, 0.95), "64 answers in each of 150 sequences do"
+
+
+def test_how_likely_a_proof_is() -> None:
+    budget = Budget()
+    assert likely(quality(0.004, 0.02, flips=9), budget, 5000)
+    assert not likely(quality(0.012, 0.02, flips=9), budget, 5000, 0.01), "over the budget already"
+    assert not likely(quality(0.008, 0.02, flips=9), budget, 5000, 0.95)
+    assert likely(quality(0.0, 0.02, flips=0), budget, 5000, 0.95)
+    mean = quality(0.004, 0.009, flips=None)
+    assert likely(mean, budget, 256)
+    assert not likely(mean, budget, 256, 0.95)
+    assert likely(mean, budget, 2560, 0.95)
+    assert not likely(quality(0.0, float("nan")), budget, 256)
 
 
 def test_the_proof_takes_as_many_samples_as_the_flips_ask_for(tmp_path: Path) -> None:

@@ -81,3 +81,16 @@ def test_a_missing_torch_names_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> 
     model = wide()
     with pytest.raises(EnvironmentFault, match=r"distillation needs torch\n  help: pip install 'hasten\[torch\]'"):
         Distill()(model, replace(tiny.context(smooth(model, 3, 0)), original=model))
+
+
+@pytest.mark.extra
+def test_sizes_that_the_graph_works_out_itself_are_followed() -> None:
+    torch = pytest.importorskip("torch")
+    net = tiny.Net()
+    size = net.add("Gather", net.add("Shape", "x"), net.const(np.array(0)), axis=0)
+    shape = net.add("Concat", net.add("Unsqueeze", size, net.const(np.array([0]))), net.const(np.array([-1])), axis=0)
+    net.add("MatMul", net.add("Reshape", "x", shape), net.w(12, 5), out="y")
+    model = net.model({"x": ["batch", 3, 4]}, {"y": ["batch", 5]})
+    feeds = tiny.feeds(model, 1, batch=2)
+    [y] = autograd.run(torch, model.graph, autograd.parameters(torch, model.graph), feeds[0])
+    assert evaluate.worst_difference(evaluate.run(model.graph, feeds), [{"y": y.detach().numpy()}])[1] < 1e-5

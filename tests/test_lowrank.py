@@ -126,7 +126,7 @@ def test_the_measured_loss_of_a_layer_is_the_promised_one() -> None:
     model = net.model({"x": ["batch", 6, 8, 8]}, {"y": ["batch", 12, 8, 8]})
     samples = [dict(s) for s in tiny.feeds(model, 128)]
     [(_, layer)] = list(spectra(model.graph, candidates(model.graph), lambda: iter(samples)))
-    for rank, kind in ((4, "channel"), (8, "channel"), (5, "spatial")):
+    for rank, kind in ((4, "channel"), (8, "channel"), (5, "spatial"), (14, "spatial")):
         found = Factorize(ranks=(f"{model.graph.graph[0].name}={rank}:{kind}",))(model, tiny.context(samples))
         assert error(model, found, samples) == pytest.approx(layer.loss(rank, kind), rel=0.05)
 

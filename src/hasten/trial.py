@@ -103,7 +103,7 @@ class Trial:
     confirm: Quality | None = None
     timing: Timing | None = None
     quick_ms: float | None = None  # a first look at its latency, before any race
-    harm: float | None = None  # divergence of its answers from the float network's, on calibrate samples
+    harm: float | None = None  # divergence of its answers from the float network's, on search samples
     executed: str = ""  # what really ran: "int8: 52 of 53 convolutions"
     artefact: str = ""  # path relative to the run folder
     bytes: int | None = None

@@ -16,6 +16,7 @@ from hasten.trial import Provable, Quality
 
 FLIPS = 0.02  # the share of outcomes that a good int8 network changes either way
 POWER = 0.8
+EVEN = 0.5
 LEAST_TOLD = 20  # samples below which nothing is said about chance
 
 
@@ -69,21 +70,23 @@ def _points(drop: float) -> str:
     return f"{number} point" + ("" if number == "1" else "s")
 
 
-def likely(quality: Quality, budget: Budget, n_confirm: int) -> bool:
-    """Has a proof on ``n_confirm`` samples at least an even chance, from what fewer samples showed?
+def likely(quality: Quality, budget: Budget, n_confirm: int, power: float = 0.5) -> bool:
+    """Has a proof on ``n_confirm`` samples at least the chance ``power``, from what fewer samples showed?
 
-    A drop seen on few samples is mostly chance, so for 0/1 metrics half of it is believed. A bold guess costs a pass
-    over the confirm split and nothing else: candidates are tested from the safest on.
+    A drop seen on few samples is mostly chance, so where an even chance is enough half of it is believed for 0/1
+    metrics. A bold guess costs a pass over the confirm split and nothing else: candidates are tested safest first.
     """
     if not np.isfinite(quality.upper) or n_confirm < 1:
         return False
     if quality.flips is None:
-        bound = quality.drop + (quality.upper - quality.drop) * (quality.n / n_confirm) ** 0.5
+        more = 1 + float(stats.norm.ppf(power) / stats.norm.isf(budget.alpha))
+        bound = quality.drop + more * (quality.upper - quality.drop) * (quality.n / n_confirm) ** 0.5
         return bool(bound <= budget.max_drop)
-    if quality.drop > budget.max_drop:
+    believed = max(quality.drop, 0.0) * (1 if power > EVEN else 0.5)
+    if quality.drop > budget.max_drop or believed >= budget.max_drop:
         return False
     flips = max((quality.flips + 1) / (quality.n + 1), 1e-6)
-    return required_n(flips, budget.max_drop, max(quality.drop, 0.0) / 2, budget.alpha, 0.5) <= n_confirm
+    return required_n(max(flips, believed), budget.max_drop, believed, budget.alpha, power) <= n_confirm
 
 
 def needed_samples(quality: Quality, budget: Budget, power: float = 0.8) -> int | None:

@@ -205,7 +205,7 @@ def _clip(torch: Any, node: ir.Node, x: Values) -> Any:
 def _gather(torch: Any, node: ir.Node, x: Values) -> Any:
     axis = walk.attribute(node, "axis", 0) % x[0].ndim
     at = x[1].long() % x[0].shape[axis]
-    return x[0].index_select(axis, at.reshape(-1)).reshape(*x[0].shape[:axis], *at.shape, *x[0].shape[axis + 1 :])
+    return x[0].index_select(axis, at.reshape(-1)).reshape((*x[0].shape[:axis], *at.shape, *x[0].shape[axis + 1 :]))
 
 
 def _split(torch: Any, node: ir.Node, x: Values) -> Any:

@@ -250,11 +250,18 @@ def _parsed(ranks: tuple[str, ...], nodes: Mapping[str, ir.Node]) -> dict[str, t
         number, _, kind = told.partition(":")
         if name not in by_name:
             raise UsageError(f"factorize knows no linear node {name!r}", help=did_you_mean(name, by_name))
-        view = affine(nodes[by_name[name]])
-        most = min(view.w.shape) if view is not None else 0
+        most = _most(nodes[by_name[name]], kind)
         if not number.isdigit() or not 1 <= int(number) <= most or kind not in ("", *KINDS):
             raise UsageError(
                 f"factorize cannot give {name!r} the rank {told!r}", help=f"write 1 to {most}, then :spatial if meant"
             )
         found[by_name[name]] = (int(number), kind or "channel")
     return found
+
+
+def _most(node: ir.Node, kind: str) -> int:
+    """The full rank: of the matrix, or of the kernel's rows beside its columns."""
+    view, w = affine(node), walk.constant(node.inputs[1])
+    if kind == "spatial" and node.op_type == "Conv" and w is not None and w.ndim == 4:
+        return min(w.shape[0] * w.shape[3], w.shape[1] * w.shape[2])
+    return min(view.w.shape) if view is not None else 0

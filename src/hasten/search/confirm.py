@@ -6,6 +6,7 @@ From safest to fastest, stopping at the first failure, the chance of any false p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from hasten.measure.evaluate import NewNaN, Rows
 from hasten.measure.proportions import required_n
+from hasten.measure.provable import EVEN, likely
 from hasten.measure.quality import assess
 from hasten.search.baseline import measure_baseline
 from hasten.search.field import Run, fresh_worker, lost
@@ -26,6 +28,10 @@ CLEARLY = 1.1  # in a screening race, speeds closer than this may be equal
 NEAR = 0.75  # of the fastest's speed-up
 LEAST_CONFIRM = 600
 ROOM = 0.7  # of the budget
+RUNG = 1.25  # times as fast as the one below
+RUNG_SECONDS = 2.0  # a pass over the confirm split
+MOST_RUNGS = 4  # beside the lowest
+CERTAIN = 0.95  # chance of a proof
 IDENTICAL = "answers identical, outputs equal to float rounding"
 FEW_FLIPS = 2  # so few say nothing about the direction
 
@@ -52,8 +58,8 @@ def finalists(run: Run) -> list[str]:
 
     Each costs a pass over the confirm split, so only candidates within a quarter of the fastest count, three at most.
     When the search split leaves it open whether even the safest of them is inside, the fastest of which it does not
-    goes first, else the safest of all: one failed proof must not leave the user with nothing. A fastest far ahead of
-    all others leaves room for the second fastest as well.
+    goes first, else the safest of all: one failed proof must not leave the user with nothing. Where a pass is quick,
+    steps in between go as well (``rungs``).
     """
     able = [k for k in front(run) if looks_inside(run, k) and gain(run, k) > WORTH]
     if not able:
@@ -62,9 +68,33 @@ def finalists(run: Run) -> list[str]:
     chosen = [*near[: MOST_FINALISTS - 1], near[-1]]
     if not clearly_inside(run, near[-1]):
         chosen.append(next((k for k in able if clearly_inside(run, k)), able[-1]))
-        if len(near) < MOST_FINALISTS - 1:
-            chosen += able[1:2]
-    return sorted(set(chosen), key=lambda k: risk(run.trials[k]))
+    return sorted({*chosen, *rungs(run, able)}, key=lambda k: risk(run.trials[k]))
+
+
+def promises(run: Run, quality: Quality, power: float = EVEN) -> bool:
+    """Does what the search split showed promise a proof on the confirm split, with a chance of ``power``?
+
+    A sequence answers at each of its steps: what counts is how many answers the confirm split has.
+    """
+    each = max(1.0, quality.n / len(run.splits.search)) if run.evaluator.store.sequential else 1.0
+    return likely(quality, run.proof, int(each * len(run.splits.confirm)), power)
+
+
+def rungs(run: Run, able: Sequence[str]) -> list[str]:
+    """Those all but certain to pass, safest first, each clearly faster than all below, where a pass takes no time.
+
+    Who looks best of many on few samples often is not; bad luck then costs a step, not the answer.
+    """
+    found: list[str] = []
+    for key in sorted(able, key=lambda k: risk(run.trials[k])):
+        trial, count = run.trials[key], len(run.splits.confirm)
+        assert trial.timing is not None
+        assert trial.search is not None
+        quick = trial.timing.median_ms * count / 1000 < RUNG_SECONDS
+        faster = gain(run, key) > RUNG * max((gain(run, k) for k in found), default=0.0)
+        if quick and faster and promises(run, trial.search, CERTAIN):
+            found.append(key)
+    return found[:1] + found[1:][-MOST_RUNGS:]
 
 
 def clearly_inside(run: Run, key: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from hasten import registry
-from hasten.errors import HastenError, InputError
+from hasten.errors import HastenError, InputError, UsageError
 from hasten.machine import memory_bytes, private_bytes
 from hasten.model import file_digest
 from hasten.search import forms
@@ -149,7 +149,7 @@ def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
         )
     except WorkerDied as fault:
         return {"status": fault.status, "reason": str(fault), "seconds": time.perf_counter() - start}
-    except (CallFailed, InputError) as fault:  # an engine may lack an operator; a full disk ends the search
+    except (CallFailed, InputError, UsageError) as fault:  # an engine may lack an operator; a full disk ends the search
         return {
             "status": "unsupported",
             "reason": f"could not be built: {first_line(fault)}",

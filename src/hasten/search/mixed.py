@@ -14,9 +14,9 @@ import numpy as np
 
 from hasten import registry
 from hasten.graph.regions import OUTSIDE, Region
-from hasten.measure.provable import likely
 from hasten.protocols import Layer
 from hasten.search import space
+from hasten.search.confirm import promises
 from hasten.search.field import Run, first_line, fresh_worker, in_workshop, material, ready, study
 from hasten.search.improve import Bench, Known, improve
 from hasten.search.plan import WIDE, Plan, Problem, crossings, predicted_harm, predicted_ms, solve
@@ -99,7 +99,7 @@ class Mixes(Bench):
         if not self.loaded(plan):
             return False
         quality = screen(self.run, candidate, DEEP)
-        return quality is not None and likely(quality, self.run.budget, len(self.run.splits.confirm))
+        return quality is not None and promises(self.run, quality)
 
     def narrowed(self, plan: Plan) -> list[str]:
         """The linear operators that a plan puts in int8."""
@@ -205,7 +205,7 @@ def holds(run: Run, candidate: Candidate) -> bool:
     """True when the search split promises a proof on the confirm split."""
     trial = run.trials.get(candidate.key)
     quality = trial.search if trial else None
-    return quality is not None and likely(quality, run.budget, len(run.splits.confirm))
+    return quality is not None and promises(run, quality)
 
 
 def ends(regions: int) -> tuple[Plan, Plan]:

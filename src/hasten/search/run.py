@@ -57,7 +57,7 @@ class Run:
     artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     digests: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     loaded: dict[str, Worker] = field(default_factory=dict)
-    wanted: list[list[Array]] = field(default_factory=list)  # the baseline's answers on a few calibrate samples
+    wanted: list[list[Array]] = field(default_factory=list)  # the baseline's answers on a few search samples
     plans: list[Mixed] = field(default_factory=list)
     workshop: Worker | None = None  # builds, one after another; started when needed
     given: str = ""  # the key of the network as it is served today

@@ -20,7 +20,7 @@ from hasten.search.question import digest
 from hasten.trial import Candidate, Quality, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
 
-WEIGHED = 16  # calibrate samples
+WEIGHED = 16  # samples
 QUICK_ROUNDS = 2
 CLEARLY_SLOWER = 1.15  # a quick look is this far off at most
 
@@ -74,11 +74,13 @@ def _screen(run: Run, candidate: Candidate, most: int) -> None:
 
 
 def weigh(run: Run, key: str) -> None:
-    """Record a loaded candidate's harm: how far its answers lie from the baseline's on a few calibrate samples.
+    """Record a loaded candidate's harm: how far its answers lie from the baseline's on a few search samples.
+
+    Not on those that it was made from: what refits weights to them looks better there than it is.
 
     Raises what running it raises.
     """
-    ids = [int(i) for i in run.splits.calibrate[:WEIGHED]]
+    ids = [int(i) for i in run.splits.search[:WEIGHED]]
     if not run.wanted:
         run.wanted = [answers for _, answers in run.evaluator.answers(run.loaded[run.given], ids)]
     got = [answers for _, answers in run.evaluator.answers(run.loaded[key], ids)]

@@ -25,7 +25,7 @@ from hasten.model import Model
 from hasten.passes import factorize, prune
 from hasten.protocols import Array, Context, Feeds, NotApplicable
 from hasten.quant.histogram import TensorStats
-from hasten.search.workshop import Material, calibration, first_feeds, make_pass, tidied
+from hasten.search.workshop import Material, calibration, first_feeds, make_pass, prepared
 from hasten.trial import Scalar, Step
 
 KEPT = (7 / 8, 3 / 4, 5 / 8, 1 / 2, 3 / 8, 1 / 4, 1 / 8)  # shares of a group's channels
@@ -44,23 +44,25 @@ class Knob:
     numbers: tuple[float, ...]  # in the weights
 
 
-def survey(source: str, store: str, calibrate: Sequence[int], cache: str, way: str) -> dict[str, Any]:
+def survey(
+    source: str, store: str, calibrate: Sequence[int], cache: str, way: str, before: Sequence[Any] = ()
+) -> dict[str, Any]:
     """``{"knobs": [...], "work": multiplications of the whole}`` or ``{"not_applicable": reason}``.
 
-    ``way`` is the pass: ``prune`` or ``factorize``.
+    ``way`` is the pass, ``prune`` or ``factorize``; it comes behind the steps ``before``.
     """
-    of = Material.read(source, store, calibrate, cache)
+    of = Material.read(source, store, calibrate, cache, before)
     try:
         found = {"prune": _groups, "factorize": _layers}[way](of)
     except NotApplicable as reason:
         return {"not_applicable": str(reason)}
-    model = tidied(of)
+    model = prepared(of)
     work, numbers = multiplications(model, calibration(of).feeds), weights(model)
     return {"knobs": msgspec.to_builtins(found), "work": sum(work.values()), "numbers": sum(numbers.values())}
 
 
 def _groups(of: Material) -> list[Knob]:
-    model, context = tidied(of), calibration(of).context()
+    model, context = prepared(of), calibration(of).context()
     graph, found = prune.prepared(model)
     orders = prune.ranked(model, graph, found, found.groups, context, "compensated")
     work, numbers = multiplications(replace(model, graph=graph), context.feeds), weights(replace(model, graph=graph))
@@ -88,7 +90,7 @@ def _fewer(full: int, counts: Sequence[int]) -> list[int]:
 
 
 def _layers(of: Material) -> list[Knob]:
-    model, context = tidied(of), calibration(of).context()
+    model, context = prepared(of), calibration(of).context()
     graph = model.clone_graph()
     walk.infer(graph)
     work = multiplications(replace(model, graph=graph), context.feeds)
@@ -126,14 +128,14 @@ def _spectra(model: Model, graph: ir.Model, context: Context) -> Iterator[tuple[
 def clock(
     source: str, store: str, calibrate: Sequence[int], cache: str, way: str, engine: str,
     settings: Mapping[str, Scalar], steps: Sequence[Mapping[str, Any]], knobs: Sequence[Mapping[str, Any]],
-    batch: int, seconds: float,
+    batch: int, seconds: float, before: Sequence[Any] = (),
 ) -> dict[str, list[float]]:  # fmt: skip
     """Milliseconds of the part of the network that each knob changes, by its name, at each of its options.
 
-    In the engine and the precision that ``steps`` (those behind the clean-up) bring; parts that look alike are timed
+    In the engine and the precision that ``steps`` (those behind ``before``) bring; parts that look alike are timed
     once. The most promising come first, and when ``seconds`` are over the rest are left out.
     """
-    of, deadline = Material.read(source, store, calibrate, cache), time.perf_counter() + seconds
+    of, deadline = Material.read(source, store, calibrate, cache, before), time.perf_counter() + seconds
     wanted = sorted(msgspec.convert(list(knobs), list[Knob]), key=lambda knob: knob.work[-1] - knob.work[0])
     timer = _Timer(registry.find("engines", engine), dict(settings), _finish(msgspec.convert(list(steps), list[Step])))
     variants = {"prune": _narrower, "factorize": _thinner}[way](of, _joined(first_feeds(of, batch)))
@@ -163,7 +165,7 @@ Variants = Callable[[Knob], tuple[list[Model], dict[str, Array]]]
 
 def _narrower(of: Material, feeds: Feeds) -> Variants:
     """The region of a group with each number of units left."""
-    graph, found = prune.prepared(tidied(of))
+    graph, found = prune.prepared(prepared(of))
 
     def variants(knob: Knob) -> tuple[list[Model], dict[str, Array]]:
         group = found.group(knob.name)
@@ -177,7 +179,7 @@ def _narrower(of: Material, feeds: Feeds) -> Variants:
 
 def _thinner(of: Material, feeds: Feeds) -> Variants:
     """A layer by itself, and as two of each rank."""
-    model, context = tidied(of), calibration(of).context()
+    model, context = prepared(of), calibration(of).context()
     graph = model.clone_graph()
     walk.infer(graph)
     layers = {layer.node.name or name: (name, layer) for name, layer in _spectra(model, graph, context)}

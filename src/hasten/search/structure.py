@@ -8,32 +8,29 @@ loses the same for its next millisecond (``quant.allocate``), and bolder plans f
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from math import prod
 from typing import Any
 
 import msgspec
 
-from hasten.measure.provable import likely
-from hasten.quant.allocate import Allocation, Option, walk
-from hasten.search import forms, space
-from hasten.search.field import SCREEN_ROUNDS, Run, first_line, in_workshop, material, ready, study
-from hasten.search.mixed import DEEP, SERVES, again
+from hasten.quant.allocate import Allocation, Option
+from hasten.search.confirm import CERTAIN, promises
+from hasten.search.field import SCREEN_ROUNDS, Run, first_line, material, study
+from hasten.search.foundation import excluded, foundation, narrowing, near, stands
+from hasten.search.mixed import SERVES, again
 from hasten.search.narrow import drop_losers, out_of_time
-from hasten.search.objective import bytes_count, gain
-from hasten.search.question import digest
-from hasten.search.screening import hopelessly_slow, race, screen
+from hasten.search.objective import bytes_count
+from hasten.search.offers import KINDS, LEAST, Offers, before, clocked, guessed, saving, stops, structural, weighed
+from hasten.search.screening import race
 from hasten.search.shrink import Knob
 from hasten.search.zeros import zeros
 from hasten.trial import Candidate, Step, Trial
 from hasten.worker import CallFailed, WorkerDied
 
-KINDS = {"prune": ("counts", "pruned"), "factorize": ("ranks", "factorised")}
-LEAST = 0.05  # of the multiplications, or of the time: what a cut must save to be worth a look
-SAVED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # of the time, as measured layer by layer
 HALVINGS = 2  # between the last that held and the first that did not
-CLOCK_SECONDS = 12.0
 TEACHING_SECONDS = 25.0
 PATIENT = 120.0  # seconds: a search of less is for precision alone
 NEEDED_SECONDS = 4.0  # with less time left nothing is begun
@@ -55,33 +52,32 @@ class Shrinking:
         option, done = KINDS[self.kind]
         turned = {name: o.size for name, o in chosen.items() if o.size}
         entries = [f"{name}={self.knobs[name].told[i]}" for name, i in turned.items()]
-        saved = sum(self.knobs[name].work[0] - self.knobs[name].work[i] for name, i in turned.items())
-        label = f"{self.base.label}, {done} in {len(turned)} of {len(self.knobs)} places ({saved / self.work:.0%} less)"
-        tidy, *rest = self.base.steps
-        step, lesson = Step(name=self.kind, options={option: entries}), Step(name="distill")
-        steps = (tidy, step, *([lesson] if taught else []), *rest)
+        label = f"{self.base.label}, {done} in {len(turned)} of {len(self.knobs)} places ({self.less(turned):.0%} less)"
+        at, step = structural(self.base), Step(name=self.kind, options={option: entries})
+        lessons = [Step(name="distill")] if taught else []
+        steps = (*self.base.steps[:at], step, *lessons, *self.base.steps[at:])
         return replace(self.base, steps=steps, lossless=False, label=label + (", distilled" if taught else ""))
+
+    def less(self, turned: Mapping[str, int]) -> float:
+        """About which share of the multiplications goes. Groups of channels share layers: what one takes is gone."""
+        shares = [(k.work[0] - k.work[i]) / self.work for n, i in turned.items() for k in (self.knobs[n],)]
+        return 1 - prod(1 - min(share, 1.0) for share in shares) if self.kind == "prune" else sum(shares)
 
     def holds(self, chosen: Mapping[str, Option], taught: bool = False) -> bool:
         """Build it, look at its clock and its answers; True when a proof is likely."""
-        candidate, run = self.candidate(chosen, taught), self.run
-        if candidate.key in self.tried:
-            return self.tried[candidate.key]
-        run.say("trial", candidate.label)
-        quality = None
-        if ready(run, candidate) and not hopelessly_slow(run, candidate, float("inf")):
-            quality = screen(run, candidate, DEEP)
-        inside = quality is not None and likely(quality, run.budget, len(run.splits.confirm))
-        if quality is not None and not inside:
-            text = f"drop {quality.drop * 100:.2f} points on {quality.n} samples: unlikely to be proven"
-            run.update(candidate.key, status="rejected", reason=text)
-            run.retire([candidate.key])
-        self.tried[candidate.key] = inside
-        return inside
+        candidate = self.candidate(chosen, taught)
+        if candidate.key not in self.tried:
+            self.tried[candidate.key] = stands(self.run, candidate)
+        return self.tried[candidate.key]
+
+    def certain(self, chosen: Mapping[str, Option]) -> bool:
+        """Is a proof of what was built all but certain?"""
+        quality = self.run.trials[self.candidate(chosen).key].search
+        return quality is not None and promises(self.run, quality, CERTAIN)
 
 
 def structure_stage(run: Run, tuned: str) -> None:
-    """Prune, then factorise, as far as time and budget allow; say what zeros would bring.
+    """Prune and factorise, as far as time and budget allow, then both together; say what zeros would bring.
 
     Only in long searches, and where bytes count: the clock by layer alone takes longer than a default search has left.
     """
@@ -93,34 +89,48 @@ def structure_stage(run: Run, tuned: str) -> None:
     if base is None:
         return
     for kind in KINDS:
-        steps, label = (base.steps[0], Step(name=kind), *base.steps[1:]), f"{base.label}, {kind}"
-        idle = replace(base, steps=steps, lossless=False, label=label)
-        if run.over() or run.deadline - time.monotonic() < NEEDED_SECONDS:
-            out_of_time(run, [idle])
-            continue
-        run.say("trial", f"{base.label}: what could {kind} save")
-        try:
-            shrink(run, base, kind, idle)
-        except (WorkerDied, CallFailed) as fault:
-            run.say("warning", f"{kind} was left: {first_line(fault)}")
+        attempt(run, base, kind)
+    drop_losers(run, tuned)
+    lesser = foundation(run, tuned)
+    others = [kind for kind in KINDS if lesser and all(step.name not in (kind, "distill") for step in lesser.steps)]
+    if lesser is not None and len(others) == 1:  # what a short training made cannot be made again the same
+        attempt(run, lesser, others[0])
+        drop_losers(run, tuned)
+    elsewhere(run, base, foundation(run, tuned))
     drop_losers(run, tuned)
     zeros(run, base)
 
 
-def foundation(run: Run, tuned: str) -> Candidate | None:
-    """The fastest candidate so far that looks provable, as a network that passes can still change."""
-    able = [k for k, t in run.trials.items() if t.status == "ok" and _promising(run, t)]
-    best = max([*able, tuned], key=lambda k: gain(run, k))
-    found = run.trials[best].candidate
-    if found.engine not in run.engines or forms.GRAPH not in forms.takes(found.engine):
-        return None
-    return found if found.steps else replace(found, steps=(space.CLEAN,), lossless=False)
+def attempt(run: Run, base: Candidate, kind: str) -> None:
+    """One way of doing less on top of ``base``, if there is time."""
+    at = structural(base)
+    steps, label = (*base.steps[:at], Step(name=kind), *base.steps[at:]), f"{base.label}, {kind}"
+    idle = replace(base, steps=steps, lossless=False, label=label)
+    if run.over() or run.deadline - time.monotonic() < NEEDED_SECONDS:
+        out_of_time(run, [idle])
+        return
+    run.say("trial", f"{base.label}: what could {kind} save")
+    try:
+        shrink(run, base, kind, idle)
+    except (WorkerDied, CallFailed) as fault:
+        run.say("warning", f"{kind} was left: {first_line(fault)}")
 
 
-def _promising(run: Run, trial: Trial) -> bool:
-    if trial.candidate.lossless or trial.timing is None or trial.search is None:
-        return False
-    return trial.candidate.steps[:1] == (space.CLEAN,) and likely(trial.search, run.budget, len(run.splits.confirm))
+def elsewhere(run: Run, base: Candidate, lesser: Candidate | None) -> None:
+    """The boldest cut that held, in the precision of the other engines that are near: the order may change with it."""
+    if lesser is None or narrowing(lesser) == 1:
+        return
+    done, told = lesser.steps[: narrowing(lesser)], lesser.label.removeprefix(base.label)
+    tried = []
+    for other in near(run, base):
+        steps = (*done, *other.steps[narrowing(other) :])
+        candidate = replace(other, steps=steps, label=other.label + told)
+        if run.over() or run.deadline - time.monotonic() < NEEDED_SECONDS:
+            out_of_time(run, [candidate])
+        elif stands(run, candidate):
+            tried.append(candidate.key)
+    if tried:
+        race(run, [lesser.key, *tried], SCREEN_ROUNDS)
 
 
 def shrink(run: Run, base: Candidate, kind: str, idle: Candidate) -> None:
@@ -128,12 +138,13 @@ def shrink(run: Run, base: Candidate, kind: str, idle: Candidate) -> None:
 
     ``idle`` takes the reason where there is nothing to try.
     """
-    found = study(run, "hasten.search.shrink:survey", dict[str, Any], **material(run), way=kind)
+    of = material(run, before(base))
+    found = study(run, "hasten.search.shrink:survey", dict[str, Any], **of, way=kind)
     if "not_applicable" in found:
         skipped(run, idle, f"nothing to do: {found['not_applicable']}")
         return
-    excluded = _excluded(base) if kind == "factorize" else set()
-    knobs = {k.name: k for k in msgspec.convert(found["knobs"], list[Knob]) if k.name not in excluded}
+    floats = excluded(base) if kind == "factorize" else set()
+    knobs = {k.name: k for k in msgspec.convert(found["knobs"], list[Knob]) if k.name not in floats}
     plan = Shrinking(run, base, kind, knobs, float(found["work"]) or 1.0)
     least = LEAST * (float(found["numbers"]) if bytes_count(run) else plan.work)
     small = saving((weighed if bytes_count(run) else guessed)(knobs), least) if knobs else None
@@ -146,20 +157,11 @@ def shrink(run: Run, base: Candidate, kind: str, idle: Candidate) -> None:
     if bytes_count(run):
         bolder(plan, weighed(knobs), float(found["numbers"]))
     else:
-        bolder(plan, clocked(plan), time_of(run, base))
+        bolder(plan, clocked(run, base, kind, knobs), time_of(run, base))
     alive = [key for key, inside in plan.tried.items() if inside and key in run.loaded]
     if base.key in run.trials and run.trials[base.key].status in SERVES and base.key not in run.loaded:
         again(run, base)
     race(run, [base.key, *alive], SCREEN_ROUNDS)
-
-
-def _excluded(base: Candidate) -> set[str]:
-    """Layers that the precision plan leaves in float: as two layers they would go by other names."""
-    return {str(name) for step in base.steps for name in _listed(step.options.get("exclude"))}
-
-
-def _listed(value: object) -> Sequence[str]:
-    return value if isinstance(value, list | tuple) else ()
 
 
 def skipped(run: Run, candidate: Candidate, reason: str) -> None:
@@ -177,48 +179,6 @@ def smallest(plan: Shrinking, small: Allocation) -> None:
     run.say("note", f"{plan.kind}: {run.trials[trial.candidate.key].reason}")
 
 
-def guessed(knobs: Mapping[str, Knob]) -> dict[str, list[Option]]:
-    """The options of each knob, with multiplications for time."""
-    return {n: [Option(i, k.loss[i], k.work[i]) for i in range(len(k.told))] for n, k in knobs.items()}
-
-
-def weighed(knobs: Mapping[str, Knob]) -> dict[str, list[Option]]:
-    """The options of each knob, with numbers in weights for time: where bytes count."""
-    return {n: [Option(i, k.loss[i], k.numbers[i]) for i in range(len(k.told))] for n, k in knobs.items()}
-
-
-def saving(options: Mapping[str, Sequence[Option]], least: float) -> Allocation | None:
-    """The choice that loses least and saves ``least``; None when none saves so much."""
-    start = sum(several[0].ms for several in options.values())
-    return next((found for found in walk(options) if start - found.ms >= least), None)
-
-
-def clocked(plan: Shrinking) -> dict[str, list[Option]]:
-    """The options of each knob with their measured times; knobs for which no time was left are not turned."""
-    run, base = plan.run, plan.base
-    left = max(1.0, min(CLOCK_SECONDS, (run.deadline - time.monotonic()) / 2))
-    asked: dict[str, Any] = {
-        **material(run),
-        "way": plan.kind,
-        "engine": base.engine,
-        "settings": base.settings,
-        "steps": msgspec.to_builtins(base.steps[1:]),
-        "knobs": msgspec.to_builtins(list(plan.knobs.values())),
-        "batch": run.work.batch,
-    }
-
-    def read() -> dict[str, list[float]]:
-        return dict(in_workshop(run, "hasten.search.shrink:clock", **asked, seconds=left))
-
-    ms = run.once("clock by layer", digest(asked), dict[str, list[float]], read)
-    if len(ms) < len(plan.knobs):
-        run.say("note", f"{plan.kind}: the clock was read for {len(ms)} of {len(plan.knobs)} layers in {left:.0f} s")
-    return {
-        name: [Option(i, loss, t) for i, (loss, t) in enumerate(zip(plan.knobs[name].loss, times, strict=True))]
-        for name, times in ms.items()
-    }
-
-
 def time_of(run: Run, base: Candidate) -> float:
     """The latency of ``base`` in milliseconds; as given where it was never timed itself."""
     trial = run.trials.get(base.key) or run.trials[run.given]
@@ -226,26 +186,28 @@ def time_of(run: Run, base: Candidate) -> float:
     return trial.timing.median_ms if trial.timing else float(trial.quick_ms or 0.0)
 
 
-def bolder(plan: Shrinking, options: Mapping[str, Sequence[Option]], whole_ms: float) -> None:
-    """Save more and more until it does not hold, then halve the distance between what held and what did not."""
-    held, failed = 0.0, 0.0
-    for share in SAVED:
-        if plan.run.over():
-            break
-        found = saving(options, share * whole_ms) if options else None
+def bolder(plan: Shrinking, options: Offers, whole_ms: float) -> None:
+    """Save more and more until it does not hold, then halve the distance to what did.
+
+    Down to what all but certainly passes: a plan with an even chance alone may leave nothing.
+    """
+    sure, doubtful, failed = 0.0, 0.0, 0.0
+    for least in stops(options, whole_ms):
+        found = None if plan.run.over() else saving(options, least)
         if found is None:
             break
         if not plan.holds(found.chosen):
-            failed = share
+            failed = least
             break
-        held = share
-    for _ in range(HALVINGS if failed else 0):
-        middle = (held + failed) / 2
-        found = saving(options, middle * whole_ms)
+        sure, doubtful = (least, 0.0) if plan.certain(found.chosen) else (sure, doubtful or least)
+    bold = doubtful or failed
+    for _ in range(HALVINGS if bold else 0):
+        middle = (sure + bold) / 2
+        found = saving(options, middle)
         if plan.run.over() or found is None:
             break
-        held, failed = (middle, failed) if plan.holds(found.chosen) else (held, middle)
-    found = saving(options, failed * whole_ms) if failed else None
+        sure, bold = (middle, bold) if plan.holds(found.chosen) and plan.certain(found.chosen) else (sure, middle)
+    found = saving(options, failed) if failed else None
     if found is not None and teachable(plan.run):
         plan.holds(found.chosen, taught=True)
 

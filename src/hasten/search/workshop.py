@@ -111,10 +111,14 @@ def opened(source: str) -> Model:
     return load(Path(source))
 
 
-@lru_cache(KEPT)
 def calibration(of: Material) -> Calibration:
-    """The calibrate split, opened once."""
-    return Calibration(SampleStore.open(Path(of.store)), of.calibrate, Path(of.cache))
+    """The calibrate split, opened once, whatever was done to the network before."""
+    return _calibration(of.store, of.calibrate, of.cache)
+
+
+@lru_cache(KEPT)
+def _calibration(store: str, ids: tuple[int, ...], cache: str) -> Calibration:
+    return Calibration(SampleStore.open(Path(store)), ids, Path(cache))
 
 
 @lru_cache(KEPT)
