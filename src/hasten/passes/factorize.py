@@ -263,5 +263,5 @@ def _most(node: ir.Node, kind: str) -> int:
     """The full rank: of the matrix, or of the kernel's rows beside its columns."""
     view, w = affine(node), walk.constant(node.inputs[1])
     if kind == "spatial" and node.op_type == "Conv" and w is not None and w.ndim == 4:
-        return min(w.shape[0] * w.shape[3], w.shape[1] * w.shape[2])
+        return int(min(w.shape[0] * w.shape[3], w.shape[1] * w.shape[2]))
     return min(view.w.shape) if view is not None else 0
