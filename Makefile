@@ -7,7 +7,7 @@ BENCH := .bench/venv
 DOORS := .doors/venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-doors check bench docs clean
+.PHONY: bench-doors help demo test test-doors check bench docs clean
 
 help:  ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,12 @@ bench: $(VENV)/stamp $(BENCH)/stamp  ## fetch nine networks and compare with the
 	$(BENCH)/bin/python -m benchmarks.networks.fetch .bench/packages
 	$(BENCH)/bin/python -m benchmarks.networks .bench/packages .bench/nets
 	$(BIN)/python -m benchmarks.peers --nets .bench/nets --envs .venvs
+
+bench-doors: bench $(DOORS)/stamp  ## every front door: the whole search, every engine, one network through three, damaged files
+	$(DOORS)/bin/python -m benchmarks.doors .bench/packages .bench/nets benchmarks/results/doors.json
+	$(DOORS)/bin/python -m benchmarks.frontends .bench/packages .bench/nets benchmarks/results/frontends.json
+	$(DOORS)/bin/python -m benchmarks.pitch .bench/packages benchmarks/results/pitch.json
+	$(DOORS)/bin/python -m benchmarks.fuzz_doors benchmarks/results/fuzz_doors.json
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .demo .doors .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -2,8 +2,9 @@
 
 Each file is a good one with bits flipped, cut, spliced, or with values of its JSON exchanged and packed anew. It goes
 through ``accepts`` in this process, and in a worker with limits through the door's checks and the framework's reader;
-what is read must answer. Each tenth file goes through the whole door, to ONNX, which takes most of the time. What
-counts: every file is refused with a sentence or read, a worker may die, this process may not. Needs the framework.
+what is read must answer. Each twentieth file goes through the whole door, to ONNX, which takes most of the time. What
+counts: every file is refused with a sentence or read, a worker may die, this process may not. A run that was cut short
+goes on from OUT.json. Needs the framework.
 """
 
 from __future__ import annotations
@@ -19,135 +20,79 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.mutations import MUTATIONS
 from hasten import registry
 from hasten.errors import HastenError
 from hasten.protocols import Door
 from hasten.worker import CallFailed, Worker, WorkerDied
 
 SECONDS, WHOLE_SECONDS, MEMORY = 60.0, 300.0, 4 << 30
-WHOLE = 10  # each tenth file is converted
+WHOLE = 20  # one file in so many is converted
+EXAMPLES, KEEP = 60, 50  # messages that are kept; files after which a run is stored
+ALLOWED = ("not accepted", "refused", "read", "does not run", "converted", "worker died")
 FILES_A_WORKER = 500  # a worker is replaced now and then, as a search would
-ODD: tuple[Any, ...] = (None, True, -1, 0, 1 << 62, 1e308, "", "x" * 300, "../../x", "torch.os.system", [], {}, [[]])
 
 
-def flip(data: bytes, rng: random.Random) -> bytes:
-    """Some bits turned."""
-    changed = bytearray(data)
-    for _ in range(rng.choice((1, 2, 8, 64))):
-        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
-    return bytes(changed)
+@dataclass
+class Told:
+    """What became of a door's first ``files`` damaged files, with an example of each kind of message."""
+
+    door: str
+    files: int = 0
+    seconds: float = 0.0
+    whole: int = 0
+    fates: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, fate: str, text: str) -> None:
+        """One more file."""
+        self.files += 1
+        self.fates[fate] += 1
+        if len(self.examples) < EXAMPLES or fate not in ALLOWED:
+            self.examples.setdefault(f"{fate}: {text[:60]}", text[:300])
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**vars(self), "fates": dict(self.fates), "unclear": self.fates["unclear"], "each_whole": WHOLE}
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Told:
+        """As it was stored, to go on."""
+        kept = {name: stored[name] for name in ("door", "files", "seconds", "whole", "examples")}
+        return cls(**kept, fates=Counter(stored["fates"]))
 
 
-def cut(data: bytes, rng: random.Random) -> bytes:
-    """The end, or a piece from the middle, is missing."""
-    at = rng.randrange(len(data))
-    return data[:at] if rng.random() < 0.5 else data[:at] + data[at + rng.randrange(1, 4096) :]
-
-
-def splice(data: bytes, rng: random.Random) -> bytes:
-    """A piece is copied over another."""
-    size = rng.randrange(1, 2048)
-    a, b = rng.randrange(len(data)), rng.randrange(len(data))
-    return data[:b] + data[a : a + size] + data[b + size :]
-
-
-def inside(data: bytes, rng: random.Random) -> bytes:
-    """An entry of the archive is damaged, and the archive is whole: what is read deeper is reached."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "a"), Path(folder, "b")
-        source.write_bytes(data)
-        with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as out:
-            chosen = rng.choice(archive.namelist())
-            for name in archive.namelist():
-                entry = archive.read(name)
-                if name == chosen and entry:
-                    is_json = entry[:1] in b"{["
-                    entry = exchanged(entry, rng) if is_json and rng.random() < 0.8 else flip(entry, rng)
-                out.writestr(name, entry)
-        return target.read_bytes()
-
-
-def exchanged(entry: bytes, rng: random.Random) -> bytes:
-    """JSON with one to three values replaced by odd ones, by others of it, or left out."""
-    try:
-        value = json.loads(entry)
-    except ValueError:  # weights may begin like JSON
-        return flip(entry, rng)
-    for _ in range(rng.randrange(1, 4)):
-        places = list(slots(value))
-        if not places:
-            break
-        holder, key = rng.choice(places)
-        if rng.random() < 0.2 and isinstance(holder, dict):
-            del holder[key]
-        else:
-            other, name = rng.choice(places)
-            holder[key] = (
-                rng.choice(ODD) if rng.random() < 0.7 else other.get(name) if isinstance(other, dict) else None
-            )
-    try:
-        return json.dumps(value, default=str).encode()
-    except ValueError:  # a value was put into itself
-        return flip(entry, rng)
-
-
-def slots(root: Any) -> list[tuple[Any, Any]]:
-    """Every (container, key) in nested JSON."""
-    found, pending = [], [root]
-    while pending:
-        value = pending.pop()
-        keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-        for key in list(keys):
-            found.append((value, key))
-            if len(found) < 20_000:
-                pending.append(value[key])
-    return found
-
-
-MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (flip, cut, splice, inside, inside, inside)
-
-
-def run(door: str, seed_file: Path, count: int, seed: int = 0) -> dict[str, Any]:
-    """Fates of ``count`` damaged copies of ``seed_file``, with an example of each kind of message."""
-    rng, data = random.Random(seed), seed_file.read_bytes()
-    fates: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    worker: Worker | None = None
-    reader, wholes = Reader(door), 0
-    began = time.perf_counter()
+def run(told: Told, seed_file: Path, count: int, keep: Callable[[], None] = lambda: None) -> Told:
+    """Damage ``seed_file`` until ``told`` speaks of ``count`` files; ``keep`` is called now and then."""
+    data, reader, whole = seed_file.read_bytes(), Reader(told.door), Whole(told.door)
+    began = time.perf_counter() - told.seconds
     with tempfile.TemporaryDirectory(prefix="hasten-fuzz-") as name:
         path, place = Path(name, "fuzzed"), Path(name, "place")
-        for number in range(count):
-            path.write_bytes(MUTATIONS[number % len(MUTATIONS)](data, rng))
+        while told.files < count:
+            rng = random.Random(f"{told.door} {told.files}")  # each file by itself, so that a run can go on
+            path.write_bytes(MUTATIONS[told.files % len(MUTATIONS)](data, rng))
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
-            if not registry.find("frontends", door).accepts(path):
-                fate, text = "not accepted", ""
-            elif number // len(MUTATIONS) % WHOLE:
-                fate, text = reader.read(path, place)
+            if not registry.find("frontends", told.door).accepts(path):
+                told.add("not accepted", "")
+            elif told.files // len(MUTATIONS) % WHOLE:
+                told.add(*reader.read(path, place))
             else:
-                if worker is None or wholes % FILES_A_WORKER == 0:
-                    if worker is not None:
-                        worker.close()
-                    worker = Worker(name="fuzz", memory_limit=MEMORY)
-                wholes += 1
-                fate, text = once(worker, door, path, place)
-                worker = None if fate == "worker died" else worker
-            fates[fate] += 1
-            examples.setdefault(f"{fate}: {text[:60]}", text[:300])
+                told.whole += 1
+                told.add(*whole.convert(path, place))
+            told.seconds = round(time.perf_counter() - began, 1)
+            if told.files % KEEP == 0:
+                keep()
     reader.close()
-    if worker is not None:
-        worker.close()
-    return {
-        "door": door, "files": count, "seed": seed, "seconds": round(time.perf_counter() - began, 1), "whole": wholes,
-        "fates": dict(fates), "unclear": fates["unclear"], "examples": dict(list(examples.items())[:60]),
-    }  # fmt: skip
+    whole.close()
+    keep()
+    return told
 
 
 class Reader:
@@ -224,23 +169,41 @@ def read(door: str, path: Path, place: Path) -> str:
     return "read"
 
 
-def once(worker: Worker, door: str, path: Path, place: Path) -> tuple[str, str]:
-    """One file through the whole door: "refused", "converted", "worker died", or "unclear" with what was raised."""
-    options = {"folder": str(place), "trust": False, "module": None, "signature": None, "example": None}
-    arguments = {"name": door, "path": str(path), "options": options}
-    try:
-        worker.call("call", seconds=WHOLE_SECONDS, function="hasten.frontends.door:convert", keywords=arguments)
-    except HastenError as refusal:
-        return ("refused" if refusal.message and refusal.help else "unclear"), str(refusal)
-    except WorkerDied as fault:
-        return "worker died", str(fault)
-    except CallFailed as fault:
-        return "unclear", f"{fault.kind}: {fault}"
-    return "converted", ""
+class Whole:
+    """A worker that takes one file after another through the whole door."""
+
+    def __init__(self, door: str) -> None:
+        self._door, self._files = door, 0
+        self._worker: Worker | None = None
+
+    def convert(self, path: Path, place: Path) -> tuple[str, str]:
+        """Fate and text of a file: "refused", "converted", "worker died", or "unclear" with what was raised."""
+        if self._files == FILES_A_WORKER:
+            self.close()
+        self._worker = self._worker or Worker(name="fuzz", memory_limit=MEMORY)
+        self._files += 1
+        options = {"folder": str(place), "trust": False, "module": None, "signature": None, "example": None}
+        asked = {"name": self._door, "path": str(path), "options": options}
+        try:
+            self._worker.call("call", seconds=WHOLE_SECONDS, function="hasten.frontends.door:convert", keywords=asked)
+        except HastenError as refusal:
+            return ("refused" if refusal.message and refusal.help else "unclear"), str(refusal)
+        except WorkerDied as fault:
+            self._worker, self._files = None, 0
+            return "worker died", str(fault)
+        except CallFailed as fault:
+            return "unclear", f"{fault.kind}: {fault}"
+        return "converted", ""
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.close()
+        self._worker, self._files = None, 0
 
 
 def seeds(folder: Path) -> dict[str, Path]:
-    """A good file a door; small, since every third mutation still converts, which takes most of the time."""
+    """A good file a door; small, since many a damaged one still converts, which takes most of the time."""
     import torch
     from tests.doors import kerases, programs
 
@@ -259,13 +222,19 @@ def main() -> None:
     if arguments.child:
         child(arguments.child)
         return
-    results = []
+    known = {d["door"]: d for d in json.loads(arguments.out.read_text())} if arguments.out.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         for door, path in seeds(Path(folder)).items():
-            if not arguments.door or door in arguments.door:
-                results.append(run(door, path, arguments.count))
-                print(json.dumps({k: v for k, v in results[-1].items() if k != "examples"}), flush=True)
-                arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+            if arguments.door and door not in arguments.door:
+                continue
+            told = Told.read(known[door]) if door in known else Told(door)
+
+            def keep(told: Told = told) -> None:
+                known[told.door] = told.plain()
+                arguments.out.write_text(json.dumps(list(known.values()), indent=1) + "\n")
+
+            run(told, path, arguments.count, keep)
+            print(json.dumps({k: v for k, v in told.plain().items() if k != "examples"}), flush=True)
 
 
 if __name__ == "__main__":
