@@ -46,7 +46,7 @@ def inside(data: bytes, rng: random.Random) -> bytes:
                 if name == chosen and entry:
                     is_json = entry[:1] in b"{["
                     entry = exchanged(entry, rng) if is_json and rng.random() < 0.8 else flip(entry, rng)
-                out.writestr(name, entry)
+                out.writestr(zipfile.ZipInfo(name), entry)  # without the time of day: the same again
         return target.read_bytes()
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import pitch, table
+from benchmarks import fuzz_doors, mutations, pitch, table
 from benchmarks.networks import chords
 
 
@@ -68,3 +69,44 @@ def test_the_table_of_doors_and_engines_is_what_was_measured() -> None:
     assert set(stored) == set(table.TITLES)
     for line in table.rows(stored):
         assert line in docs
+
+
+class Answers:
+    """Stands in for the readers: every fifth file is refused, by its content."""
+
+    def __init__(self, door: str) -> None:
+        self.door = door
+
+    def read(self, path: Path, place: Path) -> tuple[str, str]:
+        odd = sum(path.read_bytes()) % 5 == 0
+        return ("refused", "error: damaged") if odd else ("read", "")
+
+    convert = read
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_fuzz_run_that_was_cut_short_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuzz_doors, "Reader", Answers)
+    monkeypatch.setattr(fuzz_doors, "Whole", Answers)
+    seed = tmp_path / "seed.keras"
+    with zipfile.ZipFile(seed, "w") as archive:
+        for name, content in {
+            "config.json": '{"a": [1, 2]}',
+            "metadata.json": "{}",
+            "model.weights.h5": "w" * 300,
+        }.items():
+            archive.writestr(name, content)
+    whole = fuzz_doors.run(fuzz_doors.Told("keras"), seed, 300).plain()
+    stored: list[dict[str, Any]] = []
+    part = fuzz_doors.Told("keras")
+    fuzz_doors.run(part, seed, 170, lambda: stored.append(json.loads(json.dumps(part.plain()))))
+    assert [told["files"] for told in stored] == [50, 100, 150, 170]
+    rest = fuzz_doors.run(fuzz_doors.Told.read(stored[2]), seed, 300).plain()
+    assert (rest["fates"], rest["whole"]) == (whole["fates"], whole["whole"])
+    assert sum(rest["fates"].values()) == 300
+    assert rest["fates"]["refused"] > 10
+    assert 5 < rest["whole"] <= 300 / fuzz_doors.WHOLE + len(mutations.MUTATIONS)
