@@ -94,3 +94,22 @@ def test_sizes_that_the_graph_works_out_itself_are_followed() -> None:
     feeds = tiny.feeds(model, 1, batch=2)
     [y] = autograd.run(torch, model.graph, autograd.parameters(torch, model.graph), feeds[0])
     assert evaluate.worst_difference(evaluate.run(model.graph, feeds), [{"y": y.detach().numpy()}])[1] < 1e-5
+
+
+@pytest.mark.extra
+def test_masks_and_extremes_are_followed() -> None:
+    torch = pytest.importorskip("torch")
+    net = tiny.Net()
+    x = net.add("MatMul", "x", net.w(6, 6))
+    lesser, greater = net.add("Less", x, net.w(6)), net.add("GreaterOrEqual", x, net.w(6))
+    either = net.add("And", net.add("Not", lesser), greater)
+    x = net.add("Where", either, x, net.add("Reciprocal", net.add("Exp", net.add("Neg", x))))
+    x = net.add("Add", x, net.add("Expand", net.w(1, 6), net.const(np.array([2, 1]))))
+    x = net.add("Max", x, net.add("Cast", either, to=1), net.add("Min", x, net.w(6)))
+    top = net.add("ReduceMax", x, axes=[-1], keepdims=1)
+    pooled = net.add("GlobalMaxPool", net.add("Reshape", x, net.const(np.array([2, 3, 2]))))
+    net.add("Concat", net.add("Sub", x, top), net.add("Flatten", pooled), out="y", axis=1)
+    model = net.model({"x": [2, 6]}, {"y": [2, 9]})
+    feeds = tiny.feeds(model, 1)
+    [y] = autograd.run(torch, model.graph, autograd.parameters(torch, model.graph), feeds[0])
+    assert evaluate.worst_difference(evaluate.run(model.graph, feeds), [{"y": y.detach().numpy()}])[1] < 1e-5

@@ -6,7 +6,7 @@ out sizes, are plain numbers; an operator that is missing here is an answer (``N
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -14,10 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.graph import walk
+from hasten.passes.elementwise import ELEMENTWISE, Rule, Values
 from hasten.protocols import Array, NotApplicable
-
-Values = list[Any]  # the inputs of a node as tensors; None where one is left out
-Rule = Callable[[Any, ir.Node, Values], Any]  # (torch, node, inputs) -> output or outputs
 
 
 def parameters(torch: Any, graph: ir.Model) -> dict[str, Any]:
@@ -218,14 +216,6 @@ def _split(torch: Any, node: ir.Node, x: Values) -> Any:
     return torch.split(x[0], sizes, axis)
 
 
-def _one(function: Callable[[Any, Any], Any]) -> Rule:
-    return lambda torch, node, x: function(torch, x[0])
-
-
-def _two(function: Callable[[Any, Any], Any]) -> Rule:
-    return lambda torch, node, x: function(x[0], x[1])
-
-
 def _softmax(torch: Any, node: ir.Node, x: Values) -> Any:
     return torch.softmax(x[0], walk.attribute(node, "axis", -1))
 
@@ -239,21 +229,9 @@ def _hard_sigmoid(torch: Any, node: ir.Node, x: Values) -> Any:
 
 
 RULES: dict[str, Rule] = {
-    "Add": _two(lambda a, b: a + b),
-    "Sub": _two(lambda a, b: a - b),
-    "Mul": _two(lambda a, b: a * b),
-    "Div": _two(lambda a, b: a / b),
-    "Pow": _two(lambda a, b: a**b),
-    "MatMul": _two(lambda a, b: a @ b),
-    "Relu": _one(lambda torch, x: torch.relu(x)),
-    "Sigmoid": _one(lambda torch, x: torch.sigmoid(x)),
-    "Tanh": _one(lambda torch, x: torch.tanh(x)),
-    "Erf": _one(lambda torch, x: torch.erf(x)),
-    "Sqrt": _one(lambda torch, x: torch.sqrt(x)),
-    "HardSwish": _one(lambda torch, x: torch.nn.functional.hardswish(x)),
-    "Identity": _one(lambda torch, x: x),
-    "Dropout": _one(lambda torch, x: x),
-    "GlobalAveragePool": _one(lambda torch, x: x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)),
+    **ELEMENTWISE,
+    "GlobalAveragePool": lambda torch, node, x: x[0].mean(dim=tuple(range(2, x[0].ndim)), keepdim=True),
+    "GlobalMaxPool": lambda torch, node, x: x[0].amax(dim=tuple(range(2, x[0].ndim)), keepdim=True),
     "HardSigmoid": _hard_sigmoid,
     "LeakyRelu": lambda torch, node, x: torch.nn.functional.leaky_relu(x[0], walk.attribute(node, "alpha", 0.01)),
     "Gelu": _gelu,
@@ -268,6 +246,8 @@ RULES: dict[str, Rule] = {
     "LayerNormalization": _norm,
     "ReduceMean": _reduced("mean"),
     "ReduceSum": _reduced("sum"),
+    "ReduceMax": _reduced("amax"),
+    "Expand": lambda torch, node, x: x[0].expand(torch.broadcast_shapes(x[0].shape, tuple(_ints(x[1])))),
     "Reshape": _reshape,
     "Flatten": _flatten,
     "Squeeze": _squeeze,
