@@ -115,7 +115,15 @@ def contest(network: Bundle, work: Path, python: str, limits: Limits, peers: Seq
     contend(arena, ready, limits, rows)
     verdict = scores.verdict(list(rows.values()), arena.budget.max_drop)
     print(scores.table(list(rows.values()), verdict, arena.budget.max_drop), flush=True)
-    return {"meta": asdict(arena.bundle.meta), "rows": [asdict(row) for row in rows.values()], "verdict": verdict}
+    found = {"meta": asdict(arena.bundle.meta), "rows": [asdict(row) for row in rows.values()], "verdict": verdict}
+    return {**found, "machine": processor()}
+
+
+def processor() -> str:
+    """The processor's name and family: one name covers several generations."""
+    told = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+    known = {key.strip(): value.strip() for key, value in told.items()}
+    return f"{known.get('model name', 'unknown')}, family {known.get('cpu family', 'unknown')}"
 
 
 def keep(name: str, result: dict[str, Any], path: Path = RESULTS) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import filled, table
 from benchmarks.structure import RESULT
 
 PAGE = Path(__file__).parents[1] / "docs" / "structure.md"
@@ -101,11 +102,6 @@ def kept(row: Mapping[str, Any]) -> str:
     return f"{row['score']:.4f}"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
-
-
 def tables() -> dict[str, str]:
     """Every table by its mark."""
     known = json.loads(RESULT.read_text())
@@ -117,19 +113,11 @@ def tables() -> dict[str, str]:
     return {name: table(HEADS[name], rows) for name, rows in made.items()}
 
 
-def filled(page: str) -> str:
-    """The page with each table between ``<!-- NAME -->`` and ``<!-- end -->``."""
-    for name, text in tables().items():
-        head, mark, rest = page.partition(f"<!-- {name} -->\n")
-        page = head + mark + text + "\n" + rest[rest.index("<!-- end -->") :] if mark else page
-    return page
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
     if parser.parse_args().write:
-        PAGE.write_text(filled(PAGE.read_text()))
+        PAGE.write_text(filled(PAGE.read_text(), tables()))
         return
     for name, text in tables().items():
         print(f"{name}\n\n{text}\n")

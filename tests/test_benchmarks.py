@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import structure_tables
+from benchmarks import contest_tables, structure_tables
 from benchmarks.contest import feeds, scores, watch
 from benchmarks.contest.entrants import HASTEN, hasten_answer
 from benchmarks.contest.scores import Row
+from benchmarks.markdown import filled
 from benchmarks.networks import NETWORKS, OVERSIZED, chords, fetch, glosses, magika
 from examples import demo_data
 
@@ -251,5 +252,11 @@ def test_every_network_names_packages_that_exist() -> None:
 
 def test_the_page_of_structure_holds_the_stored_figures() -> None:
     page = structure_tables.PAGE.read_text()
-    assert structure_tables.filled(page) == page, "python -m benchmarks.structure_tables --write"
+    assert filled(page, structure_tables.tables()) == page, "python -m benchmarks.structure_tables --write"
     assert all(f"<!-- {name} -->" in page for name in structure_tables.tables())
+
+
+def test_the_readme_says_what_the_contest_stored() -> None:
+    page = contest_tables.README.read_text()
+    assert "<!-- contest -->" in page
+    assert filled(page, {"contest": contest_tables.contest()}) == page, "python -m benchmarks.contest_tables --write"
