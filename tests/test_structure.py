@@ -112,6 +112,23 @@ def test_what_looks_alike_is_timed_once_and_the_deadline_holds(
         assert shrink.clock(**material, **given, steps=[], seconds=-1) == {}
 
 
+def test_a_part_that_does_not_run_by_itself_is_left_out(
+    material: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knobs, asked = shrink.survey(**material, way="prune")["knobs"], list[int]()
+
+    def times(models: Mapping[int, Model], engine: Any, settings: Any, inputs: Feeds) -> dict[int, float]:
+        asked.append(len(models))
+        if len(asked) == 1:
+            raise RuntimeError("an outer-scope value that is not in this graph")
+        return dict.fromkeys(models, 1.0)
+
+    monkeypatch.setattr(stairs, "times", times)
+    given: dict[str, Any] = {"way": "prune", "engine": "onnxruntime", "settings": {}, "batch": 1, "steps": []}
+    found = shrink.clock(**material, **given, knobs=knobs, seconds=60)
+    assert len(found) == len(knobs) - 1
+
+
 def test_the_choice_that_saves_enough_loses_least() -> None:
     options = {
         "dear": [Option(0, 0.0, 4.0), Option(1, 1.0, 2.0)],
