@@ -67,6 +67,7 @@ def tried(candidates: Sequence[Mapping[str, Any]], way: str, name: str) -> str:
     of = [one for one in candidates if way in one["label"] or one["label"].endswith(f", {name}")]
     fast = [one for one in of if one["status"] == "ok" and "speedup" in one]
     lost = [one for one in of if one["status"] != "ok"]
+    untimed = [one for one in of if one["status"] == "ok" and "speedup" not in one]
     told = []
     if fast:
         best = max(fast, key=lambda one: one["speedup"])
