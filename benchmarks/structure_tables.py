@@ -68,7 +68,7 @@ def tried(candidates: Sequence[Mapping[str, Any]], way: str, name: str) -> str:
     fast = [one for one in of if one["status"] == "ok" and "speedup" in one]
     lost = [one for one in of if one["status"] != "ok"]
     untimed = [one for one in of if one["status"] == "ok" and "speedup" not in one]
-    told = []
+    told = [f"{place(one['label'], way)} looked provable, and was not timed" for one in untimed[:1]]
     if fast:
         best = max(fast, key=lambda one: one["speedup"])
         told = [f"{place(best['label'], way)} {best['speedup']:.2f}×, {best['reason']}"]
