@@ -68,7 +68,8 @@ def tried(candidates: Sequence[Mapping[str, Any]], way: str, name: str) -> str:
     of = [one for one in candidates if way in one["label"] or one["label"].endswith(f", {name}")]
     fast = [one for one in of if one["status"] == "ok" and "speedup" in one]
     lost = [one for one in of if one["status"] != "ok"]
-    told = []
+    untimed = [one for one in of if one["status"] == "ok" and "speedup" not in one]
+    told = [f"{place(one['label'], way)} looked provable, and was not timed" for one in untimed[:1]]
     if fast:
         best = max(fast, key=lambda one: one["speedup"])
         told = [f"{place(best['label'], way)} {best['speedup']:.2f}×, {best['reason']}"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 
 import hasten
@@ -110,6 +111,38 @@ def test_what_looks_alike_is_timed_once_and_the_deadline_holds(
         kinds = {n.op_type for models in seen for model in models.values() for n in model.graph.graph}
         assert "QuantizeLinear" in kinds
         assert shrink.clock(**material, **given, steps=[], seconds=-1) == {}
+
+
+def test_a_part_that_does_not_run_by_itself_is_left_out(
+    material: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knobs, asked = shrink.survey(**material, way="prune")["knobs"], list[int]()
+
+    def times(models: Mapping[int, Model], engine: Any, settings: Any, inputs: Feeds) -> dict[int, float]:
+        asked.append(len(models))
+        if len(asked) == 1:
+            raise RuntimeError("an outer-scope value that is not in this graph")
+        return dict.fromkeys(models, 1.0)
+
+    monkeypatch.setattr(stairs, "times", times)
+    given: dict[str, Any] = {"way": "prune", "engine": "onnxruntime", "settings": {}, "batch": 1, "steps": []}
+    found = shrink.clock(**material, **given, knobs=knobs, seconds=60)
+    assert len(found) == len(knobs) - 1
+
+
+def test_a_dead_branch_does_not_keep_alive_what_it_reads() -> None:
+    def branch(name: str, sign: str) -> onnx.GraphProto:
+        out = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        return onnx.helper.make_graph([onnx.helper.make_node(sign, ["h"], [name])], name, [], [out])
+
+    net = tiny.Net()
+    h = net.add("Relu", "x", out="h")
+    condition = net.add("Less", net.add("ReduceSum", h, keepdims=0), net.const(np.float32(1)))
+    net.add("If", condition, out="z", then_branch=branch("a", "Neg"), else_branch=branch("b", "Abs"))
+    net.add("Exp", "x", out="y")
+    graph = net.model({"x": [4]}, {"y": [4]}).graph
+    walk.prune(graph)
+    assert [node.op_type for node in graph.graph] == ["Exp"]
 
 
 def test_the_choice_that_saves_enough_loses_least() -> None:

@@ -159,7 +159,21 @@ def prune(model: ir.Model) -> None:
     """Drop nodes and weights that nobody reads."""
     from onnx_ir.passes import common
 
+    _release(model.graph)
     common.RemoveUnusedNodesPass()(model)
+
+
+def _release(graph: ir.Graph) -> None:
+    """Drop dead nodes whose bodies read values outside: a removed body would go on counting as their reader."""
+    outputs = frozenset(graph.outputs)
+    for node in reversed(graph):
+        if any(v in outputs or v.uses() for v in node.outputs):
+            continue
+        bodies = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+        for inner in (inner for body in bodies for inner in body.all_nodes()):
+            for at in range(len(inner.inputs)):
+                inner.replace_input_with(at, None)
+        graph.remove(node, safe=True)
 
 
 def names(model: ir.Model) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -133,7 +134,8 @@ def clock(
     """Milliseconds of the part of the network that each knob changes, by its name, at each of its options.
 
     In the engine and the precision that ``steps`` (those behind ``before``) bring; parts that look alike are timed
-    once. The most promising come first, and when ``seconds`` are over the rest are left out.
+    once. The most promising come first, and when ``seconds`` are over the rest are left out, as are those that do not
+    run by themselves.
     """
     of, deadline = Material.read(source, store, calibrate, cache, before), time.perf_counter() + seconds
     wanted = sorted(msgspec.convert(list(knobs), list[Knob]), key=lambda knob: knob.work[-1] - knob.work[0])
@@ -144,11 +146,12 @@ def clock(
     for knob in wanted:
         if time.perf_counter() > deadline:
             break
-        models, inputs = variants(knob)
-        alike = (_looks(models[0], inputs), knob.told)
-        if alike not in known:
-            known[alike] = timer.times(models, inputs)
-        found[knob.name] = known[alike]
+        with suppress(Exception):  # cut out of its network a part may not run, as where bodies of an If read it too
+            models, inputs = variants(knob)
+            alike = (_looks(models[0], inputs), knob.told)
+            if alike not in known:
+                known[alike] = timer.times(models, inputs)
+            found[knob.name] = known[alike]
     return found
 
 
