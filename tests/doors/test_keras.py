@@ -164,6 +164,17 @@ def test_weights_that_are_elsewhere(mlp: Path, tmp_path: Path) -> None:
     refused(weights(mlp, tmp_path / "external.keras", external), "kept in another file")
 
 
+def test_weights_with_an_address_beyond_all_files(mlp: Path, tmp_path: Path) -> None:
+    path = tmp_path / "far.keras"
+    with zipfile.ZipFile(mlp) as archive, zipfile.ZipFile(path, "w") as out:
+        for name in archive.namelist():
+            data = bytearray(archive.read(name))
+            if name == "model.weights.h5":
+                data[48] = 0xDF  # of the superblock's address of a driver's block, which was "none"
+            out.writestr(name, bytes(data))
+    refused(path, "far.keras has damaged weights", "too large")
+
+
 def test_weights_that_claim_a_terabyte(mlp: Path, tmp_path: Path) -> None:
     def bomb(file: Any) -> None:
         file.create_dataset("bomb", (10**12,), "f4", chunks=(1024,))

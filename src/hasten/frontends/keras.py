@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hasten.errors import InputError, UsageError
+from hasten.errors import HastenError, InputError, UsageError
 from hasten.frontends import exported
 from hasten.frontends.extras import need, quiet_torch
 from hasten.model import Model, Origin
@@ -88,7 +88,9 @@ def _checked(path: Path, options: Door) -> Path:
     try:
         with h5py.File(io.BytesIO(weights), "r") as opened:
             check_weights(opened, path, len(weights))
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except HastenError:
+        raise
+    except Exception as error:  # h5py, too: an OverflowError for an address behind the end
         raise InputError(f"{path.name} has damaged weights", cause=str(error)[:200], help=archives.AGAIN) from error
     return target
 
