@@ -81,6 +81,24 @@ def test_an_exported_program_that_was_tampered_with(program: Path, tmp_path: Pat
 
 @marked
 @pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("guards_code", {"a": 1}, "guards_code is no list"),
+        ("range_constraints", 1e308, "range_constraints is no dict"),
+        ("fqn", "0", "not the whole"),
+    ],
+)
+def test_an_exported_program_with_the_wrong_kind_of_value(
+    program: Path, tmp_path: Path, field: str, value: Any, words: str
+) -> None:
+    def damage(graph: Any) -> None:
+        (graph["graph_module"]["module_call_graph"][0] if field == "fqn" else graph)[field] = value
+
+    refused(programs.tampered(program, tmp_path / "odd.pt2", graph=damage), "odd.pt2", words)
+
+
+@marked
+@pytest.mark.parametrize(
     "member", ["data/constants/opaque_obj_0", "data/constants/custom_obj_0", "data/aotinductor/model/model.so", "x.py"]
 )
 def test_an_exported_program_with_something_beside(program: Path, tmp_path: Path, member: str) -> None:

@@ -105,8 +105,15 @@ def read_program(path: Path, named: Path | None = None) -> Any:
         InputError: torch cannot read it; the message speaks of the file ``named``.
     """
     torch = quiet_torch()
-    program = _read(lambda: torch.export.load(path), named or path)
+    program = _read(lambda: _loaded(torch, path), named or path)
     program._guards_code = []
+    return program
+
+
+def _loaded(torch: Any, path: Path) -> Any:
+    program = torch.export.load(path)
+    if not program.module_call_graph or program.module_call_graph[0].fqn != "":
+        raise ValueError("its first module is not the whole")  # torch itself finds out when it is unlifted
     return program
 
 

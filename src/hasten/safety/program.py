@@ -95,6 +95,7 @@ def _check_payload(config: Any, path: Path) -> None:
 def _check_graph(program: Any, path: Path) -> None:
     if not isinstance(program, dict) or "graph_module" not in program:
         raise InputError(f"{path.name} is not an exported program", cause="no graph_module", help=archives.AGAIN)
+    _check_kinds(program, path)
     if program.get("guards_code"):
         program["guards_code"] = [g for g in program["guards_code"] if not _guard(g)]
         if program["guards_code"]:
@@ -109,6 +110,12 @@ def _check_graph(program: Any, path: Path) -> None:
             raise refusal(path, f"size {value!r:.80}")
         if key in ("in_spec", "out_spec") and not (isinstance(value, str) and _plain_containers(value)):
             raise refusal(path, f"nested inputs or outputs {value!r:.80}")
+
+
+def _check_kinds(program: dict[str, Any], path: Path) -> None:
+    for field, kind in (("guards_code", list), ("range_constraints", dict)):
+        if not isinstance(program.get(field) or kind(), kind):
+            raise InputError(f"{path.name} is damaged", cause=f"{field} is no {kind.__name__}", help=archives.AGAIN)
 
 
 def _operator(target: str) -> bool:
