@@ -58,7 +58,8 @@ def without(found: Bundle, scratch: Path) -> list[dict[str, Any]]:
     with mock.patch.object(structure, "structure_stage"):
         off = optimised(found, scratch / f"{found.meta.name}-off")
     folders: list[str | Path] = [scratch / f"{found.meta.name}-{side}" for side in ("off", "on")]
-    pair = api.bench(folders, found.data, batch=found.meta.batch, pairs=PAIRS)[1]
+    state = found.meta.state or None
+    pair = api.bench(folders, found.data, batch=found.meta.batch, pairs=PAIRS, state=state)[1]
     row |= {
         "without": off.sentence, "winner_without": off.winner.candidate.label,
         "bought": {k: pair[k] for k in ("speedup", "low", "high", "pairs")},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx.parser
 import pytest
 
 import hasten
@@ -93,6 +94,17 @@ def test_a_real_search_and_its_verification(tmp_path: Path) -> None:
     changed = next((tmp_path / "out").glob("model.*"))
     changed.write_bytes(changed.read_bytes()[:-1])
     assert hasten.verify(tmp_path / "out")["ok"] is False
+
+
+def test_a_network_with_state_is_timed_step_by_step(tmp_path: Path) -> None:
+    text = """<ir_version: 10, opset_import: ["" : 17]>
+    steps (float[1,3] x, float[1,2] h) => (float[1,3] y, float[1,2] hn) { y = Relu(x)  hn = Relu(h) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "steps.onnx")
+    data = {"x": np.ones((4, 5, 1, 3), np.float32)}
+    with pytest.raises(InputError, match="no array for input 'h'"):
+        hasten.bench([tmp_path / "steps.onnx"], data)
+    rows = hasten.bench([tmp_path / "steps.onnx"] * 2, data, pairs=8, state={"h": "hn"})
+    assert [row["pairs"] for row in rows] == [8, 8]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 9.0])

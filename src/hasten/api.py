@@ -248,16 +248,19 @@ def _probe(name: str) -> dict[str, Any]:
 
 
 def bench(
-    models: Sequence[str | Path], data: object, *, batch: int = 1, pairs: int = 20, trust: bool = False
-) -> list[dict[str, Any]]:
+    models: Sequence[str | Path], data: object, *, batch: int = 1, pairs: int = 20, trust: bool = False,
+    state: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Time networks (files, or folders that ``optimize`` wrote) in interleaved pairs; the first is the baseline.
 
-    Each file is served by its own framework. ``trust`` lets code in them run.
+    Each file is served by its own framework. ``trust`` lets code in them run. ``state`` names inputs that are fed back,
+    as for ``optimize``; every timed step starts from an empty one.
 
     Returns a dictionary a network: ``name``, ``engine``, ``median_ms``, ``speedup``, ``low``, ``high``, ``pairs``.
     """
     with run_folder(None) as folder:
-        return replay.bench([Path(m) for m in models], data, folder.path, batch=batch, pairs=pairs, trust=trust)
+        places = [Path(m) for m in models]
+        return replay.bench(places, data, folder.path, batch=batch, pairs=pairs, trust=trust, state=state)
 
 
 def apply(

@@ -191,12 +191,21 @@ def optimize(
 @click.argument("models", nargs=-1, required=True, metavar="MODEL_OR_OUT...")
 @click.option("--data", required=True, metavar="PATH", help="Samples to run.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Samples a request.")
+@click.option("--state", multiple=True, metavar="IN=OUT", callback=pairs, help="A state that is fed back; repeatable.")
 @click.option("--pairs", "rounds", default=20, show_default=True, type=click.IntRange(min=1), help="Pairs of runs.")
 @click.option("--trust", is_flag=True, help="Let code inside the files run.")
 @common
-def bench(models: Sequence[str], data: str, batch: int, rounds: int, trust: bool, as_json: bool) -> None:
+def bench(
+    models: Sequence[str],
+    data: str,
+    batch: int,
+    state: Mapping[str, str] | None,
+    rounds: int,
+    trust: bool,
+    as_json: bool,
+) -> None:
     """Time networks or output folders in interleaved pairs against the first."""
-    rows = _api().bench(list(models), data, batch=batch, pairs=rounds, trust=trust)
+    rows = _api().bench(list(models), data, batch=batch, pairs=rounds, trust=trust, state=state)
     _say({"schema_version": trial.SCHEMA_VERSION, "models": rows}, lambda: console.bench_table(rows), as_json)
 
 

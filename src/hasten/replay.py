@@ -132,14 +132,15 @@ def only_known(group: str, name: str, path: Path, *, trust: bool) -> None:
 
 
 def bench(
-    places: Sequence[Path], data: object, folder: Path, *, batch: int, pairs: int, trust: bool = False
-) -> list[dict[str, Any]]:
+    places: Sequence[Path], data: object, folder: Path, *, batch: int, pairs: int, trust: bool = False,
+    state: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Time networks on the same samples, interleaved; the first is what the others are compared with."""
     networks = [network(p, folder / f"network{k}", Door(trust=trust)) for k, p in enumerate(places)]
     inputs = next((n.inputs for n in networks if n.inputs is not None), None)
     if inputs is None:
         raise UsageError("no network says what it takes", help="name an .onnx file or a folder that optimize wrote")
-    store = load_samples(data).spool(folder / "samples", inputs)
+    store = load_samples(data, state=state).spool(folder / "samples", inputs)
     work = Workload(str(store.directory), tuple(range(min(len(store), ROTATING_SAMPLES * batch))), batch)
     with ExitStack() as stack:
         sides = {}
