@@ -25,6 +25,7 @@ from benchmarks.contest.scores import Row
 from benchmarks.contest.workers import Contestant, Worker, WorkerDied, rounds
 from benchmarks.networks import NETWORKS, bundle
 from benchmarks.networks.bundle import Bundle
+from hasten.machine import cpuinfo, machine
 
 RESULTS = Path(__file__).with_name("results") / "peers.json"
 
@@ -121,9 +122,7 @@ def contest(network: Bundle, work: Path, python: str, limits: Limits, peers: Seq
 
 def processor() -> str:
     """The processor's name and family: one name covers several generations."""
-    told = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
-    known = {key.strip(): value.strip() for key, value in told.items()}
-    return f"{known.get('model name', 'unknown')}, family {known.get('cpu family', 'unknown')}"
+    return f"{machine().cpu}, family {cpuinfo().get('cpu family', 'unknown')}"
 
 
 def keep(name: str, result: dict[str, Any], path: Path = RESULTS) -> None:

@@ -29,7 +29,7 @@ def cores() -> int:
 
 
 @cache
-def _cpuinfo() -> dict[str, str]:
+def cpuinfo() -> dict[str, str]:
     """The first processor's fields in /proc/cpuinfo; empty elsewhere."""
     try:
         text = Path("/proc/cpuinfo").read_text()
@@ -42,7 +42,7 @@ def _cpuinfo() -> dict[str, str]:
 @cache
 def instruction_sets() -> tuple[str, ...]:
     """The instruction sets that decide which arithmetic is fast here."""
-    flags = set((_cpuinfo().get("flags") or _cpuinfo().get("Features") or "").split())
+    flags = set((cpuinfo().get("flags") or cpuinfo().get("Features") or "").split())
     return tuple(f for f in INTERESTING + INTERESTING_ARM if f in flags)
 
 
@@ -79,7 +79,7 @@ def versions() -> dict[str, str]:
 def machine() -> Machine:
     """This machine, for the manifest and the report."""
     return Machine(
-        cpu=_cpuinfo().get("model name") or platform.processor() or platform.machine(),
+        cpu=cpuinfo().get("model name") or platform.processor() or platform.machine(),
         cores=cores(),
         instruction_sets=instruction_sets(),
         memory_bytes=memory_bytes()[0],

@@ -105,7 +105,7 @@ def other(module: str, kind: str, inner: dict[str, Any] | None = None) -> Callab
 HOSTILE: dict[str, Callable[[Any], object]] = {
     "a function of os": other("os", "system"),
     "a class of subprocess": other("subprocess", "Popen"),
-    "a layer that loads a SavedModel": other("keras.layers", "TFSMLayer", {"filepath": "/tmp/evil"}),
+    "a layer that loads a SavedModel": other("keras.layers", "TFSMLayer", {"filepath": "evil"}),
     "a vocabulary in a file": other("keras.layers", "StringLookup", {"vocabulary": "/etc/passwd"}),
     "a vocabulary from the network": other("keras.layers", "StringLookup", {"vocabulary": "http://127.0.0.1/x"}),
     "pickled torch": other("keras.layers", "TorchModuleWrapper", {"module": "gASV"}),

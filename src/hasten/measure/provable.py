@@ -70,7 +70,7 @@ def _points(drop: float) -> str:
     return f"{number} point" + ("" if number == "1" else "s")
 
 
-def likely(quality: Quality, budget: Budget, n_confirm: int, power: float = 0.5) -> bool:
+def likely(quality: Quality, budget: Budget, n_confirm: int, power: float = EVEN) -> bool:
     """Has a proof on ``n_confirm`` samples at least the chance ``power``, from what fewer samples showed?
 
     A drop seen on few samples is mostly chance, so where an even chance is enough half of it is believed for 0/1

@@ -97,8 +97,8 @@ def behind(run: Run, key: str, tuned: str, blocks: dict[str, list[float]]) -> st
         return None if gain(run, key) > max(1.0, gain(run, tuned)) else f"not {better(run)} without being slower"
     if over_given.low <= 1:
         return "not faster than the network as given"
-    if wakes_slowly(run, over_given):
-        return wakes_slowly(run, over_given)
+    if slow := wakes_slowly(run, over_given):
+        return slow
     if tuned != run.given and timing(blocks[tuned], blocks[key]).low <= 1:
         return "not faster than the best lossless setting"
     return None
@@ -124,8 +124,8 @@ def settle_lossless(run: Run, tuned: str) -> str:
         prove_lossless(run, tuned)
     trial = run.trials[tuned]
     faster = trial.timing is not None and trial.timing.low > 1
-    if trial.timing is not None and wakes_slowly(run, trial.timing):
-        run.update(tuned, status="slower", reason=wakes_slowly(run, trial.timing))
+    if trial.timing is not None and (slow := wakes_slowly(run, trial.timing)):
+        run.update(tuned, status="slower", reason=slow)
         return run.given
     proven = trial.status == "ok" and trial.confirm is not None and trial.confirm.met
     return tuned if faster and proven else run.given

@@ -98,7 +98,7 @@ def quickest_first(run: Run, candidates: Sequence[Candidate], to_beat: float = i
             hopelessly_slow(run, candidate, inf)
     able = [c for c in candidates if c.key in run.loaded]
     for candidate in [c for c in able if quick_ms(run, c.key) > to_beat]:
-        behind(run, candidate, to_beat)
+        outrun(run, candidate, to_beat)
     return sorted((c for c in able if c.key in run.loaded), key=lambda c: quick_ms(run, c.key))
 
 
@@ -115,11 +115,11 @@ def outdone(run: Run, candidate: Candidate) -> bool:
     best = min((quick_ms(run, k) for k in safer), default=inf)
     if quick_ms(run, candidate.key) <= NEAR * best:
         return False
-    behind(run, candidate, best)
+    outrun(run, candidate, best)
     return True
 
 
-def behind(run: Run, candidate: Candidate, best: float) -> None:
+def outrun(run: Run, candidate: Candidate, best: float) -> None:
     """Retire what a quick look showed to be slower than ``best`` milliseconds."""
     run.retire([candidate.key])
     text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {best:.3g} ms by one that does no more harm"
