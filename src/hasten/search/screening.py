@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from math import inf, isfinite
+from statistics import median
 
 import numpy as np
 
@@ -141,7 +142,7 @@ def _look_at_the_clock(run: Run, candidate: Candidate, best_ms: float) -> None:
 
 
 def quick_look(run: Run, worker: Worker) -> float:
-    """Milliseconds of the fastest call in a few blocks, were the machine as fast as when the noise was measured.
+    """Milliseconds of a call in the fastest of a few blocks, were the machine as fast as when the noise was measured.
 
     The baseline runs in between: in a slow spell its own calls take longer too.
     """
@@ -150,5 +151,5 @@ def quick_look(run: Run, worker: Worker) -> float:
     for _ in range(QUICK_ROUNDS):
         for i, side in enumerate(sides):
             time.sleep(REST_SECONDS if sides[1 - i].spins else SETTLE_SECONDS)
-            best[i] = min(best[i], *milliseconds(side, run.work, inner[i]))
+            best[i] = min(best[i], median(milliseconds(side, run.work, inner[i])))
     return best[0] * (run.usual_ms / best[1] if run.usual_ms else 1.0)
