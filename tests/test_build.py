@@ -11,7 +11,8 @@ import pytest
 from hasten import model
 from hasten.model import TensorSpec
 from hasten.samples import load_samples
-from hasten.search.build import artefact_bytes, build
+from hasten.search.build import build
+from hasten.search.forms import artefact_bytes
 from tests import networks
 
 

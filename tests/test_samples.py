@@ -175,7 +175,7 @@ def test_sequences(tmp_path: Path) -> None:
     assert [f["input"].shape for _, f in store.batches([0, 1, 2], 8)] == [(5, 1, 16), (3, 2, 16)]
     labels = store.labels
     assert labels is not None
-    assert [len(one) for one in labels] == [5, 3, 3]
+    assert [len(labels[i]) for i in range(3)] == [5, 3, 3]
     with rejected("different lengths", "labels: 4"):
         spooled(tmp_path, [({"input": audio[0], "sr": 1}, np.zeros(4))], *VAD, state={"state": "stateN"})
     with rejected("no input is called 'stat'"):

@@ -100,7 +100,7 @@ def together(groups: Ids | None, hashes: NDArray[np.uint64]) -> Ids:
 def _strata(store: SampleStore) -> NDArray[Any] | None:
     """[n] class of each sample when the labels are classes: whole numbers, each of them often."""
     labels = store.labels
-    if labels is None or labels.ndim != 1 or labels.dtype.kind not in "iub":
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iub":
         return None
     classes, inverse = np.unique(labels, return_inverse=True)
     return inverse if 1 < len(classes) <= len(labels) // 3 else None
@@ -123,7 +123,7 @@ def _interleaved(units: Ids, strata: NDArray[Any] | None, random: np.random.Gene
 
 def _duplicates(store: SampleStore) -> list[str]:
     labels = store.labels
-    if labels is None or labels.ndim != 1 or labels.dtype.hasobject:
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1:
         return []
     inverse = np.unique(store.hashes, return_inverse=True)[1]
     pairs = np.unique(np.stack([inverse, np.unique(labels, return_inverse=True)[1]]), axis=1)

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
+
+from hasten.measure import tails
 
 Numbers = NDArray[np.float64]
 STEPS = 50  # halvings of an interval of length 2: 2e-15 is left
@@ -131,7 +133,7 @@ def ratio_lower(a: int, b: int, c: int, n: int, alpha: float = 0.05) -> float:
     """The largest relative drop below which the true one is ruled out; negative when a gain is possible."""
     if a + b == 0 or a + c == 0:
         return -inf if a + b == 0 else 0.0
-    drop, z = (b - c) / (a + b), float(stats.norm.isf(alpha))
+    drop, z = (b - c) / (a + b), tails.normal_upper(alpha)
     if drop > 0 and ratio_z(a, b, c, n, 1 - 1e-9) >= z:
         return _bisect(lambda limit: float(ratio_z(a, b, c, n, 1 - limit)) < z, 0.0, drop)
     gain = ratio_upper(a, c, b, n, alpha)  # the reference against the candidate
@@ -141,7 +143,7 @@ def ratio_lower(a: int, b: int, c: int, n: int, alpha: float = 0.05) -> float:
 def newcombe_interval(a: int, b: int, c: int, d: int, alpha: float = 0.05) -> tuple[float, float]:
     """Two-sided interval of the drop: Newcombe, Statistics in Medicine 17:2635 (1998), method 10. For reports."""
     n = a + b + c + d
-    z = float(stats.norm.isf(alpha / 2))
+    z = tails.normal_upper(alpha / 2)
     first, second = (a + b) / n, (a + c) / n
     low1, high1 = _wilson(a + b, n, z)
     low2, high2 = _wilson(a + c, n, z)
@@ -174,12 +176,12 @@ def clopper_pearson_upper(k: int, n: int, alpha: float = 0.05) -> float:
 
     Whatever the labels, the accuracy lost cannot exceed the share of samples whose answer changed.
     """
-    return 1.0 if k >= n else float(stats.beta.isf(alpha, k + 1, n - k))
+    return 1.0 if k >= n else tails.beta_upper(alpha, k + 1, n - k)
 
 
 def clopper_pearson_lower(k: int, n: int, alpha: float = 0.05) -> float:
     """The exact lower bound of a rate of which ``k`` of ``n`` were seen."""
-    return 0.0 if k <= 0 else float(stats.beta.ppf(alpha, k, n - k + 1))
+    return 0.0 if k <= 0 else tails.beta_quantile(alpha, k, n - k + 1)
 
 
 def required_n(flips: float, limit: float, drop: float = 0.0, alpha: float = 0.05, power: float = 0.8) -> int:
@@ -195,7 +197,7 @@ def required_n(flips: float, limit: float, drop: float = 0.0, alpha: float = 0.0
     rate = float(_restricted_rate((flips + drop) / 2, (flips - drop) / 2, 1, limit))
     null = sqrt(2 * rate + limit * (1 - limit))
     true = sqrt(max(flips - drop**2, 0.0))
-    effect = float(stats.norm.isf(alpha)) * null + float(stats.norm.ppf(power)) * true
+    effect = tails.normal_upper(alpha) * null + tails.normal_quantile(power) * true
     return max(ceil((effect / (limit - drop)) ** 2), ceil(log(alpha) / log(1 - limit)))
 
 

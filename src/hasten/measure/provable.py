@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from hasten.budget import Budget
+from hasten.measure import tails
 from hasten.measure.proportions import clopper_pearson_upper, required_n, smallest_limit
 from hasten.protocols import Metric
 from hasten.trial import Provable, Quality
@@ -56,7 +56,8 @@ def _drop(budget: Budget, n: int, count: str) -> tuple[float | None, bool, str]:
 
 def _agreement(budget: Budget, n: int, count: str) -> tuple[float | None, bool, str]:
     smallest = clopper_pearson_upper(0, n, budget.alpha)
-    allowed = int(np.searchsorted(stats.binom.cdf(np.arange(n + 1), n, budget.max_drop), budget.alpha, side="right"))
+    below = tails.binomial_at_most(np.arange(n + 1), n, budget.max_drop)
+    allowed = int(np.searchsorted(below, budget.alpha, side="right"))
     share = f"{(1 - budget.max_drop) * 100:.4g} % equal answers"
     if allowed:
         return smallest, True, f"{count} can prove {share} while no more than {allowed - 1:,} of them change"
@@ -79,7 +80,7 @@ def likely(quality: Quality, budget: Budget, n_confirm: int, power: float = EVEN
     if not np.isfinite(quality.upper) or n_confirm < 1:
         return False
     if quality.flips is None:
-        more = 1 + float(stats.norm.ppf(power) / stats.norm.isf(budget.alpha))
+        more = 1 + tails.normal_quantile(power) / tails.normal_upper(budget.alpha)
         bound = quality.drop + more * (quality.upper - quality.drop) * (quality.n / n_confirm) ** 0.5
         return bool(bound <= budget.max_drop)
     believed = max(quality.drop, 0.0) * (1 if power > EVEN else 0.5)
@@ -101,9 +102,9 @@ def needed_samples(quality: Quality, budget: Budget, power: float = 0.8) -> int 
         flips = max(quality.flips / quality.n, abs(quality.drop))
         needed = required_n(flips, budget.max_drop, quality.drop, budget.alpha, power)
     else:
-        z = float(stats.norm.isf(budget.alpha))
+        z = tails.normal_upper(budget.alpha)
         error = (quality.upper - quality.drop) / z
-        needed = ceil(quality.n * ((z + float(stats.norm.ppf(power))) * error / room) ** 2)
+        needed = ceil(quality.n * ((z + tails.normal_quantile(power)) * error / room) ** 2)
     return max(int(needed) - quality.n, 1)
 
 
@@ -137,18 +138,18 @@ def _against_guess(
         if positives in (0, n):
             return None
         error = ((n + 1) / (12 * positives * (n - positives))) ** 0.5
-        return value, 0.5, float(stats.norm.sf((value - 0.5) / error))
+        return value, 0.5, tails.normal_above((value - 0.5) / error)
     flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if metric.name == "top1" and flat.shape == (n,) and np.isin(rows, (0, 1)).all():
         _, counts = np.unique(flat, return_counts=True)
         share = float(((counts / n) ** 2).sum())
-        return None if len(counts) < 2 else (value, share, float(stats.binom.sf(rows.sum() - 1, n, share)))
+        return None if len(counts) < 2 else (value, share, tails.binomial_more_than(int(rows.sum()) - 1, n, share))
     if metric.name in ("mae", "mse") and labels.shape[0] == n:
         table = labels.reshape(n, -1).astype(np.float64)
         guess = np.median(table, axis=0) if metric.name == "mae" else table.mean(axis=0)
         blind = (np.abs(table - guess) ** (1 if metric.name == "mae" else 2)).mean(axis=1)
         saved = blind - rows
         spread = float(saved.std(ddof=1)) / n**0.5
-        p_value = float(stats.norm.sf(saved.mean() / spread)) if spread else float(saved.mean() <= 0)
+        p_value = tails.normal_above(float(saved.mean()) / spread) if spread else float(saved.mean() <= 0)
         return value, float(blind.mean()), p_value
     return None

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from hasten.budget import Budget
 from hasten.errors import InputError, UsageError
-from hasten.measure import proportions
+from hasten.measure import proportions, tails
 from hasten.measure.provable import at_chance, needed_samples, provable
 from hasten.measure.scores import Bounds, empirical_bernstein, never_worse, paired_bootstrap, paired_t
 from hasten.protocols import Metric
@@ -132,7 +131,7 @@ def _binary(q: Question, baseline: float) -> tuple[Bounds, int]:
         bounds = Bounds(
             drop=b / n, lower=proportions.clopper_pearson_lower(b, n, q.alpha),
             upper=proportions.clopper_pearson_upper(b, n, q.alpha),
-            p_value=float(stats.binom.cdf(b, n, q.limit)), method="Clopper-Pearson",
+            p_value=float(tails.binomial_at_most(b, n, q.limit)), method="Clopper-Pearson",
         )  # fmt: skip
     else:
         bounds = Bounds(

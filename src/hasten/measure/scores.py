@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+
+from hasten.measure import tails
 
 Rows = NDArray[np.float64]
 SMALL = 300  # below this many samples a bootstrap interval is corrected (BCa)
@@ -43,9 +44,9 @@ def paired_t(d: Rows, *, limit: float, alpha: float = 0.05, groups: NDArray[Any]
     far = float(np.abs(units).max())
     high, high_error = _mean_and_error(np.append(units, far))
     low, low_error = _mean_and_error(np.append(units, -far))
-    quantile = float(stats.t.isf(alpha, len(units) - 1))
+    quantile = tails.student_upper(alpha, len(units) - 1)
     method = "paired t" if groups is None or len(units) == len(d) else f"paired t, {len(units)} groups"
-    p_value = float(stats.t.cdf((high - limit) / high_error, len(units) - 1)) if high_error else float(high >= limit)
+    p_value = tails.student_below((high - limit) / high_error, len(units) - 1) if high_error else float(high >= limit)
     return Bounds(
         drop=drop,
         lower=min(drop, low - quantile * low_error),
@@ -223,15 +224,15 @@ def _bca_constants(drops: Rows, estimate: float, jackknife: Rows) -> tuple[float
     below = (np.count_nonzero(seen < estimate) + np.count_nonzero(seen == estimate) / 2 + 0.5) / (len(seen) + 1)
     distance = jackknife.mean() - jackknife
     curve = float((distance**3).sum() / (6 * (distance**2).sum() ** 1.5))
-    return float(stats.norm.ppf(below)), curve
+    return tails.normal_quantile(below), curve
 
 
 def _bca_level(level: float, bias: float, curve: float) -> float:
-    shifted = bias + float(stats.norm.ppf(level))
-    return float(stats.norm.cdf(bias + shifted / (1 - curve * shifted)))
+    shifted = bias + tails.normal_quantile(level)
+    return tails.normal_below(bias + shifted / (1 - curve * shifted))
 
 
 def _bca_p(p_value: float, bias: float, curve: float) -> float:
     """The inverse of ``_bca_level``: the alpha at which the upper bound is where the share ``p_value`` lies above."""
-    shifted = float(stats.norm.isf(p_value)) - bias
-    return float(stats.norm.sf(shifted / (1 + curve * shifted) - bias))
+    shifted = tails.normal_upper(p_value) - bias
+    return tails.normal_above(shifted / (1 + curve * shifted) - bias)

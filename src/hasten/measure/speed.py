@@ -8,7 +8,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
+
+from hasten.measure import tails
 
 SpeedVerdict = Literal["faster", "clearly faster", "same", "slower", "undecided"]
 
@@ -20,7 +22,7 @@ CORRELATED = 0.2  # neighbouring pairs above this are averaged before anything i
 
 def sign_ranks(pairs: int, alpha: float = 0.05) -> int:
     """The largest k with P(Binomial(pairs, 1/2) <= k - 1) <= alpha / 2; 0 when there is none."""
-    return int(stats.binom.ppf(alpha / 2, pairs, 0.5)) if pairs and 0.5**pairs <= alpha / 2 else 0
+    return tails.binomial_quantile(alpha / 2, pairs, 0.5) if pairs and 0.5**pairs <= alpha / 2 else 0
 
 
 def sign_interval(log_ratios: ArrayLike, alpha: float = 0.05) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Samples on disk: written once, then read by any process through memory maps.
+"""Samples on disk: written once, then read by any process, one at a time.
 
 <k>.npy         input k of all samples, end to end
 <k>.shapes.npy  [n, ndim] int64: the shape of each sample's array
@@ -38,22 +38,28 @@ class StoredInput:
 
 
 class Ragged:
-    """Arrays of different shapes in one flat file; ``self[i]`` is a view of array ``i``."""
+    """Arrays of different shapes in one flat file; ``self[i]`` is array ``i``, read anew.
+
+    A memory map would stay in each process that ever looked, up to the whole file in every one of them.
+    """
 
     def __init__(self, flat: Path, shapes: Path, dtype: np.dtype[Any] | None = None) -> None:
-        self._flat = _map(flat)
-        if dtype is not None:
-            self._flat = self._flat.view(dtype)
+        mapped = _map(flat)
+        self._path, self._dtype = flat, mapped.dtype if dtype is None else dtype
+        self._begin = int(getattr(mapped, "offset", 0))  # bytes of the file's header; an empty array has no map
         self.shapes: NDArray[np.int64] = np.load(shapes, allow_pickle=False)
         sizes = self.shapes.prod(axis=1, dtype=np.int64)
-        self._ends = np.cumsum(sizes)
-        self._starts = self._ends - sizes
+        self._starts = np.cumsum(sizes) - sizes
 
     def __len__(self) -> int:
         return len(self.shapes)
 
     def __getitem__(self, index: int) -> Array:
-        return self._flat[self._starts[index] : self._ends[index]].reshape(self.shapes[index])
+        shape = self.shapes[index]
+        at = self._begin + int(self._starts[index]) * self._dtype.itemsize
+        array = np.fromfile(self._path, self._dtype, int(shape.prod()), offset=at).reshape(shape)
+        array.flags.writeable = False
+        return array
 
 
 class SampleStore:
@@ -110,11 +116,16 @@ class SampleStore:
     def sample(self, index: int) -> dict[str, Array]:
         """What sample ``index`` feeds: arrays with a batch axis of one; ``per_step`` inputs as [T, ...fed shape].
 
-        The arrays are read-only views of the files.
+        The arrays are read-only.
         """
         if not 0 <= index < self._n:
             raise IndexError(f"sample {index} of {self._n}")
-        return {e.name: self.columns[e.name][0 if e.once else index] for e in self.inputs}
+        return {e.name: self._once[e.name] if e.once else self.columns[e.name][index] for e in self.inputs}
+
+    @cached_property
+    def _once(self) -> dict[str, Array]:
+        """The arrays that serve every sample, read once too."""
+        return {e.name: self.columns[e.name][0] for e in self.inputs if e.once}
 
     def batches(
         self, ids: Sequence[int] | NDArray[np.int64], batch: int = 1
@@ -143,25 +154,21 @@ class SampleStore:
             return self.sample(ids[0])
         feeds: dict[str, Array] = {}
         for entry in self.inputs:
-            column = self.columns[entry.name]
             if entry.once:
-                feeds[entry.name] = np.repeat(column[0], len(ids), axis=0) if entry.repeat else column[0]
+                array = self._once[entry.name]
+                feeds[entry.name] = np.repeat(array, len(ids), axis=0) if entry.repeat else array
             else:
+                column = self.columns[entry.name]
                 feeds[entry.name] = np.concatenate([column[i] for i in ids], axis=int(entry.per_step))
         return feeds
 
     @cached_property
-    def labels(self) -> Array | None:
-        """[n, ...] memory-mapped; an object array of n arrays where the labels' shapes differ; None without labels."""
+    def labels(self) -> Array | Ragged | None:
+        """[n, ...] memory-mapped; a column of n arrays where the labels' shapes differ; None without labels."""
         if (self.directory / "labels.npy").exists():
             return _map(self.directory / "labels.npy")
-        if not (self.directory / "labels.shapes.npy").exists():
-            return None
-        column = Ragged(self.directory / "labels.flat.npy", self.directory / "labels.shapes.npy")
-        rows = np.empty(self._n, dtype=object)
-        for i in range(self._n):
-            rows[i] = column[i]
-        return rows
+        flat, shapes = self.directory / "labels.flat.npy", self.directory / "labels.shapes.npy"
+        return Ragged(flat, shapes) if shapes.exists() else None
 
     @cached_property
     def groups(self) -> NDArray[np.int64] | None:

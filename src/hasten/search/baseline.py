@@ -9,7 +9,6 @@ from hasten.errors import InputError, UsageError
 from hasten.measure.quality import assess
 from hasten.measure.timing import interleave, timing
 from hasten.search import forms, space
-from hasten.search.build import artefact_bytes
 from hasten.search.field import SCREEN_ROUNDS, Run, fresh_worker, load, recipe_key
 from hasten.search.question import digest
 from hasten.trial import Timing
@@ -34,7 +33,7 @@ def start_baseline(run: Run, engine: str) -> Worker:
     run.given = candidate.key
     run.artefacts[recipe_key(candidate)] = {
         "artefact": str(run.forms[form]),
-        "bytes": artefact_bytes(run.forms[form]),
+        "bytes": forms.artefact_bytes(run.forms[form]),
         "seconds": 0.0,
     }
     worker = load(run, candidate)

@@ -15,6 +15,7 @@ from hasten import durable, registry
 from hasten.frontends.onnx import describe, load
 from hasten.model import Model, file_digest
 from hasten.protocols import NotApplicable
+from hasten.search.forms import artefact_bytes
 from hasten.search.workshop import Material, begun, calibration, make_pass
 from hasten.trial import Step
 
@@ -86,11 +87,3 @@ def _made(artefact: Path, start: float) -> dict[str, Any]:
         "seconds": time.perf_counter() - start,
         "history": [],
     }
-
-
-def artefact_bytes(artefact: Path) -> int:
-    """Bytes of a served network: the file with its weights, or all of a folder."""
-    if artefact.is_dir():
-        return sum(p.stat().st_size for p in artefact.rglob("*") if p.is_file())
-    beside = [artefact.with_suffix(".data"), artefact.with_suffix(".bin")]
-    return artefact.stat().st_size + sum(p.stat().st_size for p in beside if p.exists())

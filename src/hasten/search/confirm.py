@@ -126,6 +126,7 @@ def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
     for done, key in enumerate(order):
         run.say("trial", f"confirm {run.trials[key].candidate.label}", done, len(order))
         quality = look(run, key, ids)
+        run.retire([key])
         if quality is None:
             break
         looks.append(quality)

@@ -18,6 +18,7 @@ AS_FAST = 0.97  # the first calls after a pause may lose no more than what two r
 def confirm_stage(run: Run, tuned: str) -> tuple[str, list[Quality]]:
     """The proof. Returns the key of the fastest that passed, else of the best lossless setting, and all looks."""
     order, winner, looks = finalists(run), run.given, list[Quality]()
+    run.retire(k for k in run.loaded if k not in (run.given, *order))  # the final timing starts everything afresh
     if order:
         count_look(run, order)
         winner, looks = prove(run, order)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hasten import registry
@@ -92,3 +93,11 @@ def of_format(engines: Mapping[str, Any], wanted: str | None) -> dict[str, Any]:
         known = sorted({writes(name) for name in engines})
         raise UsageError(f"no engine here writes the format {wanted!r}", help=did_you_mean(wanted, known))
     return found
+
+
+def artefact_bytes(artefact: Path) -> int:
+    """Bytes of a served network: the file with its weights, or all of a folder."""
+    if artefact.is_dir():
+        return sum(p.stat().st_size for p in artefact.rglob("*") if p.is_file())
+    beside = [artefact.with_suffix(".data"), artefact.with_suffix(".bin")]
+    return artefact.stat().st_size + sum(p.stat().st_size for p in beside if p.exists())

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 F64 = NDArray[np.float64]
 Plan = tuple[int, ...]  # the number of the format of each region
@@ -74,6 +73,8 @@ def _converts(problem: Problem, plan: Plan, crossing: Crossing) -> bool:
 
 def solve(problem: Problem, limit: float) -> Plan:
     """The fastest plan whose harms add up to no more than ``limit``."""
+    from scipy.optimize import Bounds, LinearConstraint, milp  # slow to import, and not every search has a plan
+
     regions, formats = problem.ms.shape
     x, total = regions * formats, regions * formats + len(problem.crossings)
     cost = np.concatenate([problem.ms.ravel(), [c.ms for c in problem.crossings]])

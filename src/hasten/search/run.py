@@ -140,8 +140,13 @@ class Run:
     def close(self) -> None:
         """End every process of this run."""
         self.retire(self.loaded)
+        self.leave_workshop()
+
+    def leave_workshop(self) -> None:
+        """End the builder process with the networks and statistics that it holds; the next build starts another."""
         if self.workshop is not None:
             self.workshop.close()
+            self.workshop = None
 
     def retire(self, keys: Iterable[str]) -> None:
         """Close the workers of candidates that are out of the race."""
