@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 import hasten
 from hasten.budget import parse_budget
-from hasten.errors import UsageError
+from hasten.errors import InputError, UsageError
 from hasten.graph import evaluate, walk
 from hasten.graph.work import multiplications
 from hasten.measure import steps as stairs
@@ -113,21 +114,55 @@ def test_what_looks_alike_is_timed_once_and_the_deadline_holds(
         assert shrink.clock(**material, **given, steps=[], seconds=-1) == {}
 
 
-def test_a_part_that_does_not_run_by_itself_is_left_out(
+@pytest.mark.parametrize("fault", [stairs.DoesNotRun("no such value"), InputError("cannot run")])
+def test_a_part_that_does_not_run_by_itself_has_no_times(
+    material: dict[str, Any], monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    found = clocked_with(fault, material, monkeypatch)
+    assert sorted(map(bool, found.values())) == [False, *[True] * (len(found) - 1)]
+
+
+def test_a_fault_of_ours_in_the_clock_is_not_swallowed(
     material: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with pytest.raises(ValueError, match="ours"):
+        clocked_with(ValueError("ours"), material, monkeypatch)
+
+
+def clocked_with(fault: Exception, material: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
+    """What the clock by layer finds when the first part raises ``fault``."""
     knobs, asked = shrink.survey(**material, way="prune")["knobs"], list[int]()
 
     def times(models: Mapping[int, Model], engine: Any, settings: Any, inputs: Feeds) -> dict[int, float]:
         asked.append(len(models))
         if len(asked) == 1:
-            raise RuntimeError("an outer-scope value that is not in this graph")
+            raise fault
         return dict.fromkeys(models, 1.0)
 
     monkeypatch.setattr(stairs, "times", times)
     given: dict[str, Any] = {"way": "prune", "engine": "onnxruntime", "settings": {}, "batch": 1, "steps": []}
     found = shrink.clock(**material, **given, knobs=knobs, seconds=60)
-    assert len(found) == len(knobs) - 1
+    assert len(found) == len(knobs)
+    return found
+
+
+def test_what_was_not_timed_is_told_by_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    knobs = {n: Knob(n, ("", "8"), (0.0, 0.1), (9.0, 4.0), (9.0, 4.0)) for n in "abcd"}
+    notes, base = list[str](), Candidate(steps=(Step(name="clean"),), engine="onnxruntime", label="clean")
+    run: Any = SimpleNamespace(deadline=inf, work=SimpleNamespace(batch=1))
+    run.say = lambda kind, text, *_: notes.append(text) if kind == "note" else None
+    monkeypatch.setattr(offers, "material", lambda *_: {})
+    timed = [2.0, 1.0]
+    read: list[dict[str, list[float]]] = [{"b": []}, {"b": [], "c": timed, "d": timed}, {}]
+    for ms in ({"a": timed, **more} for more in read):
+        run.once = lambda *_, ms=ms: ms
+        assert set(offers.clocked(run, base, "prune", knobs)) == set(ms) - {"b"}
+    told = "prune: the clock was read for {} of 4 layers ({})"
+    assert notes == [
+        told.format(1, "1 unable to run alone, 2 left when 12 s were over"),
+        told.format(3, "1 unable to run alone"),
+        told.format(1, "3 left when 12 s were over"),
+    ]
 
 
 def test_a_dead_branch_does_not_keep_alive_what_it_reads() -> None:
