@@ -343,7 +343,8 @@ def test_a_search_prunes_what_is_too_wide_and_tells_of_zeros(wide_net: tuple[Pat
     result = hasten.optimize(path, {"x": x}, max_drop="agree:97%", engines=["onnxruntime"], batch=64, seconds=300)
     less = [t for t in result.trials if {s.name for s in t.candidate.steps} & {"prune", "factorize"}]
     assert any(t.confirm is not None and t.confirm.met for t in less), [(t.status, t.reason) for t in result.trials]
-    assert {s.name for s in result.winner.candidate.steps} & {"prune", "factorize"}
+    won = {s.name for s in result.winner.candidate.steps} & {"prune", "factorize"}
+    assert won or any("within the noise" in t.reason for t in less), [(t.status, t.reason) for t in less]
     zeroed = [t for t in result.trials if any(s.name == "sparsify" for s in t.candidate.steps)]
     assert zeroed, "zeros are answered: by a measured figure, or by a candidate where the probe gained"
     assert all("gains from zeros" in t.reason for t in zeroed if t.status == "skipped")
