@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hasten.budget import parse_budget
 from hasten.errors import HastenError
 from hasten.measure.sequential import worn_alpha
-from hasten.report.words import NOT_MEASURED, Scale, count, known, millis, size, times
+from hasten.report.words import NOT_MEASURED, Scale, count, known, millis, scatter, size, times
 from hasten.trial import Quality, Result, Trial
 
 ORDER = ("ok", "rejected", "slower", "unsupported", "crashed", "timeout", "skipped")
@@ -270,11 +270,8 @@ def bound(result: Result, seen: Quality) -> str:
 
 
 def noise(result: Result) -> str:
-    """The machine's own scatter: half the width of the A/A interval, in percent."""
-    low, high = result.noise.low, result.noise.high
-    if not (known(low) and known(high)):
-        return NOT_MEASURED
-    return f"±{max(abs(high - 1), abs(1 - low)) * 100:.1f} %"
+    """The machine's own scatter, as the search found it."""
+    return scatter(result.noise.low, result.noise.high)
 
 
 def look(result: Result) -> str:
