@@ -243,11 +243,12 @@ def near_misses(result: Result, limit: int = 3) -> list[str]:
     ]
     timed = [t for t in lost if t.timing and t.timing.speedup > 1 and t.status in ("ok", "rejected", "slower")]
     told = sorted(timed, key=lambda t: -(t.timing.speedup if t.timing else 0))[:limit]
-    lines = []
+    lines, best = [], result.winner.timing
     for trial in told:
         assert trial.timing is not None
         seen = quality(trial)
-        line = f"{name(trial)} {times(trial.timing.speedup)}"
+        raced = best is not None and best.final and not trial.timing.final and trial.timing.speedup > best.speedup
+        line = f"{name(trial)} {times(trial.timing.speedup)}{' in a short race' if raced else ''}"
         if (trial.status == "rejected" or over(result, trial)) and seen and known(seen.drop):
             line += f" but a drop of {marks.drop(seen.drop)}"
             line += f" (up to {marks.drop(seen.upper, unit=False)})" if known(seen.upper) else ""
