@@ -165,6 +165,22 @@ def test_what_was_not_timed_is_told_by_its_reason(monkeypatch: pytest.MonkeyPatc
     ]
 
 
+def test_the_clock_by_layer_is_told_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = list[str]()
+    run: Any = SimpleNamespace(deadline=inf, work=SimpleNamespace(batch=1), once=lambda *step: step[-1]())
+    run.say = lambda kind, text: heard.append(f"{kind}: {text}")
+    base = Candidate(steps=(Step(name="clean"),), engine="onnxruntime", label="int8")
+    monkeypatch.setattr(offers, "material", lambda *_: {})
+
+    def clock(*_: object, **__: object) -> dict[str, list[float]]:
+        heard.append("read")
+        return {"a": [2.0, 1.0]}
+
+    monkeypatch.setattr(offers, "in_workshop", clock)
+    offers.clocked(run, base, "prune", {"a": Knob("a", ("", "8"), (0.0, 0.1), (9.0, 4.0), (9.0, 4.0))})
+    assert heard == ["trial: int8: the clock by layer for prune, 12 s at most", "read"]
+
+
 def test_a_dead_branch_does_not_keep_alive_what_it_reads() -> None:
     def branch(name: str, sign: str) -> onnx.GraphProto:
         out = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)

@@ -45,6 +45,7 @@ def clocked(run: Run, base: Candidate, kind: str, knobs: Mapping[str, Knob]) -> 
     }
 
     def read() -> dict[str, list[float]]:
+        run.say("trial", f"{base.label}: the clock by layer for {kind}, {left:.0f} s at most")
         return dict(in_workshop(run, "hasten.search.shrink:clock", **asked, seconds=left))
 
     ms = run.once("clock by layer", digest(asked), dict[str, list[float]], read)
