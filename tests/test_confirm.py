@@ -182,6 +182,23 @@ def test_what_time_did_not_allow_is_told(tmp_path: Path) -> None:
     assert all("time was up" in t.reason for t in run.trials.values())
 
 
+@pytest.mark.parametrize(
+    ("harm", "upper", "whose"),
+    [
+        (0.01, 0.009, "one that does no more harm"),
+        (0.03, 0.004, "one that is clearly inside the budget"),
+        (0.03, 0.009, ""),
+    ],
+)
+def test_what_is_outdone_is_told_by_which(tmp_path: Path, harm: float, upper: float, whose: str) -> None:
+    fast = replace(trial("fast", 2.0, quality(0.001, upper)), quick_ms=1.0, harm=harm)
+    slow = replace(trial("slow", 1.0, None), quick_ms=2.0, harm=0.02)
+    run = a_run(tmp_path, fast, slow)
+    run.loaded = {fast.candidate.key: cast(Any, None)}
+    assert narrow.outdone(run, slow.candidate) == bool(whose)
+    assert run.trials[slow.candidate.key].reason == (whose and f"2 ms in a quick look, 1 ms by {whose}")
+
+
 def test_a_step_is_done_once_and_recalled_with_its_time(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     one, two = trial("one", 2.0, None), trial("two", 2.0, None)

@@ -62,6 +62,55 @@ def test_the_fastest_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.rounds == [["given", "tuned", "fast", "second"]]
 
 
+def apart(run: Finished, ratio: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of ``second`` are those of ``fast`` times ``ratio``, over and over; harms 0.03 and 0.01."""
+
+    def blocks(_: Any, keys: list[str], restarts: int, rounds: int) -> dict[str, list[float]]:
+        found = run.time(run, keys, restarts, rounds)
+        found["second"] = [b * ratio[i % len(ratio)] for i, b in enumerate(found["fast"])]
+        return found
+
+    monkeypatch.setattr(final, "final_timing", blocks)
+    run.update("fast", harm=0.03)
+    run.update("second", harm=0.01, candidate=replace(run.trials["second"].candidate, label="int8 everywhere"))
+
+
+def test_of_two_that_are_equally_fast_the_less_harmful_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"fast": timed(2.02), "second": timed(2.0)}
+    run = Finished({"given": 1.0, "tuned": 1.2, "fast": 2.0, "second": 1.95}, found, monkeypatch)
+    apart(run, [1.04, 0.98], monkeypatch)
+    assert settled(run) == "second"
+    reason = "no faster than int8 everywhere within the noise, and does more harm"
+    assert (run.trials["fast"].status, run.trials["fast"].reason) == ("ok", reason)
+
+
+def test_harm_decides_nothing_between_speeds_that_can_be_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"fast": timed(2.02), "second": timed(2.0)}
+    run = Finished({"given": 1.0, "tuned": 1.2, "fast": 2.0, "second": 1.95}, found, monkeypatch)
+    apart(run, [1.02, 1.01], monkeypatch)
+    assert settled(run) == "fast"
+    assert not run.trials["second"].reason
+
+
+def test_harm_brings_nothing_back_that_is_slower_than_the_network_as_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"fast": timed(1.05), "second": timed(1.01)}
+    run = Finished({"given": 1.0, "tuned": 1.0, "fast": 2.0, "second": 1.95}, found, monkeypatch)
+    apart(run, [1.04, 0.98], monkeypatch)
+    assert settled(run) == "fast"
+    assert run.trials["second"].status == "slower"
+
+
+def test_the_least_harmful_of_those_that_may_be_as_fast_is_timed_with_the_fastest_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raced = {"given": 1.0, "tuned": 1.2, "fast": 2.0, "second": 1.99, "third": 1.98, "calm": 1.97, "behind": 1.5}
+    run = Finished(raced, {}, monkeypatch)
+    for key, harm in {"fast": 0.03, "second": 0.02, "third": 0.04, "calm": 0.01, "behind": 0.001}.items():
+        run.update(key, harm=harm)
+    assert settled(run) == "fast"
+    assert run.rounds == [["given", "tuned", "fast", "second", "calm"]]
+
+
 def test_what_is_slow_after_each_pause_is_not_returned_and_the_next_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"fast": timed(2.0, 0.8), "calm": timed(1.6, 1.5)}
     run = Finished({"given": 1.0, "tuned": 1.2, "fast": 2.0, "calm": 1.6}, found, monkeypatch)

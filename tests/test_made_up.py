@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,7 @@ def test_without_data_only_lossless_is_tried_and_nothing_is_proven(
     assert json.loads((out / "manifest.json").read_text())["question"]["made_up"] is True
     checked = hasten.verify(out, trust=True)
     assert [(c["name"], c["ok"]) for c in checked["checks"]] == [("files", True), ("accuracy", True), ("speed", True)]
+    assert re.search(r"claimed .*; noise ±.* %, ±.* % in the search", checked["checks"][2]["text"])
 
 
 def test_the_command_needs_no_data_either(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

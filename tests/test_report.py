@@ -223,6 +223,19 @@ def test_what_looks_over_the_budget_is_not_shown_as_inside() -> None:
     assert '<span class="fate rejected">looks over the budget</span>' in build(result)
 
 
+def test_a_first_race_that_outshines_the_final_timing_is_told_as_such() -> None:
+    base = results.met()
+    assert base.winner.timing is not None
+    winner = replace(base.winner, timing=replace(base.winner.timing, waking=(3.0, 2.9, 3.1)))
+    result = replace(base, winner=winner, trials=(winner, *base.trials[1:]))
+    raced = results.trial("raced", "openvino", 3.2, 0.001, reason="others are faster")
+    slower = results.trial("slower", "openvino", 2.99, 0.001, reason="others are faster")
+    assert raced.timing is not None
+    final = replace(raced, timing=replace(raced.timing, waking=(3.0, 2.9, 3.1)))
+    for trial, told in ((raced, "3.20× in a short race: others"), (final, "3.20×: others"), (slower, "2.99×: others")):
+        assert any(told in line for line in story.near_misses(replace(result, trials=(winner, trial))))
+
+
 def test_a_recipe_shows_only_what_was_chosen() -> None:
     step = Step(name="quantize", options={"ranges": "mse", "exclude": [], "include": ["a", "b"]})
     assert str(step) == "quantize(ranges=mse, include=a|b)"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hasten import api, replay
+from hasten import api, claims, replay
 from hasten.cli import main
 from hasten.errors import InputError, UsageError
 from hasten.model import file_digest
+from hasten.report import story
 from hasten.trial import encode
 from tests import networks, results
 from tests.reject import rejected
@@ -146,3 +148,17 @@ def test_a_manifest_reads_nothing_outside_its_folder(tmp_path: Path, name: str) 
     checked = api.verify(out)
     assert checked["ok"] is False
     assert name in checked["checks"][0]["text"]
+
+
+def test_a_busy_machine_is_told_beside_the_speed_it_found() -> None:
+    result = results.met()
+    now, wide = replace(result.noise, low=0.8, high=1.4), replace(results.timing(5.5), low=4.07, high=9.45)
+    told = claims._speed(result, replace(wide, flags=("load average 5.3 on 2 cores",)), now)
+    assert told["ok"]
+    claimed, then = f"claimed {result.speedup:.2f}×", story.noise(result)
+    assert told["text"] == (
+        f"5.50× [4.07, 9.45], {claimed}; noise ±40.0 %, {then} in the search; the machine is busier now; "
+        "load average 5.3 on 2 cores"
+    )
+    calm = claims._speed(result, replace(wide, flags=()), result.noise)
+    assert calm["text"] == f"5.50× [4.07, 9.45], {claimed}; noise {then}, {then} in the search"

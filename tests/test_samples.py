@@ -21,6 +21,7 @@ from hypothesis.extra import numpy as hnp
 from hasten.errors import EnvironmentFault, HastenError, UsageError
 from hasten.model import TensorSpec
 from hasten.samples import SampleStore, load_samples
+from hasten.samples.feedback import fed_back
 from tests.reject import rejected
 
 X = TensorSpec("x", ("N", 3), "float32")
@@ -218,6 +219,20 @@ def test_names_that_do_not_fit_show_both_sides(tmp_path: Path) -> None:
         spooled(tmp_path, {"x": rows(3, 3)}, labels="truth")
     with rejected("disagree on the number", "labels: 4"):
         spooled(tmp_path, {"x": rows(3, 3), "labels": np.arange(4)})
+
+
+def test_an_output_is_offered_for_a_state_when_name_shape_and_type_fit() -> None:
+    def offered(missing: str, *outputs: tuple[str, tuple[int | str, ...], str]) -> dict[str, str]:
+        specs = [TensorSpec(name, (2, "N", 128), "float32") for name in missing.split()]
+        return fed_back(specs, [TensorSpec(*one) for one in outputs])
+
+    fitting = ("d0", "N", "d2"), "float32"
+    assert offered("state", ("output", ("N", 1), "float32"), ("stateN", *fitting)) == {"state": "stateN"}
+    assert offered("h c", ("cn", *fitting), ("hn", *fitting)) == {"h": "hn", "c": "cn"}
+    assert offered("h_in h_in_2", ("h_out", *fitting)) == {"h_in": "h_out"}, "no output twice"
+    assert offered("state", ("stateN", ("...",), "float32")) == {"state": "stateN"}, "a rank that nobody wrote down"
+    for other in (("mask", *fitting), ("stateN", (1, "N", 128), "float32"), ("stateN", (2, "N", 128), "int64")):
+        assert not offered("state", other)
 
 
 def test_safe_casts_are_told_and_others_refused(tmp_path: Path) -> None:

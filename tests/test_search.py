@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +97,24 @@ def test_a_real_search_and_its_verification(tmp_path: Path) -> None:
     assert hasten.verify(tmp_path / "out")["ok"] is False
 
 
+STEPS = """<ir_version: 10, opset_import: ["" : 17]>
+steps (float[1,3] x, float[1,2] h) => (float[1,3] y, float[1,2] hn) { y = Relu(x)  hn = Relu(h) }"""
+
+
 def test_a_network_with_state_is_timed_step_by_step(tmp_path: Path) -> None:
-    text = """<ir_version: 10, opset_import: ["" : 17]>
-    steps (float[1,3] x, float[1,2] h) => (float[1,3] y, float[1,2] hn) { y = Relu(x)  hn = Relu(h) }"""
-    onnx.save(onnx.parser.parse_model(text), tmp_path / "steps.onnx")
+    onnx.save(onnx.parser.parse_model(STEPS), tmp_path / "steps.onnx")
     data = {"x": np.ones((4, 5, 1, 3), np.float32)}
-    with pytest.raises(InputError, match="no array for input 'h'"):
-        hasten.bench([tmp_path / "steps.onnx"], data)
     rows = hasten.bench([tmp_path / "steps.onnx"] * 2, data, pairs=8, state={"h": "hn"})
     assert [row["pairs"] for row in rows] == [8, 8]
+
+
+@pytest.mark.parametrize("verb", [hasten.optimize, hasten.bench, hasten.inspect])
+def test_a_state_that_nobody_feeds_is_told_how_to_be_fed_back(tmp_path: Path, verb: Callable[..., object]) -> None:
+    path = tmp_path / "steps.onnx"
+    onnx.save(onnx.parser.parse_model(STEPS), path)
+    with pytest.raises(InputError, match="no array for input 'h'") as told:
+        verb([path] if verb is hasten.bench else path, {"x": np.ones((40, 5, 1, 3), np.float32)})
+    assert told.value.help.endswith("; optimize and bench feed a state back: --state h=hn")
 
 
 @pytest.mark.parametrize("seconds", [0.0, 9.0])

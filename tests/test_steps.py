@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
 from hasten import registry
+from hasten.errors import InputError
 from hasten.graph import evaluate, walk
 from hasten.measure import steps
 from hasten.measure.steps import Step, cliffs, region_of
@@ -55,6 +57,27 @@ def test_each_width_is_loaded_and_timed() -> None:
     assert [step.kept for step in timed] == [8, 16, 32]
     assert all(step.ms > 0 for step in timed)
     assert widths == [max(10, w) for w in (8, 16, 32)]
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "litert"])
+def test_a_part_whose_body_reads_what_stayed_outside_is_told_from_a_fault(name: str) -> None:
+    engine = registry.find("engines", name)
+    if missing := engine.missing():
+        pytest.skip(missing)
+
+    def branch(out: str, op: str) -> onnx.GraphProto:
+        value = onnx.helper.make_tensor_value_info(out, onnx.TensorProto.FLOAT, None)
+        return onnx.helper.make_graph([onnx.helper.make_node(op, ["outside"], [out])], out, [], [value])
+
+    net = tiny.Net()
+    net.add("Exp", "x", out="outside")
+    condition = net.add("Less", net.add("ReduceSum", "x", keepdims=0), net.const(np.float32(1)))
+    net.add("If", condition, out="y", then_branch=branch("a", "Neg"), else_branch=branch("b", "Abs"))
+    part, inputs = steps.node_of(net.model({"x": [4]}, {"y": [4]}).graph, "y", {"x": np.ones(4, np.float32)})
+    with pytest.raises((steps.DoesNotRun, InputError)):
+        steps.times({0: steps.as_model(part)}, engine, {}, inputs)
+    with pytest.raises(AttributeError):
+        steps.times({0: part}, engine, {}, inputs)  # type: ignore[dict-item]
 
 
 def test_rounds_take_turns_and_the_median_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ A message is one lower-case sentence that names the object, then why, then what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import ClassVar
 
@@ -39,9 +39,10 @@ class UsageError(HastenError):
 
 
 class InputError(HastenError):
-    """The model or the data cannot be used as they are."""
+    """The model or the data cannot be used as they are; ``missing`` names the inputs that the data lacks."""
 
     exit_code = 3
+    missing: Sequence[str] = ()
 
 
 class EnvironmentFault(HastenError):

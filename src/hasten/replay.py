@@ -18,6 +18,7 @@ from hasten.measure.timing import ROTATING_SAMPLES, Workload, interleave, timing
 from hasten.model import TensorSpec
 from hasten.protocols import Door
 from hasten.samples import load_samples
+from hasten.samples.feedback import telling_of_state
 from hasten.search import forms
 from hasten.search.enter import enter
 from hasten.trial import Candidate, Scalar, Step, plain
@@ -45,6 +46,7 @@ class Served:
     path: Path
     settings: Mapping[str, Scalar]
     inputs: tuple[TensorSpec, ...] | None = None  # None: ask the file
+    outputs: tuple[TensorSpec, ...] = ()  # as far as known
 
 
 def served(place: Path, *, trust: bool = False) -> Served:
@@ -84,7 +86,7 @@ def network(place: Path, folder: Path, door: Door) -> Served:
         return Served(place.stem, "openvino", place.resolve(), {"precision": "f32", "hint": "LATENCY"})
     entered = enter(place.resolve(), folder, door)
     origin = entered.origin
-    return Served(place.name, origin.engine, Path(origin.path), origin.settings, entered.inputs)
+    return Served(place.name, origin.engine, Path(origin.path), origin.settings, entered.inputs, entered.outputs)
 
 
 def read_recipe(path: Path, *, trust: bool = False) -> dict[str, Any]:
@@ -137,10 +139,11 @@ def bench(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Time networks on the same samples, interleaved; the first is what the others are compared with."""
     networks = [network(p, folder / f"network{k}", Door(trust=trust)) for k, p in enumerate(places)]
-    inputs = next((n.inputs for n in networks if n.inputs is not None), None)
-    if inputs is None:
+    told = next((n for n in networks if n.inputs is not None), None)
+    if told is None or told.inputs is None:
         raise UsageError("no network says what it takes", help="name an .onnx file or a folder that optimize wrote")
-    store = load_samples(data, state=state).spool(folder / "samples", inputs)
+    with telling_of_state(told.inputs, told.outputs):
+        store = load_samples(data, state=state).spool(folder / "samples", told.inputs)
     work = Workload(str(store.directory), tuple(range(min(len(store), ROTATING_SAMPLES * batch))), batch)
     with ExitStack() as stack:
         sides = {}

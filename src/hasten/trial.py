@@ -68,6 +68,11 @@ class Timing:
     load_seconds: float | None = None
     waking: tuple[float, float, float] | None = None
 
+    @property
+    def final(self) -> bool:
+        """True for the final timing, which alone looks at the calls after a rest."""
+        return self.waking is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:

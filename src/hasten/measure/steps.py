@@ -7,7 +7,8 @@ is cut out of its network with all that it runs through, and timed at each width
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -25,6 +26,10 @@ from hasten.trial import Scalar
 
 ROUNDS, BLOCK_SECONDS, WITHIN = 9, 0.004, 0.02
 Finish = Callable[[Model, Feeds], Model]
+
+
+class DoesNotRun(Exception):
+    """A runtime refuses a part that was cut out of its network, as where a body inside it reads what stayed outside."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +69,19 @@ def narrowed(region: ir.Model, found: Channels, group: Group, count: int) -> ir.
 def times(
     models: Mapping[int, Model], engine: Engine, settings: Mapping[str, Scalar], inputs: Feeds, rounds: int = ROUNDS
 ) -> dict[int, float]:
-    """Milliseconds of each network on the same inputs, loaded together and timed in turns."""
+    """Milliseconds of each network on the same inputs, loaded together and timed in turns.
+
+    Raises:
+        DoesNotRun: the engine takes one of them not, or not with these inputs.
+    """
     runners: dict[int, Runner] = {}
     with TemporaryDirectory(prefix="hasten-") as folder:
         for name, model in models.items():
             home = Path(folder, str(name))
             home.mkdir()
             model.save(home / "model.onnx")
-            runners[name] = engine.load(engine.export(home / "model.onnx", home), settings)
+            with _refusals():
+                runners[name] = engine.load(engine.export(home / "model.onnx", home), settings)
         found = interleaved(runners, inputs, rounds)
         for runner in runners.values():
             runner.close()
@@ -82,12 +92,22 @@ def interleaved(runners: Mapping[int, Runner], feeds: Feeds, rounds: int = ROUND
     """Median milliseconds of each runner; every round times each once, in turn."""
     inner, seen = {}, {name: list[float]() for name in runners}
     for name, runner in runners.items():
-        runner.run(feeds)
+        with _refusals():
+            runner.run(feeds)
         inner[name] = max(1, int(BLOCK_SECONDS / max(_seconds(runner, feeds, 3), 1e-7)))
     for _ in range(rounds):
         for name, runner in runners.items():
             seen[name].append(1000 * _seconds(runner, feeds, inner[name]))
     return {name: median(times) for name, times in seen.items()}
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Whatever a runtime raises at what it is given says the same thing; what our own code raises is a fault."""
+    try:
+        yield
+    except Exception as error:  # runtimes have no common exception class
+        raise DoesNotRun(str(error).strip().partition("\n")[0]) from error
 
 
 def _seconds(runner: Runner, feeds: Feeds, times: int) -> float:
@@ -147,7 +167,8 @@ def _arrays(graph: ir.Model, names: Sequence[str], feeds: Feeds) -> dict[str, Ar
         part.graph.outputs[:] = [values[name] for name in inner]
         walk.prune(part)
         needed = {v.name for v in part.graph.inputs}
-        [got] = evaluate.run(part, [{k: v for k, v in feeds.items() if k in needed}])
+        with _refusals():
+            [got] = evaluate.run(part, [{k: v for k, v in feeds.items() if k in needed}])
         known.update(got)
     return {name: known[name] for name in names}
 

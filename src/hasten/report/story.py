@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hasten.budget import parse_budget
 from hasten.errors import HastenError
 from hasten.measure.sequential import worn_alpha
-from hasten.report.words import NOT_MEASURED, Scale, count, known, millis, size, times
+from hasten.report.words import NOT_MEASURED, Scale, count, known, millis, scatter, size, times
 from hasten.trial import Quality, Result, Trial
 
 ORDER = ("ok", "rejected", "slower", "unsupported", "crashed", "timeout", "skipped")
@@ -243,11 +243,12 @@ def near_misses(result: Result, limit: int = 3) -> list[str]:
     ]
     timed = [t for t in lost if t.timing and t.timing.speedup > 1 and t.status in ("ok", "rejected", "slower")]
     told = sorted(timed, key=lambda t: -(t.timing.speedup if t.timing else 0))[:limit]
-    lines = []
+    lines, best = [], result.winner.timing
     for trial in told:
         assert trial.timing is not None
         seen = quality(trial)
-        line = f"{name(trial)} {times(trial.timing.speedup)}"
+        raced = best is not None and best.final and not trial.timing.final and trial.timing.speedup > best.speedup
+        line = f"{name(trial)} {times(trial.timing.speedup)}{' in a short race' if raced else ''}"
         if (trial.status == "rejected" or over(result, trial)) and seen and known(seen.drop):
             line += f" but a drop of {marks.drop(seen.drop)}"
             line += f" (up to {marks.drop(seen.upper, unit=False)})" if known(seen.upper) else ""
@@ -270,11 +271,8 @@ def bound(result: Result, seen: Quality) -> str:
 
 
 def noise(result: Result) -> str:
-    """The machine's own scatter: half the width of the A/A interval, in percent."""
-    low, high = result.noise.low, result.noise.high
-    if not (known(low) and known(high)):
-        return NOT_MEASURED
-    return f"±{max(abs(high - 1), abs(1 - low)) * 100:.1f} %"
+    """The machine's own scatter, as the search found it."""
+    return scatter(result.noise.low, result.noise.high)
 
 
 def look(result: Result) -> str:

@@ -56,6 +56,17 @@ def span(low: float | None, high: float | None) -> str:
     return f"[{_ratio(low)}, {_ratio(high)}]"
 
 
+def scatter(low: float | None, high: float | None) -> str:
+    """How far an interval about 1 reaches.
+
+    >>> scatter(0.99, 1.025)
+    '±2.5 %'
+    """
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return NOT_MEASURED
+    return f"±{max(abs(high - 1), abs(1 - low)) * 100:.1f} %"
+
+
 def millis(value: float | None) -> str:
     """A latency given in milliseconds.
 

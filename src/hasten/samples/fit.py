@@ -49,7 +49,9 @@ class Fit:
         missing, extra = [n for n in wanted if n not in got], [n for n in got if n not in wanted]
         if not missing and not extra:
             return arrays
-        raise InputError(_mismatch(missing, extra, index), cause=self.both(arrays), help=_names_help(missing, extra))
+        fault = InputError(_mismatch(missing, extra, index), cause=self.both(arrays), help=_names_help(missing, extra))
+        fault.missing = missing
+        raise fault
 
     def both(self, arrays: Mapping[str, Array]) -> str:
         """The two signatures, one under the other."""

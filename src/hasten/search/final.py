@@ -70,23 +70,54 @@ def final_timing(run: Run, keys: Sequence[str], restarts: int, rounds: int) -> d
 def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str:
     """The final timing of the fastest that passed, and the promise kept: what is not faster is not returned.
 
-    Narrow arithmetic must also beat the best lossless setting: accuracy is not spent for nothing. Two at a time, the
-    fastest first, until one stands.
+    Narrow arithmetic must also beat the best lossless setting: accuracy is not spent for nothing. A few at a time, the
+    fastest first, until one stands; of those that come out equally fast, the one that does least harm.
     """
     if winner == run.given:
         return run.given
     left = sorted((k for k in passed(run) if k != tuned), key=lambda k: -gain(run, k))
     while True:
-        rivals = [k for k in left if gain(run, k) * CLEARLY > gain(run, left[0])][:2]
+        rivals = together(run, left)
         left = [k for k in left if k not in rivals]
         blocks = final_timing(run, list(dict.fromkeys([run.given, tuned, *rivals])), restarts, rounds)
-        for key in sorted(rivals, key=lambda k: -gain(run, k)):
-            reason = behind(run, key, tuned, blocks)
-            if reason is None:
-                return key
-            run.update(key, status="slower", reason=f"{reason} in the final timing")
+        reasons = {key: behind(run, key, tuned, blocks) for key in rivals}
+        for key, reason in reasons.items():
+            if reason is not None:
+                run.update(key, status="slower", reason=f"{reason} in the final timing")
+        standing = [key for key, reason in reasons.items() if reason is None]
+        if standing:
+            return least_harm(run, standing, blocks)
         if not left:
             return settle_lossless(run, tuned)
+
+
+def together(run: Run, left: Sequence[str]) -> list[str]:
+    """Of ``left``, fastest first: the two fastest so far, and the least harmful of those that may be as fast."""
+    near = [k for k in left if gain(run, k) * CLEARLY > gain(run, left[0])]
+    return list(dict.fromkeys([*near[:2], *sorted(near, key=lambda k: harm(run, k))[:1]]))
+
+
+def least_harm(run: Run, standing: Sequence[str], blocks: dict[str, list[float]]) -> str:
+    """The fastest; where the clock cannot tell others from it, the one of them that does least harm.
+
+    Bytes are told apart exactly.
+    """
+    fastest = min(standing, key=lambda k: (-gain(run, k), harm(run, k)))
+    if bytes_count(run):
+        return fastest
+    equal = [k for k in standing if k == fastest or timing(blocks[k], blocks[fastest]).low <= 1]
+    chosen = min(equal, key=lambda k: (harm(run, k), -gain(run, k)))
+    for key in equal:
+        if harm(run, key) > harm(run, chosen):
+            label = run.trials[chosen].candidate.label
+            run.update(key, reason=f"no faster than {label} within the noise, and does more harm")
+    return chosen
+
+
+def harm(run: Run, key: str) -> tuple[float, float]:
+    """How far the answers of a proven candidate moved, then what that cost in score."""
+    trial = run.trials[key]
+    return trial.harm or 0.0, trial.confirm.drop if trial.confirm else 0.0
 
 
 def behind(run: Run, key: str, tuned: str, blocks: dict[str, list[float]]) -> str | None:

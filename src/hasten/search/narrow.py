@@ -98,7 +98,7 @@ def quickest_first(run: Run, candidates: Sequence[Candidate], to_beat: float = i
             hopelessly_slow(run, candidate, inf)
     able = [c for c in candidates if c.key in run.loaded]
     for candidate in [c for c in able if quick_ms(run, c.key) > to_beat]:
-        outrun(run, candidate, to_beat)
+        outrun(run, candidate, to_beat, "one that is likely to be proven")
     return sorted((c for c in able if c.key in run.loaded), key=lambda c: quick_ms(run, c.key))
 
 
@@ -109,20 +109,22 @@ def outdone(run: Run, candidate: Candidate) -> bool:
     """
     if bytes_count(run):
         return False
-    mine = run.trials[candidate.key]
+    mine = run.trials[candidate.key].harm or 0.0
     others = [k for k in run.loaded if looks_inside(run, k) and not run.trials[k].candidate.lossless]
-    safer = [k for k in others if clearly_inside(run, k) or (run.trials[k].harm or 0.0) <= (mine.harm or 0.0)]
-    best = min((quick_ms(run, k) for k in safer), default=inf)
-    if quick_ms(run, candidate.key) <= NEAR * best:
+    no_worse = {k for k in others if (run.trials[k].harm or 0.0) <= mine}
+    safer = [k for k in others if k in no_worse or clearly_inside(run, k)]
+    best = min(safer, key=lambda k: quick_ms(run, k), default=None)
+    if best is None or quick_ms(run, candidate.key) <= NEAR * quick_ms(run, best):
         return False
-    outrun(run, candidate, best)
+    whose = "one that does no more harm" if best in no_worse else "one that is clearly inside the budget"
+    outrun(run, candidate, quick_ms(run, best), whose)
     return True
 
 
-def outrun(run: Run, candidate: Candidate, best: float) -> None:
-    """Retire what a quick look showed to be slower than ``best`` milliseconds."""
+def outrun(run: Run, candidate: Candidate, best: float, whose: str) -> None:
+    """Retire what a quick look showed to be slower than the ``best`` milliseconds of another."""
     run.retire([candidate.key])
-    text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {best:.3g} ms by one that does no more harm"
+    text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {best:.3g} ms by {whose}"
     run.update(candidate.key, status="slower", reason=text)
 
 

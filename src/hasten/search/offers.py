@@ -32,7 +32,7 @@ def before(base: Candidate) -> tuple[Step, ...]:
 
 
 def clocked(run: Run, base: Candidate, kind: str, knobs: Mapping[str, Knob]) -> dict[str, list[Option]]:
-    """The options of each knob with their measured times; knobs for which no time was left are not turned."""
+    """The options of each knob with their measured times; knobs without are not turned."""
     left = max(1.0, min(CLOCK_SECONDS, (run.deadline - time.monotonic()) / 2))
     asked: dict[str, Any] = {
         **material(run, before(base)),
@@ -45,14 +45,18 @@ def clocked(run: Run, base: Candidate, kind: str, knobs: Mapping[str, Knob]) -> 
     }
 
     def read() -> dict[str, list[float]]:
+        run.say("trial", f"{base.label}: the clock by layer for {kind}, {left:.0f} s at most")
         return dict(in_workshop(run, "hasten.search.shrink:clock", **asked, seconds=left))
 
     ms = run.once("clock by layer", digest(asked), dict[str, list[float]], read)
-    if len(ms) < len(knobs):
-        run.say("note", f"{kind}: the clock was read for {len(ms)} of {len(knobs)} layers in {left:.0f} s")
+    timed = {name: times for name, times in ms.items() if times}
+    if len(timed) < len(knobs):
+        why = [f"{len(ms) - len(timed)} unable to run alone"] * (len(timed) < len(ms))
+        why += [f"{len(knobs) - len(ms)} left when {left:.0f} s were over"] * (len(ms) < len(knobs))
+        run.say("note", f"{kind}: the clock was read for {len(timed)} of {len(knobs)} layers ({', '.join(why)})")
     return {
         name: [Option(i, loss, t) for i, (loss, t) in enumerate(zip(knobs[name].loss, times, strict=True))]
-        for name, times in ms.items()
+        for name, times in timed.items()
     }
 
 

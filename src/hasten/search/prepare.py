@@ -24,6 +24,7 @@ from hasten.model import TensorSpec, file_digest
 from hasten.protocols import Array, Event, Listener, Metric
 from hasten.safety.stage import staged_digests
 from hasten.samples import SampleStore, load_samples
+from hasten.samples.feedback import telling_of_state
 from hasten.samples.made_up import SIZES, made_up
 from hasten.search import forms
 from hasten.search.baseline import measure_baseline, start_baseline
@@ -69,7 +70,7 @@ def prepare(
         none = np.empty(0, np.int64)
         splits = Splits(none, np.arange(len(store)), none, (NO_DATA,))
     else:
-        store = read_samples(question, folder.path / "samples", inputs, listen)
+        store = read_samples(question, folder.path / "samples", entered, listen)
         splits = cut(store, question.seed)
     rotating = [int(i) for i in splits.search[: ROTATING_SAMPLES * question.batch]]
     run = Run(
@@ -131,7 +132,7 @@ def owner(entered: Entered) -> str:
     return name if registry.engine(name)[1] is None else "onnxruntime"
 
 
-def read_samples(question: Question, directory: Path, inputs: tuple[TensorSpec, ...], listen: Listener) -> SampleStore:
+def read_samples(question: Question, directory: Path, entered: Entered, listen: Listener) -> SampleStore:
     """The user's data, checked against the network and spooled to ``directory``; a line a second says how far."""
     samples = load_samples(
         question.data,
@@ -141,9 +142,12 @@ def read_samples(question: Question, directory: Path, inputs: tuple[TensorSpec, 
         preprocess=question.preprocess,
     )
     listen(Event(kind="stage", stage=STAGE, text=f"reading {samples.source}"))
-    return samples.spool(
-        directory, inputs, lambda done: listen(Event(kind="trial", stage=STAGE, text="samples are read", done=done))
-    )
+
+    def tell(done: int) -> None:
+        listen(Event(kind="trial", stage=STAGE, text="samples are read", done=done))
+
+    with telling_of_state(entered.inputs, entered.outputs):
+        return samples.spool(directory, entered.inputs, tell)
 
 
 def make_samples(

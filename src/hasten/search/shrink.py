@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten import registry
+from hasten.errors import InputError
 from hasten.graph import walk
 from hasten.graph.taps import collect
 from hasten.graph.work import multiplications, weights
@@ -134,8 +134,8 @@ def clock(
     """Milliseconds of the part of the network that each knob changes, by its name, at each of its options.
 
     In the engine and the precision that ``steps`` (those behind ``before``) bring; parts that look alike are timed
-    once. The most promising come first, and when ``seconds`` are over the rest are left out, as are those that do not
-    run by themselves.
+    once. The most promising come first, and when ``seconds`` are over the rest are left out. A part that does not run
+    by itself has no times.
     """
     of, deadline = Material.read(source, store, calibrate, cache, before), time.perf_counter() + seconds
     wanted = sorted(msgspec.convert(list(knobs), list[Knob]), key=lambda knob: knob.work[-1] - knob.work[0])
@@ -146,12 +146,14 @@ def clock(
     for knob in wanted:
         if time.perf_counter() > deadline:
             break
-        with suppress(Exception):  # cut out of its network a part may not run, as where bodies of an If read it too
+        try:
             models, inputs = variants(knob)
             alike = (_looks(models[0], inputs), knob.told)
             if alike not in known:
                 known[alike] = timer.times(models, inputs)
             found[knob.name] = known[alike]
+        except (stairs.DoesNotRun, InputError):  # an engine's, or that of the run that its statistics come from
+            found[knob.name] = []
     return found
 
 

@@ -1,17 +1,22 @@
-"""``python -m benchmarks.table``: front door x engine as a table, from what ``benchmarks.frontends`` has stored.
+"""The table of ``docs/doors.md`` that holds front door x engine: ``python -m benchmarks.door_tables`` prints it.
 
-A cell is an engine's best speed-up over the framework's own default, with the setting that gave it where it is not the
+It comes from what ``benchmarks.frontends`` has stored; with ``--write`` it is put between its marks in the page. A cell
+is an engine's best speed-up over the framework's own default, with the setting that gave it where it is not the
 engine's stock; "no" when none of its ways runs the network, "–" when the engine was not at hand for what came.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping
 from math import floor, log10
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import filled, table
+
+PAGE = Path(__file__).parents[1] / "docs" / "doors.md"
 STORED = Path(__file__).parent / "results" / "frontends.json"
 ENGINES = ("onnxruntime", "openvino", "litert", "torch")
 TITLES = {
@@ -29,21 +34,17 @@ DOORS = {"tensorflow": "SavedModel", "tflite": "TFLite", "onnx": "ONNX", "torch"
 OWNER = " (as its owner)"
 
 
-def rows(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The table's lines, the head first."""
-    head = ["network", "door", "converted within", "the framework's default", *ENGINES]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name, title in TITLES.items():
-        row = networks[name]
-        cells = [
-            title,
-            DOORS[row["door"]],
-            error(row["conversion_error"]),
-            default(row),
-            *(cell(row, e) for e in ENGINES),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+def engines() -> str:
+    """Every network, a column an engine."""
+    stored = json.loads(STORED.read_text())["networks"]
+    head = ("network", "door", "converted within", "the framework's default", *ENGINES)
+    return table(head, [line(title, stored[name]) for name, title in TITLES.items()])
+
+
+def line(title: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """One network."""
+    cells = (cell(row, engine) for engine in ENGINES)
+    return title, DOORS[row["door"]], error(row["conversion_error"]), default(row), *cells
 
 
 def error(value: float | None) -> str:
@@ -73,5 +74,14 @@ def cell(row: Mapping[str, Any], engine: str) -> str:
     return f"{speedup:.0f}× {setting}".strip() if speedup >= 10 else f"{speedup:.2f}× {setting}".strip()
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true")
+    if parser.parse_args().write:
+        PAGE.write_text(filled(PAGE.read_text(), {"engines": engines()}))
+        return
+    print(engines())
+
+
 if __name__ == "__main__":
-    print("\n".join(rows(json.loads(STORED.read_text())["networks"])))
+    main()
