@@ -78,7 +78,7 @@ def apart(run: Finished, ratio: list[float], monkeypatch: pytest.MonkeyPatch) ->
 def test_of_two_that_are_equally_fast_the_less_harmful_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"fast": timed(2.02), "second": timed(2.0)}
     run = Finished({"given": 1.0, "tuned": 1.2, "fast": 2.0, "second": 1.95}, found, monkeypatch)
-    apart(run, [1.04, 0.98], monkeypatch)
+    apart(run, [1.03, 0.99], monkeypatch)
     assert settled(run) == "second"
     reason = "no faster than int8 everywhere within the noise, and does more harm"
     assert (run.trials["fast"].status, run.trials["fast"].reason) == ("ok", reason)
@@ -90,6 +90,13 @@ def test_harm_decides_nothing_between_speeds_that_can_be_told_apart(monkeypatch:
     apart(run, [1.02, 1.01], monkeypatch)
     assert settled(run) == "fast"
     assert not run.trials["second"].reason
+
+
+def test_nor_between_speeds_of_which_one_is_clearly_better_if_not_by_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"fast": timed(2.02), "second": timed(2.0)}
+    run = Finished({"given": 1.0, "tuned": 1.2, "fast": 2.0, "second": 1.95}, found, monkeypatch)
+    apart(run, [1.14, 0.98], monkeypatch)
+    assert settled(run) == "fast"
 
 
 def test_harm_brings_nothing_back_that_is_slower_than_the_network_as_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hasten.measure.speed import LEAST_PAIRS
+from hasten.measure.speed import LEAST_PAIRS, MARGIN
 from hasten.measure.timing import interleave, timing
 from hasten.search.confirm import CLEARLY, IDENTICAL, count_look, finalists, prove
 from hasten.search.field import Run, first_line, fresh_worker
@@ -105,13 +105,18 @@ def least_harm(run: Run, standing: Sequence[str], blocks: dict[str, list[float]]
     fastest = min(standing, key=lambda k: (-gain(run, k), harm(run, k)))
     if bytes_count(run):
         return fastest
-    equal = [k for k in standing if k == fastest or timing(blocks[k], blocks[fastest]).low <= 1]
+    equal = [k for k in standing if k == fastest or tied(timing(blocks[k], blocks[fastest]))]
     chosen = min(equal, key=lambda k: (harm(run, k), -gain(run, k)))
     for key in equal:
         if harm(run, key) > harm(run, chosen):
             label = run.trials[chosen].candidate.label
             run.update(key, reason=f"no faster than {label} within the noise, and does more harm")
     return chosen
+
+
+def tied(gained: Timing) -> bool:
+    """Is a gain neither shown nor worth a change? A larger one is more likely there than not."""
+    return gained.low <= 1 and gained.speedup <= 1 + MARGIN
 
 
 def harm(run: Run, key: str) -> tuple[float, float]:
