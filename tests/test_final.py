@@ -92,7 +92,7 @@ def test_harm_decides_nothing_between_speeds_that_can_be_told_apart(monkeypatch:
     assert not run.trials["second"].reason
 
 
-def test_nor_between_speeds_of_which_one_is_clearly_better_if_not_by_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nor_between_speeds_that_differ_by_more_than_a_change_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"fast": timed(2.02), "second": timed(2.0)}
     run = Finished({"given": 1.0, "tuned": 1.2, "fast": 2.0, "second": 1.95}, found, monkeypatch)
     apart(run, [1.14, 0.98], monkeypatch)
