@@ -9,6 +9,7 @@ import pytest
 
 from hasten.measure import timing as module
 from hasten.measure.timing import Workload, interleave, timing
+from hasten.search.screening import beaten
 from hasten.worker import WorkerDied
 
 WORK = Workload("store", (0, 1))
@@ -22,6 +23,10 @@ class FakeWorker:
     def __init__(self, ms: float, noise: float = 0.0, dies_after: int = 10**9, seed: int = 0) -> None:
         self.ms, self.noise, self.left = ms, noise, dies_after
         self.random = np.random.default_rng(seed)
+        self.held = 0
+
+    def hold(self) -> None:
+        self.held += 1
 
     def call(self, operation: str, *, seconds: float, inner: int, **_: Any) -> Any:
         assert operation == "time"
@@ -101,11 +106,31 @@ def test_a_side_that_wakes_slowly_is_seen() -> None:
     assert found.waking[2] < 0.6
 
 
-def test_a_rested_field_rests_before_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rested_field_rests_before_every_block_and_any_other_is_held_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rests = list[float]()
     monkeypatch.setattr("hasten.measure.timing.time.sleep", rests.append)
     sides: dict[str, Any] = {"a": FakeWorker(1.0), "b": FakeWorker(1.0)}
     interleave(sides, WORK, rounds=3, rested=True)
     assert set(rests) == {module.REST_SECONDS}
+    assert [side.held for side in sides.values()] == [0, 0]
+    rests.clear()
     interleave(sides, WORK, rounds=3)
-    assert module.SETTLE_SECONDS in rests
+    assert set(rests) == {module.SETTLE_SECONDS}
+    assert [side.held for side in sides.values()] == [1 + 1 + 3] * 2  # at first, after warming up, after each block
+
+
+def test_those_who_are_told_to_leave_are_timed_no_more() -> None:
+    sides: dict[str, Any] = {"a": FakeWorker(1.0), "b": FakeWorker(3.0)}
+    series = interleave(sides, WORK, rounds=9, leave=lambda s: ["b"] if len(s.blocks["b"]) > 3 else [])
+    assert [len(blocks) for blocks in series.blocks.values()] == [9, 4]
+    assert not series.lost
+
+
+def test_who_loses_every_round_clearly_leaves_but_never_the_baseline() -> None:
+    fast, close, slow = [1.0] * 6, [1.05] * 6, [1.3] * 6
+    unlucky = [1.3] * 5 + [1.0]
+    sides = {"given": [2.0] * 6, "fast": fast, "close": close, "slow": slow, "unlucky": unlucky, "dead": [9.0] * 2}
+    assert beaten(module.Series(sides), "given") == ["slow"]
+    assert beaten(module.Series({k: v[:5] for k, v in sides.items()}), "given") == []

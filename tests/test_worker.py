@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +69,28 @@ def test_a_worker_that_was_closed_twice_is_fine() -> None:
     worker = Worker()
     worker.close()
     worker.close()
+
+
+def test_a_held_worker_stands_still_until_it_is_called_or_closed() -> None:
+    with Worker() as worker:
+        worker.call("call", function="hasten.machine:cores", keywords={})
+        worker.hold()
+        state = Path(f"/proc/{worker.pid}/stat")
+        deadline = time.monotonic() + 5
+        while state.read_text().rsplit(")", 1)[1].split()[0] != "T" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert state.read_text().rsplit(")", 1)[1].split()[0] == "T"
+        assert worker.call("call", function="hasten.machine:cores", keywords={}) >= 1
+        worker.hold()
+    assert not state.exists()
+
+
+def test_a_worker_whose_engine_rests_by_itself_is_not_held() -> None:
+    with Worker() as worker:
+        worker.spins = False
+        worker.hold()
+        assert worker.call("call", function="hasten.machine:cores", keywords={}) >= 1
+        assert Path(f"/proc/{worker.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T"
 
 
 PLAIN = st.sampled_from([np.float32, np.int64, np.bool_, np.uint8])

@@ -58,6 +58,7 @@ class Worker:
     def __init__(self, *, memory_limit: int | None = None, name: str = "worker") -> None:
         self.name = name
         self.spins = True  # until its engine is known to leave the cores alone after a call
+        self._held = False
         self._memory_limit = memory_limit or int(memory_bytes()[1] * 0.9) or None
         self._folder = tempfile.TemporaryDirectory(prefix="hasten-worker-")
         self._log = Path(self._folder.name) / "log.txt"
@@ -93,6 +94,9 @@ class Worker:
             HastenError: it raised one of ours; the same error is raised here.
         """
         deadline = time.monotonic() + seconds
+        if self._held:
+            self._signal(signal.SIGCONT)
+            self._held = False
         try:
             self._write(b"".join(pack({"operation": operation, "arguments": arguments}, [])))
             header = self._read(HEADER.size, deadline, operation)
@@ -110,6 +114,12 @@ class Worker:
         if "error" in reply:
             raise CallFailed(reply["error"], reply.get("text", ""))
         return {**reply["value"], "arrays": arrays} if arrays else reply["value"]
+
+    def hold(self) -> None:
+        """Stop a child whose threads would go on burning the cores, right where it is; the next call lets it go on."""
+        if self.spins and not self._held:
+            self._held = True
+            self._signal(signal.SIGSTOP)
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -179,7 +189,7 @@ class Worker:
             os.killpg(self._process.pid, number)
 
     def close(self) -> None:
-        """End the child and everything that it started."""
+        """End the child and everything that it started; it has nothing to tidy."""
         if self not in _live:
             return
         _live.discard(self)
@@ -187,12 +197,8 @@ class Worker:
         for end in (self._commands, self._replies):
             with suppress(OSError):
                 os.close(end)
-        try:
-            self._process.wait(timeout=0.5)
-        except subprocess.TimeoutExpired:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
-        self._signal(signal.SIGKILL)  # what it started is in its group, and may have outlived it
+        self._signal(signal.SIGKILL)  # of the group: what it started is in it
+        self._process.wait()
         self._folder.cleanup()
 
     def __enter__(self) -> Self:

@@ -1,18 +1,21 @@
 """Speed from interleaved pairs: every round times each side once, in shuffled order, on the same real samples.
 
 Machines drift by more than the effects that matter; a ratio inside one round does not. Each side lives in a warm
-process of its own. A pool that spins after a call taxes whoever runs next, so every block starts with a rest and one
-untimed call (the rest is longer than the 42 ms for which ONNX Runtime spins).
+process of its own. A pool that spins after a call (ONNX Runtime's for 42 ms) taxes whoever runs next: its process is
+held until its next turn, or, where each block is to start from sleeping threads, everybody rests for longer than that.
+Every block starts with one untimed call.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import log
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +23,8 @@ from hasten.machine import load_flags
 from hasten.measure.speed import CORRELATED, LEAST_PAIRS, autocorrelation, block_average, sign_interval, speedup_of
 from hasten.trial import Timing
 from hasten.worker import CallFailed, Worker, WorkerDied
+
+T = TypeVar("T")
 
 REST_SECONDS = 0.055
 SETTLE_SECONDS = 0.005
@@ -78,37 +83,48 @@ def interleave(
     rounds: int,
     seed: int = 0,
     stop: Callable[[Series], bool] = lambda _: False,
+    leave: Callable[[Series], Collection[str]] = lambda _: (),
     rested: bool = False,
 ) -> Series:
     """Time all ``sides`` for ``rounds`` rounds, fewer when ``stop`` says so. A side that dies leaves the field.
 
-    With ``rested`` each block starts from an idle machine, whoever ran before.
+    After each round those leave that ``leave`` names. With ``rested`` each block starts from an idle machine, whoever
+    ran before.
     """
     series = Series({name: [] for name in sides}, {name: [] for name in sides})
     shuffler = random.Random(seed)  # noqa: S311
     inner: dict[str, int] = {}
-    spun = True
+    gone = set[str]()
+    for worker in () if rested else sides.values():
+        worker.hold()
     for name, worker in sides.items():
-        time.sleep(REST_SECONDS)
         try:
-            inner[name] = warm_up(worker, work)
+            inner[name] = alone(worker, partial(warm_up, worker, work), rested)
         except (WorkerDied, CallFailed) as fault:
             series.lost[name] = fault
     for _ in range(rounds):
-        order = [name for name in sides if name not in series.lost]
+        order = [name for name in sides if name not in series.lost and name not in gone]
         shuffler.shuffle(order)
         for name in order:
-            time.sleep(REST_SECONDS if spun or rested else SETTLE_SECONDS)
-            spun = sides[name].spins
             try:
-                times = milliseconds(sides[name], work, inner[name])
+                times = alone(sides[name], partial(milliseconds, sides[name], work, inner[name]), rested)
                 series.blocks[name].append(median(times))
                 series.waking[name].append(median(first_calls(times)))
             except (WorkerDied, CallFailed) as fault:
                 series.lost[name] = fault
+        gone.update(leave(series))
         if stop(series):
             break
     return series
+
+
+def alone(worker: Worker, work: Callable[[], T], rested: bool = False) -> T:
+    """What ``work`` gives on a quiet machine. The worker is held after it; with ``rested`` all rest before it."""
+    time.sleep(REST_SECONDS if rested else SETTLE_SECONDS)
+    done = work()
+    if not rested:
+        worker.hold()
+    return done
 
 
 def first_calls(times: Sequence[float]) -> list[float]:

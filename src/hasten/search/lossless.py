@@ -10,7 +10,7 @@ from hasten.machine import cores
 from hasten.search import forms, space
 from hasten.search.confirm import WORTH, speed
 from hasten.search.field import SCREEN_ROUNDS, Run, build_all, load, lost, recipe_key
-from hasten.search.screening import hopelessly_slow, race
+from hasten.search.screening import answers_beside, hopelessly_slow, race
 from hasten.trial import Candidate, Scalar
 from hasten.worker import CallFailed, WorkerDied
 
@@ -45,15 +45,13 @@ def same_answers(run: Run, candidate: Candidate) -> bool:
 
 
 def _compare(run: Run, candidate: Candidate) -> None:
-    ids = [int(i) for i in run.splits.search[:16]]
     try:
-        found = list(run.evaluator.answers(run.loaded[candidate.key], ids))
-        wanted = list(run.evaluator.answers(run.loaded[run.given], ids))
+        found, wanted = answers_beside(run, candidate.key)
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
         return
     worst = 0.0
-    for (_, new), (_, old) in zip(found, wanted, strict=True):
+    for new, old in zip(found, wanted, strict=True):
         for a, b in zip(new, old, strict=True):
             if a.shape != b.shape or a.dtype != b.dtype:
                 worst = float("inf")

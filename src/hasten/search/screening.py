@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from math import inf, isfinite
 from statistics import median
 
@@ -15,7 +16,8 @@ from hasten.measure.evaluate import NewNaN
 from hasten.measure.quality import assess
 from hasten.measure.sequential import FUTILE, LOOKS
 from hasten.measure.speed import LEAST_PAIRS
-from hasten.measure.timing import REST_SECONDS, SETTLE_SECONDS, interleave, milliseconds, timing, warm_up
+from hasten.measure.timing import Series, alone, interleave, milliseconds, timing, warm_up
+from hasten.protocols import Array
 from hasten.search.field import SCREENED, Run, lost
 from hasten.search.question import digest
 from hasten.trial import Candidate, Quality, Trial
@@ -23,6 +25,7 @@ from hasten.worker import CallFailed, Worker, WorkerDied
 
 WEIGHED = 16  # samples
 QUICK_ROUNDS = 2
+BEATEN = 1.1  # times as slow, in every round
 CLEARLY_SLOWER = 1.15  # a quick look is this far off at most
 
 
@@ -81,11 +84,16 @@ def weigh(run: Run, key: str) -> None:
 
     Raises what running it raises.
     """
+    got, wanted = answers_beside(run, key)
+    run.update(key, harm=mean_divergence(wanted, got, classes=run.evaluator.metric.name in DECIDES))
+
+
+def answers_beside(run: Run, key: str) -> tuple[list[list[Array]], list[list[Array]]]:
+    """The answers of a loaded candidate and of the baseline to the same few search samples."""
     ids = [int(i) for i in run.splits.search[:WEIGHED]]
     if not run.wanted:
         run.wanted = [answers for _, answers in run.evaluator.answers(run.loaded[run.given], ids)]
-    got = [answers for _, answers in run.evaluator.answers(run.loaded[key], ids)]
-    run.update(key, harm=mean_divergence(run.wanted, got, classes=run.evaluator.metric.name in DECIDES))
+    return [answers for _, answers in run.evaluator.answers(run.loaded[key], ids)], run.wanted
 
 
 def race(run: Run, keys: Sequence[str], rounds: int) -> None:
@@ -100,7 +108,8 @@ def race(run: Run, keys: Sequence[str], rounds: int) -> None:
 
 def _race(run: Run, keys: Sequence[str], rounds: int) -> dict[str, Trial]:
     sides = {run.given: run.loaded[run.given], **{k: run.loaded[k] for k in keys}}
-    series = interleave(sides, run.work, rounds=rounds, seed=run.seed, stop=lambda _: run.stopping())
+    stop, leave = (lambda _: run.stopping()), partial(beaten, given=run.given)
+    series = interleave(sides, run.work, rounds=rounds, seed=run.seed, stop=stop, leave=leave)
     for key, fault in series.lost.items():
         lost(run, run.trials[key].candidate, fault)
     base = series.blocks[run.given]
@@ -108,6 +117,17 @@ def _race(run: Run, keys: Sequence[str], rounds: int) -> dict[str, Trial]:
         if key not in series.lost and min(len(blocks), len(base)) >= LEAST_PAIRS:
             run.update(key, timing=timing(base, blocks), **_memory(run, key))
     return {k: run.trials[k] for k in (run.given, *keys)}
+
+
+def beaten(series: Series, given: str) -> list[str]:
+    """Who was clearly slower than the fastest in every round, once they are enough for an interval: so it stays."""
+    rounds = len(series.blocks[given])
+    racing = {k: blocks for k, blocks in series.blocks.items() if len(blocks) == rounds and k not in series.lost}
+    if rounds < LEAST_PAIRS or not racing:
+        return []
+    best = min(racing.values(), key=median)
+    slower = (k for k in racing if all(own > BEATEN * other for own, other in zip(racing[k], best, strict=True)))
+    return [k for k in slower if k != given]
 
 
 def _memory(run: Run, key: str) -> dict[str, int]:
@@ -147,9 +167,11 @@ def quick_look(run: Run, worker: Worker) -> float:
     The baseline runs in between: in a slow spell its own calls take longer too.
     """
     sides, best = (worker, run.loaded[run.given]), [inf, inf]
-    inner = [warm_up(side, run.work) for side in sides]
+    for side in sides:
+        side.hold()
+    inner = [alone(side, lambda s=side: warm_up(s, run.work)) for side in sides]  # type: ignore[misc]
     for _ in range(QUICK_ROUNDS):
         for i, side in enumerate(sides):
-            time.sleep(REST_SECONDS if sides[1 - i].spins else SETTLE_SECONDS)
-            best[i] = min(best[i], median(milliseconds(side, run.work, inner[i])))
+            times = alone(side, partial(milliseconds, side, run.work, inner[i]))
+            best[i] = min(best[i], median(times))
     return best[0] * (run.usual_ms / best[1] if run.usual_ms else 1.0)
