@@ -159,3 +159,21 @@ def test_a_winner_that_wakes_slowly_is_told() -> None:
     assert _waking_warning(timed(2.0)) == _waking_warning(None) == ()
     [text] = _waking_warning(timed(2.0, 1.2))
     assert text == "right after a pause it is 1.20× as fast as the network as given: its threads wake slowly"
+
+
+def test_those_who_may_be_proven_are_raced_from_rest_beside_the_best_lossless_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run: Any = Finished({"given": 1.0, "tuned": 1.2, "fast": 2.0, "second": 1.9, "gone": 1.95}, {}, monkeypatch)
+    run.loaded = dict.fromkeys(("given", "tuned", "fast", "second"))
+    raced = list[Any]()
+    monkeypatch.setattr(final, "front", lambda _: ["fast", "gone", "second"])
+    monkeypatch.setattr(final, "looks_inside", lambda *_: True)
+    monkeypatch.setattr(final, "race", lambda _, keys, rounds, rested: raced.append((keys, rested)))
+    final.from_rest(run, "tuned")
+    assert raced.pop() == (["tuned", "fast", "second"], True)
+    final.from_rest(run, "given")
+    assert raced.pop() == (["fast", "second"], True)
+    del run.loaded["second"]
+    final.from_rest(run, "tuned")
+    assert not raced, "of one there is nothing to choose"

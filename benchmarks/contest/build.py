@@ -123,6 +123,8 @@ def nncf_accuracy(job: dict[str, Any]) -> Path:
     from hasten.metrics import resolve
 
     model, data, options = nncf_inputs(job)
+    if "advanced_parameters" in options:
+        options["advanced_quantization_parameters"] = options.pop("advanced_parameters")
     split = fed.read(Path(job["search"]))
     assert split.labels is not None
     labels = split.labels

@@ -33,6 +33,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     stopped = run.stopping()
     final.what_ran(run, list(run.loaded))
     run.leave_workshop()
+    final.from_rest(run, tuned)
     run.stage = "3/3 confirm"
     run.say("stage", "proof on unseen samples, then the final timing")
     winner, looks = final.confirm_stage(run, tuned)

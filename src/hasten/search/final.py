@@ -6,13 +6,22 @@ from collections.abc import Sequence
 
 from hasten.measure.speed import LEAST_PAIRS, MARGIN
 from hasten.measure.timing import interleave, timing
-from hasten.search.confirm import CLEARLY, IDENTICAL, count_look, finalists, prove
-from hasten.search.field import Run, first_line, fresh_worker
+from hasten.search.confirm import CLEARLY, IDENTICAL, count_look, finalists, front, looks_inside, prove
+from hasten.search.field import RESTED_ROUNDS, Run, first_line, fresh_worker
 from hasten.search.objective import better, bytes_count, gain
+from hasten.search.screening import race
 from hasten.trial import Quality, Timing
 from hasten.worker import CallFailed, WorkerDied
 
+CONTENDERS = 5
 AS_FAST = 0.97  # the first calls after a pause may lose no more than what two runs of the same network differ by
+
+
+def from_rest(run: Run, tuned: str) -> None:
+    """Race those that may be proven as the final timing will, from sleeping threads, so that the right ones are."""
+    able = [k for k in front(run) if looks_inside(run, k) and k in run.loaded][:CONTENDERS]
+    if len(able) > 1:
+        race(run, [tuned, *able] if tuned in run.loaded and tuned != run.given else able, RESTED_ROUNDS, rested=True)
 
 
 def confirm_stage(run: Run, tuned: str) -> tuple[str, list[Quality]]:

@@ -9,11 +9,12 @@ import numpy as np
 from hasten.machine import cores
 from hasten.search import forms, space
 from hasten.search.confirm import WORTH, speed
-from hasten.search.field import SCREEN_ROUNDS, Run, build_all, load, lost, recipe_key
+from hasten.search.field import RESTED_ROUNDS, SCREEN_ROUNDS, Run, build_all, load, lost, recipe_key
 from hasten.search.screening import answers_beside, hopelessly_slow, race
 from hasten.trial import Candidate, Scalar
 from hasten.worker import CallFailed, WorkerDied
 
+CONTENDERS = 3
 TOLERANCE = 1e-3  # of an output's scale: what reordered float32 sums may differ by
 
 
@@ -28,8 +29,11 @@ def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, basel
             hopelessly_slow(run, candidate, baseline_ms)
     racing = [c.key for c in candidates if c.key in run.loaded]
     race(run, racing, SCREEN_ROUNDS)
+    able = sorted((k for k in racing if k in run.loaded and speed(run, k) > WORTH), key=lambda k: -speed(run, k))
+    if able:
+        race(run, able[:CONTENDERS], RESTED_ROUNDS, rested=True)
     alive = [k for k in racing if k in run.loaded]
-    fastest = max(alive, key=lambda k: speed(run, k), default=run.given)
+    fastest = max((k for k in able[:CONTENDERS] if k in alive), key=lambda k: speed(run, k), default=run.given)
     found = run.trials[fastest].timing
     tuned = fastest if found is not None and found.speedup > WORTH else run.given
     run.retire(k for k in alive if k != tuned)

@@ -96,20 +96,25 @@ def answers_beside(run: Run, key: str) -> tuple[list[list[Array]], list[list[Arr
     return [answers for _, answers in run.evaluator.answers(run.loaded[key], ids)], run.wanted
 
 
-def race(run: Run, keys: Sequence[str], rounds: int) -> None:
-    """Time the loaded candidates ``keys`` in one interleaved field with the baseline; record each one's timing."""
+def race(run: Run, keys: Sequence[str], rounds: int, *, rested: bool = False) -> None:
+    """Time the loaded candidates ``keys`` in one interleaved field with the baseline; record each one's timing.
+
+    ``rested``: from sleeping threads, as the final timing does; that takes twice as long. Some pools then wake on one
+    core, and are half as fast until they have run for long.
+    """
     racing = [k for k in keys if k in run.loaded]
-    found = run.once("race", digest([rounds, *racing]), dict[str, Trial], lambda: _race(run, racing, rounds))
+    step = digest([rounds, rested, *racing])
+    found = run.once("race", step, dict[str, Trial], lambda: _race(run, racing, rounds, rested))
     for key, trial in found.items():
         run.record(trial)
         if trial.status != "ok":
             run.retire([key])
 
 
-def _race(run: Run, keys: Sequence[str], rounds: int) -> dict[str, Trial]:
+def _race(run: Run, keys: Sequence[str], rounds: int, rested: bool) -> dict[str, Trial]:
     sides = {run.given: run.loaded[run.given], **{k: run.loaded[k] for k in keys}}
     stop, leave = (lambda _: run.stopping()), partial(beaten, given=run.given)
-    series = interleave(sides, run.work, rounds=rounds, seed=run.seed, stop=stop, leave=leave)
+    series = interleave(sides, run.work, rounds=rounds, seed=run.seed, stop=stop, leave=leave, rested=rested)
     for key, fault in series.lost.items():
         lost(run, run.trials[key].candidate, fault)
     base = series.blocks[run.given]
