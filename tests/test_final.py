@@ -177,3 +177,17 @@ def test_those_who_may_be_proven_are_raced_from_rest_beside_the_best_lossless_se
     del run.loaded["second"]
     final.from_rest(run, "tuned")
     assert not raced, "of one there is nothing to choose"
+
+
+def test_what_is_fast_only_without_pauses_gives_way_to_what_is_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    moody = replace(timed(1.6), low=1.05, high=2.0)
+    found = {"fast": moody, "slow": timed(1.4), "given": timed(1.0)}
+    run = Finished({"given": 1.0, "tuned": 1.0, "fast": 2.0, "slow": 1.4}, found, monkeypatch)
+    assert settled(run) == "slow"
+    assert run.rounds == [["given", "tuned", "fast"], ["given", "tuned", "slow"]]
+
+
+def test_what_promises_enough_is_not_timed_against_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Finished({"given": 1.0, "tuned": 1.0, "fast": 2.0, "slow": 1.4}, {"fast": timed(1.9)}, monkeypatch)
+    assert settled(run) == "fast"
+    assert len(run.rounds) == 1

@@ -99,3 +99,10 @@ def test_conservative_percentile_is_rarely_too_small() -> None:
     rng = np.random.default_rng(1)
     found = [speed.conservative_percentile(rng.random(64), 0.9) or 0.0 for _ in range(2000)]
     assert np.mean(np.array(found) < 0.9) <= 0.01 + 3 * 0.0023
+
+
+def test_a_steady_speedup_is_what_three_of_four_pairs_show() -> None:
+    two_modes = np.log([2.0, 2.0, 2.0, 1.1, 1.1, 2.0, 1.1, 2.0])
+    assert speed.steady_speedup(two_modes) == pytest.approx(1.1)
+    assert speed.speedup_of(two_modes) == pytest.approx(2.0)
+    assert speed.steady_speedup(np.log([2.0] * 7 + [1.1])) == pytest.approx(2.0)

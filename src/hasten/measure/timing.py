@@ -27,6 +27,7 @@ from hasten.worker import CallFailed, Worker, WorkerDied
 T = TypeVar("T")
 
 REST_SECONDS = 0.055
+PAUSE_SECONDS = 0.5  # threads that slept so long may be woken on one core, and stay there
 SETTLE_SECONDS = 0.005
 BLOCK_MS = 20.0
 WAKING_MS = 5.0  # calls that begin so soon after a rest meet threads that still sleep, or share a core
@@ -89,7 +90,7 @@ def interleave(
     """Time all ``sides`` for ``rounds`` rounds, fewer when ``stop`` says so. A side that dies leaves the field.
 
     After each round those leave that ``leave`` names. With ``rested`` each block starts from an idle machine, whoever
-    ran before.
+    ran before, and every other round after a pause, as between requests that come one by one.
     """
     series = Series({name: [] for name in sides}, {name: [] for name in sides})
     shuffler = random.Random(seed)  # noqa: S311
@@ -102,7 +103,9 @@ def interleave(
             inner[name] = alone(worker, partial(warm_up, worker, work), rested)
         except (WorkerDied, CallFailed) as fault:
             series.lost[name] = fault
-    for _ in range(rounds):
+    for number in range(rounds):
+        if rested and number % 2:
+            time.sleep(PAUSE_SECONDS)
         order = [name for name in sides if name not in series.lost and name not in gone]
         shuffler.shuffle(order)
         for name in order:

@@ -18,7 +18,7 @@ from hasten.measure.provable import EVEN, likely
 from hasten.measure.quality import assess
 from hasten.search.baseline import measure_baseline
 from hasten.search.field import Run, fresh_worker, lost
-from hasten.search.objective import gain
+from hasten.search.objective import gain, steady
 from hasten.trial import Candidate, Quality, Split, Trial
 from hasten.worker import CallFailed, WorkerDied
 
@@ -112,7 +112,7 @@ def looks_inside(run: Run, key: str) -> bool:
 def speed(run: Run, key: str) -> float:
     """The candidate's speed-up so far; 0 when it was not timed."""
     timing = run.trials[key].timing
-    return timing.speedup if timing else 0.0
+    return steady(timing) if timing else 0.0
 
 
 def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:

@@ -8,7 +8,7 @@ from hasten.measure.speed import LEAST_PAIRS, MARGIN
 from hasten.measure.timing import interleave, timing
 from hasten.search.confirm import CLEARLY, IDENTICAL, count_look, finalists, front, looks_inside, prove
 from hasten.search.field import RESTED_ROUNDS, Run, first_line, fresh_worker
-from hasten.search.objective import better, bytes_count, gain
+from hasten.search.objective import better, bytes_count, gain, promised
 from hasten.search.screening import race
 from hasten.trial import Quality, Timing
 from hasten.worker import CallFailed, WorkerDied
@@ -80,12 +80,12 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
     """The final timing of the fastest that passed, and the promise kept: what is not faster is not returned.
 
     Narrow arithmetic must also beat the best lossless setting: accuracy is not spent for nothing. A few at a time, the
-    fastest first, until one stands; of those that come out equally fast, the one that does least harm.
+    fastest first, until none that is left seems clearly faster than what the best of them promises.
     """
     if winner == run.given:
         return run.given
-    left = sorted((k for k in passed(run) if k != tuned), key=lambda k: -gain(run, k))
-    while True:
+    left, best = sorted((k for k in passed(run) if k != tuned), key=lambda k: -gain(run, k)), ""
+    while left and not (best and gain(run, left[0]) <= CLEARLY * promised(run, best)):
         rivals = together(run, left)
         left = [k for k in left if k not in rivals]
         blocks = final_timing(run, list(dict.fromkeys([run.given, tuned, *rivals])), restarts, rounds)
@@ -95,9 +95,9 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
                 run.update(key, status="slower", reason=f"{reason} in the final timing")
         standing = [key for key, reason in reasons.items() if reason is None]
         if standing:
-            return least_harm(run, standing, blocks)
-        if not left:
-            return settle_lossless(run, tuned)
+            found = least_harm(run, standing, blocks)
+            best = max(filter(None, (best, found)), key=lambda k: promised(run, k))
+    return best or settle_lossless(run, tuned)
 
 
 def together(run: Run, left: Sequence[str]) -> list[str]:
@@ -107,11 +107,11 @@ def together(run: Run, left: Sequence[str]) -> list[str]:
 
 
 def least_harm(run: Run, standing: Sequence[str], blocks: dict[str, list[float]]) -> str:
-    """The fastest; where the clock cannot tell others from it, the one of them that does least harm.
+    """The one that promises most; where the clock cannot tell others from it, the one that does least harm.
 
     Bytes are told apart exactly.
     """
-    fastest = min(standing, key=lambda k: (-gain(run, k), harm(run, k)))
+    fastest = min(standing, key=lambda k: (-promised(run, k), harm(run, k)))
     if bytes_count(run):
         return fastest
     equal = [k for k in standing if k == fastest or tied(timing(blocks[k], blocks[fastest]))]

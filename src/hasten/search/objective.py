@@ -5,7 +5,9 @@ Time is measured in any case. Where bytes count, what is slower than the network
 
 from __future__ import annotations
 
+from hasten.measure.speed import steady_speedup
 from hasten.search.run import Run
+from hasten.trial import Timing
 
 OBJECTIVES = ("latency", "throughput", "size", "memory")
 BYTES = {"size": "smaller", "memory": "leaner"}
@@ -23,10 +25,21 @@ def gain(run: Run, key: str) -> float:
     if trial.timing is None:
         return 0.0
     if not bytes_count(run):
-        return trial.timing.speedup
+        return steady(trial.timing)
     given = run.trials[run.given]
     had, has = (given.bytes, trial.bytes) if run.objective == "size" else (given.peak_bytes, trial.peak_bytes)
     return had / has if had and has and trial.timing.high >= 1 else 0.0
+
+
+def steady(timed: Timing) -> float:
+    """The speed-up that candidates are ranked by."""
+    return steady_speedup(timed.log_ratios) if timed.log_ratios else timed.speedup
+
+
+def promised(run: Run, key: str) -> float:
+    """The gain that holds whatever the pauses between requests: of time the lower end of the interval."""
+    timed = run.trials[key].timing
+    return gain(run, key) if bytes_count(run) or timed is None else timed.low
 
 
 def better(run: Run) -> str:
