@@ -155,6 +155,9 @@ def test_the_proof_takes_as_many_samples_as_the_flips_ask_for(tmp_path: Path) ->
     run = a_run(tmp_path, calm, wild)
     few, many = (len(confirm.enough(run, [t.candidate.key])) for t in (calm, wild))
     assert confirm.LEAST_CONFIRM <= few < many < 5000
+    assert calm.timing is not None
+    quick = replace(calm, timing=replace(calm.timing, median_ms=0.5, baseline_ms=1.0))
+    assert len(confirm.enough(a_run(tmp_path, quick), [quick.candidate.key])) == 1000 * confirm.PASS_SECONDS
     score = trial("score", 2.0, quality(0.0, 0.004, flips=None))
     assert len(confirm.enough(a_run(tmp_path, score), [score.candidate.key])) == 5000
 

@@ -76,6 +76,7 @@ def likely(quality: Quality, budget: Budget, n_confirm: int, power: float = EVEN
 
     A drop seen on few samples is mostly chance, so where an even chance is enough half of it is believed for 0/1
     metrics. A bold guess costs a pass over the confirm split and nothing else: candidates are tested safest first.
+    Who wants to be surer believes in one loss more than was seen: none among few says little.
     """
     if not np.isfinite(quality.upper) or n_confirm < 1:
         return False
@@ -83,7 +84,7 @@ def likely(quality: Quality, budget: Budget, n_confirm: int, power: float = EVEN
         more = 1 + tails.normal_quantile(power) / tails.normal_upper(budget.alpha)
         bound = quality.drop + more * (quality.upper - quality.drop) * (quality.n / n_confirm) ** 0.5
         return bool(bound <= budget.max_drop)
-    believed = max(quality.drop, 0.0) * (1 if power > EVEN else 0.5)
+    believed = max(quality.drop + 1 / (quality.n + 1) if power > EVEN else quality.drop / 2, 0.0)
     if quality.drop > budget.max_drop or believed >= budget.max_drop:
         return False
     flips = max((quality.flips + 1) / (quality.n + 1), 1e-6)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil
+from math import ceil, inf
 
 import numpy as np
 
@@ -30,6 +30,7 @@ LEAST_CONFIRM = 600
 ROOM = 0.7  # of the budget
 RUNG = 1.25  # times as fast as the one below
 RUNG_SECONDS = 2.0  # a pass over the confirm split
+PASS_SECONDS = 3.0  # which nobody minds
 MOST_RUNGS = 4  # beside the lowest
 CERTAIN = 0.95  # chance of a proof
 IDENTICAL = "answers identical, outputs equal to float rounding"
@@ -166,10 +167,13 @@ def remember(run: Run, key: str, passed: bool) -> None:
 def enough(run: Run, order: list[str]) -> list[int]:
     """As many confirm samples as the finalists seem to need for 90 % power, a tenth more, and 600 at least.
 
+    More where they cost little time: that a candidate loses nothing on few search samples says little about its need.
     Fixed before the split is touched, from what the search split showed; the ids come in an order drawn at random.
     """
     ids = [int(i) for i in run.splits.confirm] or [int(i) for i in run.splits.search]
-    needed = LEAST_CONFIRM
+    timings = [t for k in order if (t := run.trials[k].timing) is not None]
+    slowest = max((max(t.median_ms, t.baseline_ms) for t in timings), default=inf)
+    needed = max(LEAST_CONFIRM, int(1000 * PASS_SECONDS / slowest))
     for key in order:
         quality = run.trials[key].search
         if quality is None:

@@ -116,16 +116,19 @@ def least_harm(run: Run, standing: Sequence[str], blocks: dict[str, list[float]]
         return fastest
     equal = [k for k in standing if k == fastest or tied(timing(blocks[k], blocks[fastest]))]
     chosen = min(equal, key=lambda k: (harm(run, k), -gain(run, k)))
-    for key in equal:
-        if harm(run, key) > harm(run, chosen):
-            label = run.trials[chosen].candidate.label
+    label = run.trials[chosen].candidate.label
+    for key in standing:
+        if key in equal and harm(run, key) > harm(run, chosen):
             run.update(key, reason=f"no faster than {label} within the noise, and does more harm")
+        elif key not in equal and gain(run, key) > gain(run, chosen):
+            least, wins = promised(run, key), promised(run, chosen)
+            run.update(key, reason=f"faster at times, but promises {least:.2f}× where {label} promises {wins:.2f}×")
     return chosen
 
 
 def tied(gained: Timing) -> bool:
-    """Is a gain neither shown nor worth a change? A larger one is more likely there than not."""
-    return gained.low <= 1 and gained.speedup <= 1 + MARGIN
+    """Is a difference neither shown nor worth a change? A larger one is more likely there than not."""
+    return gained.low <= 1 <= gained.high and 1 / (1 + MARGIN) <= gained.speedup <= 1 + MARGIN
 
 
 def harm(run: Run, key: str) -> tuple[float, float]:

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from hasten import registry
 from hasten.graph.regions import OUTSIDE, Region
+from hasten.measure.provable import EVEN
 from hasten.protocols import Layer
 from hasten.search import space
-from hasten.search.confirm import promises
+from hasten.search.confirm import CERTAIN, promises
 from hasten.search.field import Run, first_line, fresh_worker, in_workshop, material, ready, study
 from hasten.search.improve import Bench, Known, improve
 from hasten.search.plan import WIDE, Plan, Problem, crossings, predicted_harm, predicted_ms, solve
@@ -101,6 +101,10 @@ class Mixes(Bench):
         quality = screen(self.run, candidate, DEEP)
         return quality is not None and promises(self.run, quality)
 
+    def certain(self, plan: Plan) -> bool:
+        """True when what was screened of it makes a proof all but certain."""
+        return holds(self.run, self.candidate(plan), CERTAIN)
+
     def narrowed(self, plan: Plan) -> list[str]:
         """The linear operators that a plan puts in int8."""
         return [label for region, f in zip(self.regions, plan, strict=True) if f != WIDE for label in region.linear]
@@ -150,9 +154,6 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
 
     Recorded in ``run.plans``: every region with its times and harms, what was chosen and why.
     """
-    if not hasattr(registry.find("engines", ground.engine), "profile"):
-        run.say("note", f"{ground.engine} does not tell where its time goes: no mixed precision planned")
-        return []
     start = time.monotonic()
     found = in_workshop(run, "hasten.search.harm:survey", **material(run, ground.rounding.before), scheme=ground.scheme)
     regions = msgspec.convert(found["regions"], list[Region])
@@ -169,9 +170,28 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
         return []
     problem, samples = weighed(bench, problem)
     known, refitted = improve(problem, bench)
+    safer(bench, known)
     run.plans.append(told(bench, refitted, known, known.best(), samples, time.monotonic() - start))
     inside = [p for p in known.ms if any(p) and known.harm[p] <= known.line() and known.ms[p] < inf]
     return [bench.candidate(p).key for p in inside]
+
+
+def safer(bench: Mixes, known: Known) -> None:
+    """Time the most harmful plan known that is all but certain to be proven, where the best of them only may be.
+
+    A plan with an even chance alone may leave the user with nothing.
+    """
+    best = known.best()
+    if not any(best) or bench.certain(best):
+        return
+    order = sorted((p for p in known.harm if any(p) and known.harm[p] < known.harm[best]), key=lambda p: known.harm[p])
+    low, high = -1, len(order)  # certain, not certain
+    while high - low > 1 and not bench.over():
+        middle = (low + high) // 2
+        low, high = (middle, high) if bench.inside(order[middle]) and bench.certain(order[middle]) else (low, middle)
+    if low >= 0:
+        known.inside[order[low]] = True
+        known.ms.update(zip([order[low]], bench.times([order[low]]), strict=True))
 
 
 def weighed(bench: Mixes, problem: Problem) -> tuple[Problem, int]:
@@ -193,19 +213,19 @@ def weighed(bench: Mixes, problem: Problem) -> tuple[Problem, int]:
 
 
 def _worth_it(bench: Mixes, problem: Problem) -> bool:
-    """False when int8 everywhere already holds and leaving regions in float promises nothing."""
+    """False when int8 everywhere is all but proven and leaving regions in float promises nothing."""
     narrow = ends(problem.regions)[1]
-    if not holds(bench.run, bench.candidate(narrow)):
+    if not (bench.inside(narrow) and bench.certain(narrow)):
         return True
     best = solve(problem, inf)
     return predicted_ms(problem, best) < (1 - LEAST_GAIN) * predicted_ms(problem, narrow)
 
 
-def holds(run: Run, candidate: Candidate) -> bool:
+def holds(run: Run, candidate: Candidate, power: float = EVEN) -> bool:
     """True when the search split promises a proof on the confirm split."""
     trial = run.trials.get(candidate.key)
     quality = trial.search if trial else None
-    return quality is not None and promises(run, quality)
+    return quality is not None and promises(run, quality, power)
 
 
 def ends(regions: int) -> tuple[Plan, Plan]:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
+from hasten import registry
 from hasten.machine import cores
 from hasten.search import forms, space
-from hasten.search.confirm import clearly_inside, finalists, front, looks_inside
+from hasten.search.confirm import CERTAIN, clearly_inside, finalists, front, looks_inside
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, ready
 from hasten.search.lossless import engine_settings
 from hasten.search.mixed import DEEP, SERVES, Ground, holds, plan_for
@@ -145,17 +146,23 @@ def mix(run: Run, ground: Ground, tuned: str, baseline_ms: float) -> None:
 def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]], rounding: Rounding) -> list[Ground]:
     """Where mixing may pay: int8 everywhere runs, and is faster than the float it would be mixed with.
 
-    The fastest first; one that is clearly slower than it is left out.
+    The fastest first. Left out is what is clearly slower than the fastest of them, or than any int8 that is all but
+    proven, and an engine that does not tell where its time goes.
     """
-    found = []
+    found, sure = [], inf
     for name, several in static.items():
+        tells = hasattr(registry.find("engines", name), "profile")
         for narrow in several:
-            wide = wide_of(run, narrow)
-            quick = quick_ms(run, narrow.key)
-            if wide is not None and run.trials[narrow.key].status in SERVES and quick < quick_ms(run, wide.key):
+            wide, quick = wide_of(run, narrow), quick_ms(run, narrow.key)
+            if run.trials[narrow.key].status not in SERVES:
+                continue
+            sure = min(sure, quick) if holds(run, narrow, CERTAIN) else sure
+            if tells and wide is not None and quick < quick_ms(run, wide.key):
                 found.append((quick, Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, rounding)))
+        if not tells:
+            run.say("note", f"{name} does not tell where its time goes: no mixed precision planned")
     found.sort(key=lambda pair: pair[0])
-    return [ground for quick, ground in found if quick <= NEAR * found[0][0]]
+    return [ground for quick, ground in found if quick <= NEAR * min(found[0][0], sure)]
 
 
 def wide_of(run: Run, narrow: Candidate) -> Candidate | None:
