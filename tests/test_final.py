@@ -191,3 +191,9 @@ def test_what_promises_enough_is_not_timed_against_all_others(monkeypatch: pytes
     run = Finished({"given": 1.0, "tuned": 1.0, "fast": 2.0, "slow": 1.4}, {"fast": timed(1.9)}, monkeypatch)
     assert settled(run) == "fast"
     assert len(run.rounds) == 1
+
+
+def test_the_best_lossless_setting_alone_is_timed_afresh_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    run: Any = Finished({"given": 1.0, "tuned": 0.6}, {"tuned": timed(1.3)}, monkeypatch)
+    assert final.settle(run, "tuned", "tuned", 4, 10) == "tuned"
+    assert run.rounds == [["given", "tuned"]]

@@ -15,7 +15,7 @@ from hasten.measure.divergence import mean_divergence
 from hasten.passes.quantize import Quantize
 from hasten.samples import load_samples
 from hasten.search import harm, rounding
-from hasten.search.mixed import why
+from hasten.search.explain import why
 from hasten.search.plan import Problem
 from hasten.search.workshop import Material, calibration
 from hasten.trial import decode, encode

@@ -113,7 +113,7 @@ def _claims(
             load_served(worker, network, run.names)
             rows = run.evaluator.rows(worker, ids)
             sides = {"baseline": run.loaded[run.given], "result": worker}
-            series = interleave(sides, run.work, rounds=VERIFY_ROUNDS, seed=run.seed)
+            series = interleave(sides, run.work, rounds=VERIFY_ROUNDS, seed=run.seed, rested=True)
         known, groups = run.evaluator.known(ids), run.evaluator.groups(ids)
         quality = assess(run.evaluator.metric, run.proof, known, rows, split="confirm", groups=groups)
         if result.winner.candidate.lossless:

@@ -151,7 +151,7 @@ def bench(
             worker = stack.enter_context(Worker(name=side.name))
             load_served(worker, side, [])
             sides[f"{number} {side.name}"] = worker
-        series = interleave(sides, work, rounds=pairs)
+        series = interleave(sides, work, rounds=pairs, rested=True)
     base = next(iter(series.blocks.values()))
     rows: list[dict[str, Any]] = []
     for one, (name, blocks) in zip(networks, series.blocks.items(), strict=True):

@@ -12,9 +12,11 @@ from hasten.errors import InputError
 from hasten.graph.regions import Region
 from hasten.machine import cores
 from hasten.search import space
+from hasten.search.explain import told
 from hasten.search.field import Run, in_workshop, material, ready
 from hasten.search.improve import Known
-from hasten.search.mixed import Ground, Mixes, profiled, told, weighed
+from hasten.search.mixed import profiled, weighed
+from hasten.search.mixes import Ground, Mixes
 from hasten.search.plan import solve
 from hasten.search.rounding import choose_rounding
 from hasten.trial import Candidate, Mixed

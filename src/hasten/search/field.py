@@ -28,7 +28,7 @@ BUILD_SECONDS = 600.0
 COMPILE_SECONDS = 90.0  # for a network compiled ahead of time; comes on top of the time for searching
 SCREENED = 256  # samples of the search split that a candidate is screened on, at most
 SCREEN_ROUNDS = 12
-RESTED_ROUNDS = 8  # of a race from sleeping threads
+RESTED_ROUNDS = 6  # of a race from sleeping threads, half of them after a pause
 
 
 def recipe_key(candidate: Candidate) -> str:

@@ -85,6 +85,8 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
     if winner == run.given:
         return run.given
     left, best = sorted((k for k in passed(run) if k != tuned), key=lambda k: -gain(run, k)), ""
+    if not left:
+        final_timing(run, list(dict.fromkeys([run.given, tuned])), restarts, rounds)
     while left and not (best and gain(run, left[0]) <= CLEARLY * promised(run, best)):
         rivals = together(run, left)
         left = [k for k in left if k not in rivals]

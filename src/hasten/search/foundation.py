@@ -8,7 +8,7 @@ from dataclasses import replace
 from hasten.search import forms, space
 from hasten.search.confirm import promises
 from hasten.search.field import Run, ready
-from hasten.search.mixed import DEEP, SERVES
+from hasten.search.mixes import DEEP, SERVES
 from hasten.search.objective import gain
 from hasten.search.offers import structural
 from hasten.search.screening import hopelessly_slow, screen

@@ -12,8 +12,9 @@ from hasten.search import forms, space
 from hasten.search.confirm import CERTAIN, clearly_inside, finalists, front, looks_inside
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, ready
 from hasten.search.lossless import engine_settings
-from hasten.search.mixed import DEEP, SERVES, Ground, holds, plan_for
-from hasten.search.objective import better, bytes_count, gain
+from hasten.search.mixed import plan_for
+from hasten.search.mixes import DEEP, SERVES, Ground, holds
+from hasten.search.objective import better, bytes_count, gain, steady
 from hasten.search.rounding import Rounding, choose_rounding, recovered
 from hasten.search.screening import hopelessly_slow, race, screen
 from hasten.trial import Candidate, Scalar, Trial
@@ -139,7 +140,7 @@ def mix(run: Run, ground: Ground, tuned: str, baseline_ms: float) -> None:
     for key in keys:
         if key in run.loaded and run.trials[key].search is None:
             screen(run, run.trials[key].candidate, DEEP)
-    race(run, [k for k in keys if k in run.loaded], SCREEN_ROUNDS)
+    race_beside(run, [k for k in keys if k in run.loaded], tuned)
     drop_losers(run, tuned)
 
 
@@ -190,8 +191,7 @@ def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
         out_of_time(run, candidates)
         return
     wave: list[str] = []
-    reigning = run.trials[tuned].timing
-    to_beat = reigning.median_ms if reigning and not bytes_count(run) else inf
+    to_beat = inf if bytes_count(run) else reigning_ms(run, tuned)
     for done, candidate in enumerate(candidates):
         if run.over():
             out_of_time(run, candidates[done:])
@@ -204,8 +204,22 @@ def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
             and screen(run, candidate) is not None
         ):
             wave.append(candidate.key)
-    race(run, wave, SCREEN_ROUNDS)
+    race_beside(run, wave, tuned)
     drop_losers(run, tuned)
+
+
+def reigning_ms(run: Run, tuned: str) -> float:
+    """The latency of the best lossless setting, on the scale of quick looks; infinite where it was not timed."""
+    timed = run.trials[tuned].timing
+    if timed is None:
+        return inf
+    return run.usual_ms / steady(timed) if run.usual_ms else timed.median_ms
+
+
+def race_beside(run: Run, keys: Sequence[str], tuned: str) -> None:
+    """Race with the best lossless setting among them: what an earlier race said of it may not hold any more."""
+    if keys:
+        race(run, [*keys, tuned] if tuned != run.given else keys, SCREEN_ROUNDS)
 
 
 def out_of_time(run: Run, candidates: Sequence[Candidate]) -> None:

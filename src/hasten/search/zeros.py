@@ -14,7 +14,7 @@ from hasten.protocols import Array
 from hasten.quant import sparse
 from hasten.search import forms
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, ready, study
-from hasten.search.mixed import DEEP, SERVES
+from hasten.search.mixes import DEEP, SERVES
 from hasten.search.screening import hopelessly_slow, race, screen
 from hasten.trial import Candidate, Scalar, Step, Trial
 from hasten.worker import CallFailed, WorkerDied

@@ -1,0 +1,142 @@
+"""Plans of one engine as candidates of a search: built, loaded, weighed, timed and screened, each once."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+
+from hasten.graph.regions import Region
+from hasten.measure.provable import EVEN
+from hasten.search import space
+from hasten.search.confirm import CERTAIN, promises
+from hasten.search.field import Run, fresh_worker, material, ready, study
+from hasten.search.improve import Bench
+from hasten.search.plan import WIDE, Plan
+from hasten.search.rounding import Rounding, judged
+from hasten.search.screening import race, screen
+from hasten.trial import Candidate, Scalar
+from hasten.worker import CallFailed, WorkerDied
+
+ROUNDS = 6  # of a race among plans
+JOINT_SAMPLES = 16
+DEEP = 512  # search samples that decide whether a plan is inside
+SERVES = ("ok", "rejected", "slower")  # fates of candidates that run
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a plan is to run: an engine with the settings of its wide format, and the two ends of the scale."""
+
+    engine: str
+    scheme: str
+    settings: dict[str, Scalar]
+    wide: Candidate
+    narrow: Candidate
+    rounding: Rounding
+
+    @property
+    def wide_format(self) -> str:
+        """The float format of what is not narrowed."""
+        return str(self.settings.get("precision", "f32"))
+
+
+@dataclass
+class Mixes(Bench):
+    """Plans of one ``Ground`` as candidates of a run: built, loaded, timed, screened, each once."""
+
+    run: Run
+    ground: Ground
+    regions: list[Region]
+    base_ms: float = 0.0  # of the network as given, for the scale of ``times``
+    candidates: dict[Plan, Candidate] = field(default_factory=dict)
+
+    def over(self) -> bool:
+        """True when the search has to end."""
+        return self.run.over()
+
+    def harms(self, plans: Sequence[Plan]) -> list[float]:
+        """Joint harm of the plans as graphs, in the builder process."""
+        return study(
+            self.run,
+            "hasten.search.harm:joint",
+            list[float],
+            **material(self.run, self.ground.rounding.before),
+            **judged(self.run),
+            scheme=self.ground.scheme,
+            options=self.ground.rounding.options,
+            wide=self.ground.wide_format,
+            plans=[self.narrowed(plan) for plan in plans],
+            samples=JOINT_SAMPLES,
+        )
+
+    def times(self, plans: Sequence[Plan]) -> list[float]:
+        """Latency of each plan by its speed-up in a race, on the scale of the baseline's first median."""
+        ready = [self.candidate(p) for p in plans if self.loaded(p)]
+        if ready:
+            race(self.run, [c.key for c in ready], ROUNDS)
+        trials = [self.run.trials.get(self.candidate(p).key) for p in plans]
+        return [self.base_ms / t.timing.speedup if t and t.timing else inf for t in trials]
+
+    def inside(self, plan: Plan) -> bool:
+        """True when the user's metric on the search split makes a proof on the confirm split likely."""
+        candidate = self.candidate(plan)
+        if not self.loaded(plan):
+            return False
+        quality = screen(self.run, candidate, DEEP)
+        return quality is not None and promises(self.run, quality)
+
+    def certain(self, plan: Plan) -> bool:
+        """True when what was screened of it makes a proof all but certain."""
+        return holds(self.run, self.candidate(plan), CERTAIN)
+
+    def narrowed(self, plan: Plan) -> list[str]:
+        """The linear operators that a plan puts in int8."""
+        return [label for region, f in zip(self.regions, plan, strict=True) if f != WIDE for label in region.linear]
+
+    def candidate(self, plan: Plan) -> Candidate:
+        """The candidate that realises a plan; the ends are those that the search knows already."""
+        if plan not in self.candidates:
+            if not any(plan):
+                self.candidates[plan] = self.ground.wide
+            elif all(plan):
+                self.candidates[plan] = self.ground.narrow
+            else:
+                self.candidates[plan] = self._mix(plan)
+        return self.candidates[plan]
+
+    def _mix(self, plan: Plan) -> Candidate:
+        wide = [label for region, f in zip(self.regions, plan, strict=True) if f == WIDE for label in region.linear]
+        variant = space.without(self.ground.narrow, [glob.escape(label) for label in wide])
+        narrow = sum(map(bool, plan))
+        label = f"{self.ground.narrow.label}, {narrow} of {len(plan)} regions"
+        same = sum(c.label.startswith(label) for c in self.candidates.values())
+        return replace(self.ground.narrow, steps=variant, label=label + (f" #{same + 1}" if same else ""))
+
+    def loaded(self, plan: Plan) -> bool:
+        """Build and load a plan's candidate if that has not been done; False when it cannot be."""
+        candidate = self.candidate(plan)
+        if candidate.key in self.run.loaded:
+            return True
+        known = self.run.trials.get(candidate.key)
+        if known is not None:  # it was screened before, and its fate stays as it is
+            return known.status in SERVES and again(self.run, candidate)
+        self.run.say("trial", candidate.label)
+        return ready(self.run, candidate)
+
+
+def again(run: Run, candidate: Candidate) -> bool:
+    """A worker for a candidate whose own was closed; False when it does not start this time."""
+    try:
+        fresh_worker(run, candidate)
+    except (WorkerDied, CallFailed):
+        return False
+    return True
+
+
+def holds(run: Run, candidate: Candidate, power: float = EVEN) -> bool:
+    """True when the search split promises a proof on the confirm split."""
+    trial = run.trials.get(candidate.key)
+    quality = trial.search if trial else None
+    return quality is not None and promises(run, quality, power)
