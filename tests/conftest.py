@@ -1,4 +1,4 @@
-"""What every test stands on: a cache folder of its own, so that no test wears out another's samples."""
+"""What every test stands on: a cache folder of its own, so that no test wears out another's samples, and short pauses."""
 
 from __future__ import annotations
 
@@ -13,3 +13,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     return cache
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses that decide speed, and nothing that a test asks."""
+    monkeypatch.setattr("hasten.measure.timing.PAUSE_SECONDS", 0.06)
