@@ -1,4 +1,4 @@
-"""What every test stands on: a cache folder of its own, so that no test wears out another's samples, and short pauses."""
+"""What every test stands on: a cache folder of its own, so that none wears out another's samples; short pauses."""
 
 from __future__ import annotations
 
