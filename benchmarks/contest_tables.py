@@ -5,14 +5,13 @@ With ``--write`` it is put between its marks.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contest.entrants import HASTEN
-from benchmarks.markdown import filled, table
+from benchmarks.markdown import command, table
 from benchmarks.peers import RESULTS as PEERS
 from benchmarks.planner import RESULTS as PLANNER
 
@@ -66,14 +65,5 @@ def control(row: Row | None) -> str:
     return f"{row['speedup']:.2f}×, {inside}, {row['build_seconds']:.0f} s, {row['peak_mb']:,.0f} MB"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true")
-    if parser.parse_args().write:
-        README.write_text(filled(README.read_text(), {"contest": contest()}))
-        return
-    print(contest())
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, README, {"contest": contest()})

@@ -7,14 +7,13 @@ engine's stock; "no" when none of its ways runs the network, "–" when the engi
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping
 from math import floor, log10
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import filled, table
+from benchmarks.markdown import command, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "doors.md"
 STORED = Path(__file__).parent / "results" / "frontends.json"
@@ -74,14 +73,5 @@ def cell(row: Mapping[str, Any], engine: str) -> str:
     return f"{speedup:.0f}× {setting}".strip() if speedup >= 10 else f"{speedup:.2f}× {setting}".strip()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true")
-    if parser.parse_args().write:
-        PAGE.write_text(filled(PAGE.read_text(), {"engines": engines()}))
-        return
-    print(engines())
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, PAGE, {"engines": engines()})

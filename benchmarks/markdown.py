@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -16,3 +18,14 @@ def filled(page: str, tables: Mapping[str, str]) -> str:
         head, mark, rest = page.partition(f"<!-- {name} -->\n")
         page = head + mark + text + "\n" + rest[rest.index("<!-- end -->") :] if mark else page
     return page
+
+
+def command(about: str | None, page: Path, tables: Mapping[str, str]) -> None:
+    """Print the tables, or with ``--write`` put them into the page."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help=f"into {page.name}")
+    if parser.parse_args().write:
+        page.write_text(filled(page.read_text(), tables))
+        return
+    for name, text in tables.items():
+        print(f"{name}\n\n{text}\n")

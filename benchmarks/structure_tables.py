@@ -5,14 +5,13 @@ Prints them; with ``--write`` puts them between the marks in the page.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import filled, table
+from benchmarks.markdown import command, table
 from benchmarks.structure import RESULT
 
 PAGE = Path(__file__).parents[1] / "docs" / "structure.md"
@@ -114,15 +113,5 @@ def tables() -> dict[str, str]:
     return {name: table(HEADS[name], rows) for name, rows in made.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true")
-    if parser.parse_args().write:
-        PAGE.write_text(filled(PAGE.read_text(), tables()))
-        return
-    for name, text in tables().items():
-        print(f"{name}\n\n{text}\n")
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, PAGE, tables())

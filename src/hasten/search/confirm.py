@@ -18,7 +18,7 @@ from hasten.measure.provable import EVEN, likely
 from hasten.measure.quality import assess
 from hasten.search.baseline import measure_baseline
 from hasten.search.field import Run, fresh_worker, lost
-from hasten.search.objective import gain, steady
+from hasten.search.objective import gain
 from hasten.trial import Candidate, Quality, Split, Trial
 from hasten.worker import CallFailed, WorkerDied
 
@@ -108,12 +108,6 @@ def looks_inside(run: Run, key: str) -> bool:
     """True when the candidate's drop on the search split is inside the budget; proof is another matter."""
     trial = run.trials.get(key)
     return trial is not None and trial.search is not None and trial.search.drop <= run.budget.max_drop
-
-
-def speed(run: Run, key: str) -> float:
-    """The candidate's speed-up so far; 0 when it was not timed."""
-    timing = run.trials[key].timing
-    return steady(timing) if timing else 0.0
 
 
 def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:

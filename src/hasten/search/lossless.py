@@ -8,8 +8,9 @@ import numpy as np
 
 from hasten.machine import cores
 from hasten.search import forms, space
-from hasten.search.confirm import WORTH, speed
+from hasten.search.confirm import WORTH
 from hasten.search.field import RESTED_ROUNDS, SCREEN_ROUNDS, Run, build_all, load, lost, recipe_key
+from hasten.search.objective import speed
 from hasten.search.screening import answers_beside, hopelessly_slow, race
 from hasten.trial import Candidate, Scalar
 from hasten.worker import CallFailed, WorkerDied

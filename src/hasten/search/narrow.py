@@ -14,7 +14,7 @@ from hasten.search.field import SCREEN_ROUNDS, Run, first_line, ready
 from hasten.search.lossless import engine_settings
 from hasten.search.mixed import plan_for
 from hasten.search.mixes import DEEP, SERVES, Ground, holds
-from hasten.search.objective import better, bytes_count, gain, steady
+from hasten.search.objective import better, bytes_count, gain, speed
 from hasten.search.rounding import Rounding, choose_rounding, recovered
 from hasten.search.screening import hopelessly_slow, race, screen
 from hasten.trial import Candidate, Scalar, Trial
@@ -213,7 +213,7 @@ def reigning_ms(run: Run, tuned: str) -> float:
     timed = run.trials[tuned].timing
     if timed is None:
         return inf
-    return run.usual_ms / steady(timed) if run.usual_ms else timed.median_ms
+    return run.usual_ms / speed(run, tuned) if run.usual_ms else timed.median_ms
 
 
 def race_beside(run: Run, keys: Sequence[str], tuned: str) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from hasten.measure.speed import steady_speedup
 from hasten.search.run import Run
-from hasten.trial import Timing
 
 OBJECTIVES = ("latency", "throughput", "size", "memory")
 BYTES = {"size": "smaller", "memory": "leaner"}
@@ -25,14 +24,17 @@ def gain(run: Run, key: str) -> float:
     if trial.timing is None:
         return 0.0
     if not bytes_count(run):
-        return steady(trial.timing)
+        return speed(run, key)
     given = run.trials[run.given]
     had, has = (given.bytes, trial.bytes) if run.objective == "size" else (given.peak_bytes, trial.peak_bytes)
     return had / has if had and has and trial.timing.high >= 1 else 0.0
 
 
-def steady(timed: Timing) -> float:
-    """The speed-up that candidates are ranked by."""
+def speed(run: Run, key: str) -> float:
+    """The speed-up that candidates are ranked by; 0 when it was not timed."""
+    timed = run.trials[key].timing
+    if timed is None:
+        return 0.0
     return steady_speedup(timed.log_ratios) if timed.log_ratios else timed.speedup
 
 
