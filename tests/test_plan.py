@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,12 +17,16 @@ from hasten.search.plan import (
     Plan,
     Problem,
     crossings,
+    fastest,
+    fastest_of_plain,
     flips,
+    plain,
     predicted_harm,
     predicted_ms,
     refit,
     solve,
     sweep,
+    unlimited,
 )
 
 CASES = 120
@@ -50,6 +55,15 @@ def test_the_solution_is_the_best_of_all_plans(seed: int, regions: int, formats:
     able = [p for p in all_plans(problem) if predicted_harm(problem, p) <= limit]
     assert predicted_harm(problem, found) <= limit * (1 + 1e-6)
     assert predicted_ms(problem, found) <= min(predicted_ms(problem, p) for p in able) * (1 + 1e-3)
+
+
+@given(seed=st.integers(0, 10_000), regions=st.integers(1, 6))
+@settings(max_examples=20, deadline=None)
+def test_another_process_solves_the_same_problem(seed: int, regions: int) -> None:
+    problem = random_problem(seed, regions)
+    limits = [unlimited(problem), 0.3, 0.0]
+    sent = json.loads(json.dumps(plain(problem)))
+    assert fastest_of_plain(**sent, limits=limits) == fastest(problem, limits)
 
 
 def test_a_format_that_does_not_run_is_never_chosen() -> None:
@@ -133,6 +147,9 @@ class KnownEngine:
         costs = self.crossing * (1 + self.rng.normal(0, 0.2, self.regions))
         chain = tuple(Crossing(g - 1, (g,), float(costs[g])) for g in range(self.regions))
         return Problem(noisy, np.column_stack([np.zeros(self.regions), self.harm]), (False, True), chain)
+
+    def solve(self, problem: Problem, limits: Sequence[float]) -> list[Plan]:
+        return fastest(problem, limits)
 
     def harms(self, plans: Sequence[Plan]) -> list[float]:
         return [self.true_harm(p) for p in plans]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from math import inf
 from typing import Any
 
 import msgspec
@@ -17,7 +16,7 @@ from hasten.search.field import Run, in_workshop, material, ready
 from hasten.search.improve import Known
 from hasten.search.mixed import profiled, weighed
 from hasten.search.mixes import Ground, Mixes
-from hasten.search.plan import solve
+from hasten.search.plan import unlimited
 from hasten.search.rounding import choose_rounding
 from hasten.trial import Candidate, Mixed
 
@@ -44,7 +43,8 @@ def anatomy(run: Run, engines: dict[str, Any]) -> Mixed:
         problem = profiled(bench, found["places"])
         if problem is not None:
             problem, samples = weighed(bench, problem)
-            return told(bench, problem, Known(), solve(problem, inf), samples, time.monotonic() - start)
+            [best] = bench.solve(problem, [unlimited(problem)])
+            return told(bench, problem, Known(), best, samples, time.monotonic() - start)
     raise InputError("no engine here tells where its time goes", help="hasten doctor")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from hasten.search.plan import WIDE, Plan, Problem, flips, predicted_harm, predicted_ms, refit, solve, sweep
+from hasten.search.plan import WIDE, Plan, Problem, flips, predicted_harm, predicted_ms, refit, sweep
 
 REPAIRS = 3  # rounds of local repair
 TRIED = 6  # neighbours whose joint harm is measured in one round
@@ -20,7 +20,11 @@ SLACK = 1.02  # joint harm may exceed the line by this much: it is measured on f
 
 
 class Bench(Protocol):
-    """Where plans are measured."""
+    """Where plans are made and measured."""
+
+    def solve(self, problem: Problem, limits: Sequence[float]) -> list[Plan]:
+        """The fastest plan under each limit of harm."""
+        ...
 
     def harms(self, plans: Sequence[Plan]) -> list[float]:
         """The joint harm of each plan."""
@@ -70,7 +74,7 @@ def improve(problem: Problem, bench: Bench) -> tuple[Known, Problem]:
     narrow = [(f,) * problem.regions for f, integer in enumerate(problem.integer) if integer]
     _clock(known, bench, [wide, *narrow])
     problem = refit(problem, known.ms.items())
-    plans = list(dict.fromkeys([*sweep(problem), *narrow]))
+    plans = list(dict.fromkeys([*sweep(problem, bench.solve), *narrow]))
     _weigh(known, bench, plans)
     plans = sorted(plans, key=lambda p: known.harm[p])
     _bisect(known, bench, plans)
@@ -111,7 +115,7 @@ def _resolve(known: Known, problem: Problem, bench: Bench) -> None:
     share = predicted_harm(problem, at) / known.harm[at] if known.harm[at] > 0 else 1.0
     line, ceiling = known.line(), known.ceiling()
     limits = (0.8 * line, line, (line * ceiling) ** 0.5, 0.95 * ceiling)
-    fresh = [solve(problem, limit * share) for limit in limits]
+    fresh = bench.solve(problem, [limit * share for limit in limits])
     _weigh(known, bench, fresh)
     _try(known, problem, bench, fresh)
 

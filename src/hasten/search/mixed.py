@@ -14,9 +14,10 @@ from hasten.graph.regions import OUTSIDE, Region
 from hasten.protocols import Layer
 from hasten.search.explain import told
 from hasten.search.field import Run, first_line, in_workshop, material, study
+from hasten.search.grounds import LEAST_GAIN, out_of_reach
 from hasten.search.improve import Known, improve
 from hasten.search.mixes import Ground, Mixes
-from hasten.search.plan import Plan, Problem, crossings, predicted_ms, solve
+from hasten.search.plan import Plan, Problem, crossings, predicted_ms, unlimited
 from hasten.search.question import digest
 from hasten.search.rounding import judged
 from hasten.search.times import Spent, by_region, typical
@@ -25,7 +26,6 @@ from hasten.worker import CallFailed, WorkerDied
 PROFILES = 2  # of each format, in turns
 PROFILE_SECONDS = 0.4  # each
 HARM_SECONDS = 3.0
-LEAST_GAIN = 0.02  # of the latency: a plan that promises less than this over all-int8 is not worth its search
 DEFAULT_CROSSING = 3e-7  # ms an element that changes format, where the profile holds too few to tell
 ENOUGH_ELEMENTS = 50_000
 
@@ -45,9 +45,13 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
     if problem is None:
         run.say("note", f"{ground.engine} told no times: no mixed precision planned")
         return []
-    if not _worth_it(bench, problem):
+    [boldest] = bench.solve(problem, [unlimited(problem)])
+    gained = predicted_ms(problem, ends(problem.regions)[1]) / predicted_ms(problem, boldest)
+    if enough(bench, gained):
         run.say("note", f"{ground.engine}: int8 everywhere is inside {run.budget}, and no region is faster in float")
         run.plans.append(told(bench, problem, Known(), ends(problem.regions)[1], 0, time.monotonic() - start))
+        return []
+    if out_of_reach(run, ground, gained):
         return []
     problem, samples = weighed(bench, problem)
     known, refitted = improve(problem, bench)
@@ -93,13 +97,10 @@ def weighed(bench: Mixes, problem: Problem) -> tuple[Problem, int]:
     return replace(problem, harm=np.column_stack([wide, narrow])), int(found["samples"])
 
 
-def _worth_it(bench: Mixes, problem: Problem) -> bool:
-    """False when int8 everywhere is all but proven and leaving regions in float promises nothing."""
-    narrow = ends(problem.regions)[1]
-    if not (bench.inside(narrow) and bench.certain(narrow)):
-        return True
-    best = solve(problem, inf)
-    return predicted_ms(problem, best) < (1 - LEAST_GAIN) * predicted_ms(problem, narrow)
+def enough(bench: Mixes, gained: float) -> bool:
+    """True when int8 everywhere is all but proven, and leaving regions in float promises nothing over it."""
+    narrow = ends(len(bench.regions))[1]
+    return gained < 1 + LEAST_GAIN and bench.inside(narrow) and bench.certain(narrow)
 
 
 def ends(regions: int) -> tuple[Plan, Plan]:

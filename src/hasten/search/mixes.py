@@ -13,7 +13,8 @@ from hasten.search import space
 from hasten.search.confirm import CERTAIN, promises
 from hasten.search.field import Run, fresh_worker, material, ready, study
 from hasten.search.improve import Bench
-from hasten.search.plan import WIDE, Plan
+from hasten.search.objective import speed
+from hasten.search.plan import WIDE, Plan, Problem, plain
 from hasten.search.rounding import Rounding, judged
 from hasten.search.screening import race, screen
 from hasten.trial import Candidate, Scalar
@@ -22,6 +23,7 @@ from hasten.worker import CallFailed, WorkerDied
 ROUNDS = 6  # of a race among plans
 JOINT_SAMPLES = 16
 DEEP = 512  # search samples that decide whether a plan is inside
+KEPT = 1  # mixes of a ground alive while others are tried
 SERVES = ("ok", "rejected", "slower")  # fates of candidates that run
 
 
@@ -56,6 +58,16 @@ class Mixes(Bench):
         """True when the search has to end."""
         return self.run.over()
 
+    def solve(self, problem: Problem, limits: Sequence[float]) -> list[Plan]:
+        """The fastest plan under each limit of harm, from the builder process."""
+        return study(
+            self.run,
+            "hasten.search.plan:fastest_of_plain",
+            list[Plan],
+            **plain(problem),
+            limits=list(limits),
+        )
+
     def harms(self, plans: Sequence[Plan]) -> list[float]:
         """Joint harm of the plans as graphs, in the builder process."""
         return study(
@@ -77,7 +89,14 @@ class Mixes(Bench):
         if ready:
             race(self.run, [c.key for c in ready], ROUNDS)
         trials = [self.run.trials.get(self.candidate(p).key) for p in plans]
+        self._thin_out()
         return [self.base_ms / t.timing.speedup if t and t.timing else inf for t in trials]
+
+    def _thin_out(self) -> None:
+        """Close all but the fastest mixes; one that is asked for again is loaded again."""
+        mixes = [c.key for p, c in self.candidates.items() if any(p) and not all(p) and c.key in self.run.loaded]
+        timed = [k for k in mixes if self.run.trials[k].timing is not None]
+        self.run.retire(sorted(timed, key=lambda k: -speed(self.run, k))[KEPT:])
 
     def inside(self, plan: Plan) -> bool:
         """True when the user's metric on the search split makes a proof on the confirm split likely."""

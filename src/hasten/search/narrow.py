@@ -6,23 +6,22 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-from hasten import registry
 from hasten.machine import cores
 from hasten.search import forms, space
-from hasten.search.confirm import CERTAIN, clearly_inside, finalists, front, looks_inside
+from hasten.search.confirm import clearly_inside, finalists, front, looks_inside
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, ready
+from hasten.search.grounds import NEAR, grounds, outclassed
 from hasten.search.lossless import engine_settings
 from hasten.search.mixed import plan_for
-from hasten.search.mixes import DEEP, SERVES, Ground, holds
-from hasten.search.objective import better, bytes_count, gain, speed
-from hasten.search.rounding import Rounding, choose_rounding, recovered
+from hasten.search.mixes import DEEP, Ground, holds
+from hasten.search.objective import better, bytes_count, gain, quick_ms, speed
+from hasten.search.rounding import choose_rounding, recovered
 from hasten.search.screening import hopelessly_slow, race, screen
 from hasten.trial import Candidate, Scalar, Trial
 from hasten.worker import CallFailed, WorkerDied
 
-FIELD_SIZE = 8  # workers alive at once in a race
+FIELD_SIZE = 5  # workers alive at once in a race
 HEAVY = 32 << 20  # bytes: a smaller network stays in the processor's cache, and waits for no weights
-NEAR = 1.25  # quick looks differ by less on a noisy machine; what is this much slower than the best is not planned for
 
 
 def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | None, baseline_ms: float) -> None:
@@ -57,7 +56,8 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
         if run.over():
             run.say("note", f"no time was left to mix formats on {ground.engine}")
             break
-        mix(run, ground, tuned, baseline_ms)
+        if not outclassed(run, ground):
+            mix(run, ground, tuned, baseline_ms)
 
 
 def weights_alone(
@@ -82,12 +82,6 @@ def pays(run: Run, candidate: Candidate, engine: str) -> bool:
         return False
     wide = [quick_ms(run, k) for k, t in run.trials.items() if t.candidate.lossless and t.candidate.engine == engine]
     return quick_ms(run, candidate.key) < min(wide, default=inf)
-
-
-def quick_ms(run: Run, key: str) -> float:
-    """The first look at a candidate's latency; infinite when it was never looked at."""
-    trial = run.trials.get(key)
-    return inf if trial is None or trial.quick_ms is None else trial.quick_ms
 
 
 def quickest_first(run: Run, candidates: Sequence[Candidate], to_beat: float = inf) -> list[Candidate]:
@@ -142,37 +136,6 @@ def mix(run: Run, ground: Ground, tuned: str, baseline_ms: float) -> None:
             screen(run, run.trials[key].candidate, DEEP)
     race_beside(run, [k for k in keys if k in run.loaded], tuned)
     drop_losers(run, tuned)
-
-
-def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]], rounding: Rounding) -> list[Ground]:
-    """Where mixing may pay: int8 everywhere runs, and is faster than the float it would be mixed with.
-
-    The fastest first. Left out is what is clearly slower than the fastest of them, or than any int8 that is all but
-    proven, and an engine that does not tell where its time goes.
-    """
-    found, sure = [], inf
-    for name, several in static.items():
-        tells = hasattr(registry.find("engines", name), "profile")
-        for narrow in several:
-            wide, quick = wide_of(run, narrow), quick_ms(run, narrow.key)
-            if run.trials[narrow.key].status not in SERVES:
-                continue
-            sure = min(sure, quick) if holds(run, narrow, CERTAIN) else sure
-            if tells and wide is not None and quick < quick_ms(run, wide.key):
-                found.append((quick, Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, rounding)))
-        if not tells:
-            run.say("note", f"{name} does not tell where its time goes: no mixed precision planned")
-    found.sort(key=lambda pair: pair[0])
-    return [ground for quick, ground in found if quick <= NEAR * min(found[0][0], sure)]
-
-
-def wide_of(run: Run, narrow: Candidate) -> Candidate | None:
-    """The tidied float network with the same settings, when its answers can be used."""
-    for trial in run.trials.values():
-        c = trial.candidate
-        if c.engine == narrow.engine and c.settings == narrow.settings and c.steps == (space.CLEAN,):
-            return c if c.lossless or looks_inside(run, c.key) else None
-    return None
 
 
 def fastest_first(run: Run, engines: dict[str, Any]) -> list[str]:

@@ -5,6 +5,8 @@ Time is measured in any case. Where bytes count, what is slower than the network
 
 from __future__ import annotations
 
+from math import inf
+
 from hasten.measure.speed import steady_speedup
 from hasten.search.run import Run
 
@@ -36,6 +38,12 @@ def speed(run: Run, key: str) -> float:
     if timed is None:
         return 0.0
     return steady_speedup(timed.log_ratios) if timed.log_ratios else timed.speedup
+
+
+def quick_ms(run: Run, key: str) -> float:
+    """The first look at a candidate's latency; infinite when it was never looked at."""
+    trial = run.trials.get(key)
+    return inf if trial is None or trial.quick_ms is None else trial.quick_ms
 
 
 def promised(run: Run, key: str) -> float:

@@ -10,9 +10,11 @@ the callers. Latency does not add up exactly, so measured plans correct the mode
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -71,6 +73,39 @@ def _converts(problem: Problem, plan: Plan, crossing: Crossing) -> bool:
     return any(problem.integer[plan[r]] != own for r in crossing.readers)
 
 
+Solver = Callable[[Problem, Sequence[float]], list[Plan]]
+
+
+def unlimited(problem: Problem) -> float:
+    """A limit that allows every format that runs."""
+    return float(problem.harm[problem.harm < _RUNS].sum()) + 1
+
+
+def fastest(problem: Problem, limits: Sequence[float]) -> list[Plan]:
+    """The fastest plan under each limit of harm."""
+    return [solve(problem, limit) for limit in limits]
+
+
+def plain(problem: Problem) -> dict[str, Any]:
+    """A problem as JSON, for ``fastest_of_plain`` in another process: the solver may print, whatever it is told."""
+    crossed = msgspec.to_builtins(problem.crossings)
+    arrays = {"ms": problem.ms.tolist(), "harm": problem.harm.tolist()}
+    return {**arrays, "integer": list(problem.integer), "crossings": crossed, "rest_ms": problem.rest_ms}
+
+
+def fastest_of_plain(
+    ms: list[list[float]],
+    harm: list[list[float]],
+    integer: list[bool],
+    crossings: list[dict[str, Any]],
+    rest_ms: float,
+    limits: list[float],
+) -> list[Plan]:
+    """``fastest`` for what ``plain`` made."""
+    crossed = msgspec.convert(crossings, tuple[Crossing, ...])
+    return fastest(Problem(np.array(ms), np.array(harm), tuple(integer), crossed, rest_ms), limits)
+
+
 def solve(problem: Problem, limit: float) -> Plan:
     """The fastest plan whose harms add up to no more than ``limit``."""
     from scipy.optimize import Bounds, LinearConstraint, milp  # slow to import, and not every search has a plan
@@ -113,16 +148,15 @@ def _converting(problem: Problem, total: int) -> F64:
     return rows
 
 
-def sweep(problem: Problem, count: int = SWEPT) -> list[Plan]:
+def sweep(problem: Problem, solver: Solver = fastest, count: int = SWEPT) -> list[Plan]:
     """At most ``count`` distinct plans between the fastest of all and the wide one, the fastest first."""
-    fastest = solve(problem, float(problem.harm[problem.harm < _RUNS].sum()) + 1)
-    most = predicted_harm(problem, fastest)
-    found = dict.fromkeys([fastest])
+    [boldest] = solver(problem, [unlimited(problem)])
+    most = predicted_harm(problem, boldest)
+    found = dict.fromkeys([boldest])
     if most > 0:
         alone = problem.harm[(problem.harm > 0) & (problem.harm < _RUNS)]
         least = max(float(alone.min()), most * 1e-4, predicted_harm(problem, (WIDE,) * problem.regions))
-        for limit in np.geomspace(most, least, 2 * count)[1:]:
-            found.setdefault(solve(problem, float(limit)))
+        found |= dict.fromkeys(solver(problem, np.geomspace(most, least, 2 * count)[1:].tolist()))
     plans = [p for p in found if any(p)]
     keep = np.unique(np.linspace(0, len(plans) - 1, count).round().astype(int)) if len(plans) > count else None
     return plans if keep is None else [plans[i] for i in keep]

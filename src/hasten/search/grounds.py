@@ -1,0 +1,90 @@
+"""Where mixing formats may pay: on which engines, and with which float for what is not narrowed."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+from hasten import registry
+from hasten.search import space
+from hasten.search.confirm import CERTAIN, looks_inside
+from hasten.search.field import Run
+from hasten.search.mixes import SERVES, Ground, holds
+from hasten.search.objective import quick_ms, speed
+from hasten.search.rounding import Rounding
+from hasten.trial import Candidate
+
+NEAR = 1.25  # quick looks differ by less on a noisy machine; what is this much slower than the best is not planned for
+
+LEAST_GAIN = 0.02  # of the latency: a plan that promises less over what is there already is not worth its search
+
+
+def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]], rounding: Rounding) -> list[Ground]:
+    """Where int8 everywhere runs, and is faster than the float it would be mixed with.
+
+    The fastest engine first, and of one engine the narrow float. Left out is what is clearly slower than the fastest of
+    them, or than any int8 that is all but proven, and an engine that does not tell where its time goes.
+    """
+    found: list[Ground] = []
+    sure = inf
+    for name, several in static.items():
+        tells = hasattr(registry.find("engines", name), "profile")
+        for narrow in several:
+            wide, quick = wide_of(run, narrow), quick_ms(run, narrow.key)
+            if run.trials[narrow.key].status not in SERVES:
+                continue
+            sure = min(sure, quick) if holds(run, narrow, CERTAIN) else sure
+            if tells and wide is not None and quick < quick_ms(run, wide.key):
+                found.append(Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, rounding))
+        if not tells:
+            run.say("note", f"{name} does not tell where its time goes: no mixed precision planned")
+    quick_looks = [(quick_ms(run, ground.narrow.key), ground) for ground in found]
+    fastest = {name: min(q for q, ground in quick_looks if ground.engine == name) for name in {g.engine for g in found}}
+    most = NEAR * min(sure, *fastest.values()) if fastest else inf
+    quick_looks.sort(key=lambda pair: (fastest[pair[1].engine], pair[1].wide_format == "f32", pair[0]))
+    return [ground for quick, ground in quick_looks if quick <= most]
+
+
+def wide_of(run: Run, narrow: Candidate) -> Candidate | None:
+    """The tidied float network with the same settings, when its answers can be used."""
+    for trial in run.trials.values():
+        c = trial.candidate
+        if c.engine == narrow.engine and c.settings == narrow.settings and c.steps == (space.CLEAN,):
+            return c if c.lossless or looks_inside(run, c.key) else None
+    return None
+
+
+def outclassed(run: Run, ground: Ground) -> bool:
+    """True for mixes with float32 where the same engine has int8 beside a faster float that is all but proven.
+
+    What float32 spares of the harm, int8 in fewer regions spares as well, and is faster.
+    """
+    if ground.wide_format != "f32":
+        return False
+    passes = [step.name for step in ground.narrow.steps]
+    for trial in run.trials.values():
+        c = trial.candidate
+        same = c.engine == ground.engine and [step.name for step in c.steps] == passes and trial.status == "ok"
+        if same and c.settings.get("precision", "f32") != "f32" and holds(run, c, CERTAIN):
+            run.say("note", f"{ground.engine} int8 with f32 was not planned: {c.label} is all but proven")
+            return True
+    return False
+
+
+def out_of_reach(run: Run, ground: Ground, gained: float) -> bool:
+    """True where no plan of this ground can beat what is all but proven already.
+
+    ``gained`` is what its fastest plan of all, harm left aside, gains over int8 everywhere; that was raced.
+    """
+    at_best, sure = gained * speed(run, ground.narrow.key), surest(run)
+    if not 0 < at_best < (1 + LEAST_GAIN) * sure:
+        return False
+    mix = f"{ground.engine} int8 with {ground.wide_format}"
+    run.say("note", f"{mix} would be {at_best:.2f}× at best, and {sure:.2f}× is all but proven: not planned")
+    return True
+
+
+def surest(run: Run) -> float:
+    """The speed-up of the fastest that is all but certain to be proven."""
+    sure = (speed(run, k) for k, t in run.trials.items() if t.status == "ok" and holds(run, t.candidate, CERTAIN))
+    return max(sure, default=0.0)

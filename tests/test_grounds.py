@@ -1,0 +1,88 @@
+"""Which mixes are not planned, since what is there already cannot be beaten by them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hasten.protocols import Event
+from hasten.search import grounds
+from hasten.search.field import Run
+from hasten.search.mixes import Ground
+from hasten.search.rounding import Rounding
+from hasten.trial import Candidate, Quality, Step, Trial
+from tests.test_confirm import a_run, quality, trial
+
+CERTAIN, EVEN = quality(0.0, 0.004, flips=0), quality(0.006, 0.02, flips=5)
+
+
+def int8(precision: str, speedup: float, found: Quality | None, excluded: str = "") -> Trial:
+    """A trial of static int8 on OpenVINO beside a float."""
+    steps = (Step(name="clean"), Step(name="quantize", options={"exclude": [excluded]}))
+    candidate = Candidate(
+        steps=steps, engine="openvino", settings={"precision": precision}, label=f"int8 + {precision}"
+    )
+    return replace(trial("any", speedup, found), candidate=candidate)
+
+
+def on(narrow: Trial, **changes: Any) -> Ground:
+    """The ground that ends at ``narrow``."""
+    c = replace(narrow.candidate, **changes)
+    return Ground(c.engine, "openvino", dict(c.settings), c, c, Rounding({}))
+
+
+def heard(run: Run) -> list[str]:
+    """What the run says from now on."""
+    texts: list[str] = []
+
+    def listen(event: Event) -> None:
+        texts.append(event.text)
+
+    run.listen = listen
+    return texts
+
+
+def test_mixes_with_float32_are_not_planned_beside_a_faster_float_that_holds(tmp_path: Path) -> None:
+    plain, mixed = int8("f32", 2.0, EVEN), int8("bf16", 2.2, CERTAIN, "delicate")
+    run = a_run(tmp_path, plain, mixed)
+    texts = heard(run)
+    assert grounds.outclassed(run, on(plain))
+    assert texts == ["openvino int8 with f32 was not planned: int8 + bf16 is all but proven"]
+
+
+@pytest.mark.parametrize(
+    ("rival", "ground"),
+    [
+        (int8("bf16", 2.2, EVEN), {}),  # may fail the proof
+        (replace(int8("bf16", 2.2, CERTAIN), status="slower"), {}),
+        (int8("f32", 2.2, CERTAIN), {}),  # no other float
+        (int8("bf16", 2.2, CERTAIN), {"engine": "onnxruntime"}),
+        (int8("bf16", 2.2, CERTAIN), {"settings": {"precision": "bf16"}}),
+        (int8("bf16", 2.2, CERTAIN), {"steps": (Step(name="clean"), Step(name="equalize"), Step(name="quantize"))}),
+    ],
+)
+def test_they_are_planned_otherwise(tmp_path: Path, rival: Trial, ground: dict[str, Any]) -> None:
+    run = a_run(tmp_path, rival)
+    texts = heard(run)
+    assert not grounds.outclassed(run, on(int8("f32", 2.0, EVEN), **ground))
+    assert texts == []
+
+
+@pytest.mark.parametrize(("gained", "beaten"), [(1.0, True), (1.05, True), (1.2, False)])
+def test_what_cannot_reach_what_holds_is_not_planned(tmp_path: Path, gained: float, beaten: bool) -> None:
+    plain, best = int8("f32", 2.0, EVEN), int8("bf16", 2.2, CERTAIN)
+    run = a_run(tmp_path, plain, best)
+    texts = heard(run)
+    assert grounds.out_of_reach(run, on(plain), gained) == beaten
+    told = f"openvino int8 with f32 would be {2 * gained:.2f}× at best, and 2.20× is all but proven: not planned"
+    assert texts == ([told] if beaten else [])
+
+
+def test_what_was_never_raced_may_reach_anything(tmp_path: Path) -> None:
+    run = a_run(tmp_path, replace(int8("f32", 2.0, EVEN), timing=None), int8("bf16", 2.2, CERTAIN))
+    assert not grounds.out_of_reach(run, on(int8("f32", 2.0, EVEN)), 1.0)
+    assert grounds.surest(run) == 2.2
+    assert grounds.surest(a_run(tmp_path)) == 0.0
