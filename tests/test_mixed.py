@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 
 import hasten
+from hasten.errors import InputError
 from hasten.frontends.onnx import load
 from hasten.graph import evaluate
 from hasten.measure.divergence import mean_divergence
 from hasten.passes.quantize import Quantize
 from hasten.samples import load_samples
-from hasten.search import harm, rounding
+from hasten.search import harm, judge, rounding
 from hasten.search.explain import why
 from hasten.search.plan import Problem
 from hasten.search.workshop import Material, calibration
 from hasten.trial import decode, encode
 from tests import networks
+from tests.engines import mixing
 
 OPTIONS = {"ranges": "minmax", "bias": "kept"}
 
@@ -61,7 +63,7 @@ def test_harm_points_at_the_delicate_region(material: dict[str, Any], scheme: st
     assert int(np.argmax(int8)) == 1
     assert int8[1] > 2 * sorted(int8)[-2]
     assert all(0 < h["bf16"] < 1e-2 for h in found["harm"])
-    assert found["samples"] >= harm.LEAST
+    assert found["samples"] >= judge.LEAST
 
 
 def test_joint_harm_is_that_of_the_network_that_the_pass_writes(material: dict[str, Any]) -> None:
@@ -148,3 +150,22 @@ def test_a_search_prepares_the_network_where_int8_alone_breaks_it(tmp_path: Path
     assert "equalize" in names
     assert names[-1] == "quantize"
     assert result.winner.candidate.steps[-1].options["exclude"] == []
+
+
+def test_inspect_shows_where_the_time_goes_and_what_int8_would_do(tmp_path: Path) -> None:
+    path, data = networks.wide_ranged(tmp_path / "wide.onnx"), {"x": networks.lit(200, 24, seed=2)}
+    plan = hasten.inspect(path, data, engines=["tests.engines.mixing"])["regions"]
+    harms = {group.name: group.harm["int8"] for group in plan.groups}
+    assert max(harms, key=lambda name: harms[name]) == "delicate"
+    for group in plan.groups[:-1]:  # the head is no convolution, and costs nothing here
+        assert group.ms["f32"] == pytest.approx(mixing.FLOAT_MS)
+        assert group.ms["int8"] == pytest.approx(mixing.INT8_MS)
+        assert group.chosen == "int8"
+
+
+def test_inspect_names_an_engine_that_tells_where_its_time_goes(tmp_path: Path) -> None:
+    path, data = networks.wide_ranged(tmp_path / "wide.onnx"), {"x": networks.lit(200, 24, seed=2)}
+    with pytest.raises(InputError, match="none of these engines tells where its time goes") as caught:
+        hasten.inspect(path, data, engines=["tests.engines.quick"])
+    assert caught.value.cause == "tests.engines.quick"
+    assert "--engines onnxruntime" in caught.value.help

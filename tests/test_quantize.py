@@ -114,6 +114,52 @@ def test_openvino_runs_eight_bits(tmp_path: Path) -> None:
     assert not found["Convolution f32"]
 
 
+def test_openvino_multiplies_scores_and_values_on_bytes(tmp_path: Path) -> None:
+    model, samples = prepared(tiny.transformer)
+    quantized = Quantize(scheme="openvino")(model, tiny.context(samples))
+    found = openvino_precisions(quantized, tmp_path)
+    assert found["Subgraph i8"] == 1, "attention as a whole"
+    assert found["Subgraph f32"] == 0
+    products = [n for n in quantized.graph.graph if n.op_type == "MatMul" and walk.weight(model_node(model, n)) is None]
+    assert len(products) == 2
+    zeros = [[zero_of(value) for value in node.inputs] for node in products]
+    assert zeros == [[np.int8(0), np.int8(0)], [np.uint8(0), np.int8(0)]]
+    assert [[z.dtype for z in pair] for pair in zeros] == [[np.int8, np.int8], [np.uint8, np.int8]]
+
+
+def model_node(model: Model, node: ir.Node) -> ir.Node:
+    """The node of that name in the float network."""
+    return next(n for n in model.graph.graph if n.name == node.name)
+
+
+def before_shaping(value: ir.Value | None) -> ir.Node:
+    """The node that a tensor comes from, seen through transposes."""
+    node = value.producer() if value is not None else None
+    while node is not None and node.op_type == "Transpose":
+        node = node.inputs[0].producer() if node.inputs[0] is not None else None
+    assert node is not None
+    return node
+
+
+def zero_of(value: ir.Value | None) -> np.ndarray:
+    """The zero point that a tensor was rounded with."""
+    zero = walk.constant(before_shaping(value).inputs[2])
+    assert zero is not None
+    return zero
+
+
+@pytest.mark.parametrize(("left_out", "rounded"), [(0, 1), (2, 1), (3, 2), (5, 2)])
+def test_products_stay_in_float_beside_a_linear_operator_that_does(left_out: int, rounded: int) -> None:
+    """Queries, keys, values, then what mixes the heads, and so on: scores need the first two, their sum the third."""
+    model, samples = prepared(tiny.transformer)
+    linear = [walk.label(n) for n in model.graph.graph if walk.weight(n)]
+    quantized = Quantize(scheme="openvino", exclude=(linear[left_out],))(model, tiny.context(samples))
+    products = [n for n in quantized.graph.graph if n.op_type == "MatMul" and walk.weight(model_node(model, n)) is None]
+    on_bytes = [n for n in products if all(before_shaping(v).op_type == "DequantizeLinear" for v in n.inputs)]
+    assert len(on_bytes) == rounded
+    assert decibels(model, quantized, samples) > 25
+
+
 def test_hard_swish_on_codes_equals_hard_swish_on_values() -> None:
     net = tiny.Net()
     net.conv(net.add("HardSwish", net.conv("x", 3, 8)), 8, 4, 1, out="y")

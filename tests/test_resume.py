@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,16 @@ hasten.optimize(
     out=folder + "/out", seconds=600, listen=listen,
 )
 """
+
+
+@pytest.fixture
+def signals_arrive() -> Iterator[None]:
+    """Whoever started the tests with nohup, or in the background, had some signals ignored; and so they would stay."""
+    before = {n: signal.signal(n, signal.SIG_DFL) for n in (signal.SIGTERM, signal.SIGHUP)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class Enough(Exception):
@@ -267,6 +277,7 @@ def test_the_second_run_with_the_same_output_is_turned_away(case: Case) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.usefixtures("signals_arrive")
 def test_a_signal_keeps_the_run(case: Case, number: signal.Signals) -> None:
     """SIGINT comes twice: the first asks the search to wrap up."""
 
@@ -286,6 +297,7 @@ def test_a_signal_keeps_the_run(case: Case, number: signal.Signals) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("signals_arrive")
 def test_one_interrupt_wraps_up_and_the_same_command_goes_on(case: Case) -> None:
     def listen(event: Event) -> None:
         if event.stage.startswith("2/3") and event.kind == "stage":
@@ -298,6 +310,7 @@ def test_one_interrupt_wraps_up_and_the_same_command_goes_on(case: Case) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("signals_arrive")
 def test_an_interrupt_after_something_was_proven_writes_it_and_can_go_on(killed: Case) -> None:
     """The interrupt comes while the last wave is raced again, so that what was screened can still be proven."""
     lines = killed.journal.read_bytes().splitlines(keepends=True)
@@ -315,6 +328,7 @@ def test_an_interrupt_after_something_was_proven_writes_it_and_can_go_on(killed:
     wins(killed, killed.here())
 
 
+@pytest.mark.usefixtures("signals_arrive")
 def test_an_interrupt_before_there_is_anything_keeps_nothing(case: Case) -> None:
     with pytest.raises(KeyboardInterrupt):
         case.here(lambda event: os.kill(os.getpid(), signal.SIGTERM) if "reading" in event.text else None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hasten.search import field
+from hasten.search import loading
 from hasten.trial import Candidate, Timing, Trial
 
 GIB = 1 << 30
@@ -24,8 +24,8 @@ class Crowd:
         for name, s in speeds.items():
             timing = None if s is None else Timing(speedup=s, low=s, high=s, pairs=9, median_ms=1 / s, baseline_ms=1.0)
             self.trials[name] = Trial(candidate=Candidate(steps=(), engine=name), status="ok", timing=timing)
-        monkeypatch.setattr(field, "private_bytes", lambda pid: GIB)
-        monkeypatch.setattr(field, "memory_bytes", lambda: (16 * GIB, self.free))
+        monkeypatch.setattr(loading, "private_bytes", lambda pid: GIB)
+        monkeypatch.setattr(loading, "memory_bytes", lambda: (16 * GIB, self.free))
 
     def retire(self, keys: list[str]) -> None:
         for key in keys:
@@ -38,19 +38,19 @@ class Crowd:
 
 def test_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
     crowd: Any = Crowd(3 * GIB, {"given": 1.0, "slow": 1.1}, monkeypatch)
-    assert field.make_room(crowd) == ""
+    assert loading.make_room(crowd) == ""
     assert set(crowd.loaded) == {"given", "slow"}
 
 
 def test_the_slowest_go_first_and_the_baseline_never(monkeypatch: pytest.MonkeyPatch) -> None:
     crowd: Any = Crowd(GIB // 2, {"given": 1.0, "slow": 1.1, "fast": 2.0, "slower": 1.05}, monkeypatch)
-    assert field.make_room(crowd) == ""
+    assert loading.make_room(crowd) == ""
     assert set(crowd.loaded) == {"given", "fast"}
 
 
 def test_without_room_the_candidate_is_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
     crowd: Any = Crowd(GIB // 2, {"given": 1.0, "unseen": None}, monkeypatch)
-    assert field.load(crowd, Candidate(steps=(), engine="one more")) is None
+    assert loading.load(crowd, Candidate(steps=(), engine="one more")) is None
     assert crowd.trials["new"].status == "skipped"
     assert crowd.trials["new"].reason == (
         "no room: one more copy of the network takes 1024 MiB or more, and 512 MiB are free"
@@ -60,4 +60,4 @@ def test_without_room_the_candidate_is_told_why(monkeypatch: pytest.MonkeyPatch)
 
 def test_memory_that_cannot_be_read_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     crowd: Any = Crowd(0, {"given": 1.0}, monkeypatch)
-    assert field.make_room(crowd) == ""
+    assert loading.make_room(crowd) == ""

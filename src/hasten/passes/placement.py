@@ -5,7 +5,8 @@ onnxruntime   x -Q-DQ-> Conv -> Relu -Q-DQ-> ...   its fusions want a Q behind e
 litert        see litert.py
 openvino      x -Q-DQ-> Conv -> Relu -> Q ...      only in front of operators; it fuses what follows by itself. What
                                                    only depthwise convolutions read has a scale for each channel: they
-                                                   keep channels apart, so it folds into the scales of their outputs
+                                                   keep channels apart, so it folds into the scales of their outputs.
+                                                   Products of two computed tensors take zero points of 0
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from hasten.graph import walk
-from hasten.passes import patterns
+from hasten.passes import attention, patterns
 
 Use = tuple[ir.Node, int]
 
@@ -25,9 +26,10 @@ Use = tuple[ir.Node, int]
 class Placement:
     """``linear`` get integer weights. ``reads`` says for each rounded tensor which uses see it rounded.
 
-    ``ties`` are pairs of tensors that must share one scale. ``by_channel`` get a scale for each channel (axis 1).
-    ``constants`` are operands of integer additions and products, ``hardswish`` the nodes that become a clamp of codes
-    and an integer product. ``fixed`` have a scale and a zero point that the engine's kernel gives them.
+    ``ties`` are pairs of tensors that must share one scale. ``by_channel`` get a scale for each channel (axis 1),
+    ``symmetric`` a zero point of 0. ``constants`` are operands of integer additions and products, ``hardswish`` the
+    nodes that become a clamp of codes and an integer product. ``fixed`` have a scale and a zero point that the engine's
+    kernel gives them.
     """
 
     linear: list[ir.Node] = field(default_factory=list)
@@ -37,6 +39,7 @@ class Placement:
     hardswish: list[ir.Node] = field(default_factory=list)
     fixed: dict[ir.Value, tuple[float, int]] = field(default_factory=dict)
     by_channel: set[ir.Value] = field(default_factory=set)
+    symmetric: set[ir.Value] = field(default_factory=set)
 
     def read(self, value: ir.Value, uses: Iterable[Use]) -> None:
         have = self.reads.setdefault(value, [])
@@ -179,6 +182,10 @@ def _openvino(model: ir.Model, linear: list[ir.Node], gated: frozenset[ir.Value]
             continue
         for index, _ in inputs:
             _read_above(plan, node, index, chain)
+    rounded = set(plan.reads)
+    for node in attention.products(model, anchors):
+        both = {_read_above(plan, node, index, chain) for index, _ in patterns.computed(node)}
+        plan.symmetric |= both - rounded
     return plan
 
 
@@ -199,7 +206,7 @@ def _leads_to(model: ir.Model, anchors: set[ir.Node]) -> set[ir.Node]:
     return found
 
 
-def _read_above(plan: Placement, node: ir.Node, index: int, chain: bool) -> None:
+def _read_above(plan: Placement, node: ir.Node, index: int, chain: bool) -> ir.Value:
     """Round the operand; where it only went through shaping operators, round before them, so they move bytes."""
     value = node.inputs[index]
     assert value is not None
@@ -210,3 +217,4 @@ def _read_above(plan: Placement, node: ir.Node, index: int, chain: bool) -> None
             break
         node, index, value = before, 0, before.inputs[0]
     plan.read(value, [(node, index)])
+    return value

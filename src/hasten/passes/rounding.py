@@ -32,17 +32,13 @@ def write(
     taken = walk.names(graph)
     means = {id(n): _mean(n, stats) for n in plan.linear} if correct else {}
     scales: dict[ir.Value, float] = {}
-    gated = {node.inputs[0] for node in plan.hardswish}
     for group in plan.groups():
         if any(v.name not in stats for v in group):  # never computed on the samples: stays float
             continue
         if len(group) == 1 and _in_channels(graph, group[0], plan, stats, taken):
             continue
         chosen = [ranges.choose_range(stats[v.name or ""], method(v.name or "")) for v in group]
-        low, high = min(low for low, _ in chosen), max(high for _, high in chosen)
-        scale, zero = hardswish_grid(high) if group[0] in gated else activation_grid(low, high)
-        if group[0] in plan.fixed and len(group) == 1:
-            scale, zero = np.float32(plan.fixed[group[0]][0]), np.asarray(plan.fixed[group[0]][1], np.uint8)
+        scale, zero = _grid(plan, group, min(low for low, _ in chosen), max(high for _, high in chosen))
         scales.update((v, float(scale)) for v in group)
         for value in group:
             _round_activation(graph, value, plan.reads[value], scale, zero, taken)
@@ -56,6 +52,17 @@ def write(
         if id(node) in means:
             _correct(graph, node, means[id(node)], per_channel, taken)
         _round_weights(graph, node, sources[id(node)], written, (bias32, per_channel), taken)
+
+
+def _grid(plan: Placement, group: list[ir.Value], low: float, high: float) -> tuple[np.float32, walk.Array]:
+    """Scale and zero point of tensors that share them, for values between ``low`` and ``high``."""
+    first, alone = group[0], len(group) == 1
+    if first in plan.fixed and alone:
+        scale, zero = plan.fixed[first]
+        return np.float32(scale), np.asarray(zero, np.uint8)
+    if any(node.inputs[0] is first for node in plan.hardswish):
+        return hardswish_grid(high)
+    return product_grid(low, high) if first in plan.symmetric and alone else activation_grid(low, high)
 
 
 def _mean(node: ir.Node, stats: Mapping[str, TensorStats]) -> NDArray[np.float64] | None:
@@ -81,6 +88,15 @@ def activation_grid(low: float, high: float) -> tuple[np.float32, walk.Array]:
     """uint8 scale and zero point; the largest code never passes ``high``, so that a Clip there is redundant."""
     scale, zero = grid.affine(low, high, grid.U8)
     return np.float32(np.nextafter(scale, np.float32(0))), zero
+
+
+def product_grid(low: float, high: float) -> tuple[np.float32, walk.Array]:
+    """For an operand of a product of two computed tensors, whose zero point must be 0: int8, or uint8 above zero."""
+    if low >= 0:
+        scale, _ = grid.affine(0, high, grid.U8)
+        return np.float32(scale), np.asarray(0, np.uint8)
+    scale, _ = grid.symmetric(max(-low, high), grid.S8)
+    return np.float32(scale), np.asarray(0, np.int8)
 
 
 def hardswish_grid(high: float) -> tuple[np.float32, walk.Array]:
@@ -150,9 +166,11 @@ def _round_activation(
     axis = {"axis": 1} if np.ndim(scale) else {}
     parts = [
         walk.add_constant(graph, walk.fresh(taken, f"{base}/scale"), np.asarray(scale, np.float32)),
-        walk.add_constant(graph, walk.fresh(taken, f"{base}/zero"), np.asarray(zero, np.uint8)),
+        walk.add_constant(graph, walk.fresh(taken, f"{base}/zero"), np.asarray(zero)),
     ]
-    codes = ir.Value(name=walk.fresh(taken, f"{base}/u8"), shape=value.shape, type=ir.TensorType(ir.DataType.UINT8))
+    dtype = ir.DataType.from_numpy(np.asarray(zero).dtype)
+    kind = "u8" if dtype == ir.DataType.UINT8 else "s8"
+    codes = ir.Value(name=walk.fresh(taken, f"{base}/{kind}"), shape=value.shape, type=ir.TensorType(dtype))
     rounded = ir.Value(name=walk.fresh(taken, f"{base}/rounded"), shape=value.shape, type=value.type)
     pair = [
         ir.node("QuantizeLinear", [value, *parts], axis, outputs=[codes], name=codes.name),

@@ -7,13 +7,15 @@ from typing import Any
 
 import msgspec
 
+from hasten import registry
 from hasten.errors import InputError
 from hasten.graph.regions import Region
 from hasten.machine import cores
 from hasten.search import space
 from hasten.search.explain import told
-from hasten.search.field import Run, in_workshop, material, ready
+from hasten.search.field import Run, in_workshop, material
 from hasten.search.improve import Known
+from hasten.search.loading import ready
 from hasten.search.mixed import profiled, weighed
 from hasten.search.mixes import Ground, Mixes
 from hasten.search.plan import unlimited
@@ -45,7 +47,14 @@ def anatomy(run: Run, engines: dict[str, Any]) -> Mixed:
             problem, samples = weighed(bench, problem)
             [best] = bench.solve(problem, [unlimited(problem)])
             return told(bench, problem, Known(), best, samples, time.monotonic() - start)
-    raise InputError("no engine here tells where its time goes", help="hasten doctor")
+    raise InputError("none of these engines tells where its time goes", cause=", ".join(engines), help=_who_tells())
+
+
+def _who_tells() -> str:
+    """What to type for an engine that counts the time of its kernels; where there is none, how to get one."""
+    usable = (name for name in registry.names("engines") if registry.engine(name)[1] is None)
+    able = (name for name in usable if hasattr(registry.find("engines", name), "profile"))
+    return " or ".join(f"--engines {name}" for name in able) or "pip install 'hasten[openvino]'"
 
 
 def _ground(run: Run, name: str, engine: Any) -> Ground:

@@ -9,7 +9,8 @@ from hasten.errors import InputError, UsageError
 from hasten.measure.quality import assess
 from hasten.measure.timing import interleave, timing
 from hasten.search import forms, space
-from hasten.search.field import SCREEN_ROUNDS, Run, fresh_worker, load, recipe_key
+from hasten.search.field import SCREEN_ROUNDS, Run, recipe_key
+from hasten.search.loading import fresh_worker, load
 from hasten.search.question import digest
 from hasten.trial import Timing
 from hasten.worker import Worker

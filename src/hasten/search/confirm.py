@@ -17,7 +17,8 @@ from hasten.measure.proportions import required_n
 from hasten.measure.provable import EVEN, likely
 from hasten.measure.quality import assess
 from hasten.search.baseline import measure_baseline
-from hasten.search.field import Run, fresh_worker, lost
+from hasten.search.field import Run
+from hasten.search.loading import fresh_worker, lost
 from hasten.search.objective import gain
 from hasten.trial import Candidate, Quality, Split, Trial
 from hasten.worker import CallFailed, WorkerDied

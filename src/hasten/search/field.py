@@ -1,4 +1,4 @@
-"""The field of candidates: build them, screen their answers, race them. Each failure is a trial with a reason."""
+"""The field of candidates: what builders are given, and what they made. Each failure is a trial with a reason."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hasten import registry
 from hasten.errors import HastenError, InputError, UsageError
-from hasten.machine import memory_bytes, private_bytes
 from hasten.model import file_digest
 from hasten.search import forms
 from hasten.search.question import digest
@@ -22,13 +20,12 @@ from hasten.search.run import T
 from hasten.trial import Candidate, Step, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
 
-ROOM = 2  # copies of the network, as large as the largest so far, that must fit before one is loaded
-LOOKED = ("load", "answers", "clock", "screen", "deep screen")  # steps of a candidate's trial before it races
 BUILD_SECONDS = 600.0
 COMPILE_SECONDS = 90.0  # for a network compiled ahead of time; comes on top of the time for searching
 SCREENED = 256  # samples of the search split that a candidate is screened on, at most
 SCREEN_ROUNDS = 12
 RESTED_ROUNDS = 6  # of a race from sleeping threads, half of them after a pause
+CONTENDERS = 4  # in such a race, the fastest before it
 
 
 def recipe_key(candidate: Candidate) -> str:
@@ -167,102 +164,3 @@ def first_line(fault: Exception) -> str:
         return "; ".join(filter(None, (fault.message, fault.cause)))[:300]
     lines = str(fault).strip().splitlines()
     return (lines[0] if lines else type(fault).__name__)[:300]
-
-
-def make_room(run: Run) -> str:
-    """Close the slowest candidates while another copy of the network may not fit into memory.
-
-    Returns what is missing where there is nothing to close; empty when there is room.
-    """
-    each = max((private_bytes(worker.pid) for worker in run.loaded.values()), default=0)
-    while 0 < (free := memory_bytes()[1]) < ROOM * each:
-        timed = {k: t.speedup for k in run.loaded if k != run.given and (t := run.trials[k].timing) is not None}
-        if not timed:
-            return f"one more copy of the network takes {each >> 20} MiB or more, and {free >> 20} MiB are free"
-        run.retire([min(timed, key=lambda k: timed[k])])
-    return ""
-
-
-def load(run: Run, candidate: Candidate) -> Worker | None:
-    """A worker that has the candidate loaded; None after recording why not.
-
-    A candidate that fell out of an unfinished run is not loaded again.
-    """
-    short = make_room(run)
-    if short:
-        run.record(Trial(candidate=candidate, status="skipped", reason=f"no room: {short}", stage=run.stage))
-        return None
-    ended = (run.recall(step, candidate.key, Trial) for step in LOOKED)
-    out = next((trial for trial in ended if trial is not None and trial.status != "ok"), None)
-    if out is None and run.journal.to_blame(candidate.key):
-        out = Trial(candidate=candidate, stage=run.stage, **quarantined("tried"))
-    if out is not None:
-        run.record(out)
-        return None
-    run.journal.begin("load", candidate.key)
-    worker = _load(run, candidate)
-    run.note("load", candidate.key, None if worker else run.trials[candidate.key])
-    return worker
-
-
-def _load(run: Run, candidate: Candidate) -> Worker | None:
-    made = run.artefacts[recipe_key(candidate)]
-    worker = Worker(name=candidate.label)
-    try:
-        reply = worker.call(
-            "load",
-            seconds=BUILD_SECONDS,
-            engine=candidate.engine,
-            path=made["artefact"],
-            settings=candidate.settings,
-            names=run.names,
-        )
-    except (WorkerDied, CallFailed, InputError) as fault:
-        worker.close()
-        if isinstance(fault, InputError) and candidate.key == run.given:
-            raise  # it says itself what is wrong with the network as given
-        lost(run, candidate, fault)
-        return None
-    worker.spins = registry.find("engines", candidate.engine).spins
-    run.loaded[candidate.key] = worker
-    run.record(
-        Trial(
-            candidate=candidate,
-            status="ok",
-            stage=run.stage,
-            artefact=str(Path(made["artefact"]).relative_to(run.folder)),
-            bytes=made["bytes"],
-            seconds=made["seconds"] + reply["load_seconds"],
-        )
-    )
-    return worker
-
-
-def ready(run: Run, candidate: Candidate) -> bool:
-    """Built and loaded; what prevents it is on record."""
-    if candidate.key in run.loaded:
-        return True
-    build_all(run, [candidate])
-    return "artefact" in run.artefacts[recipe_key(candidate)] and load(run, candidate) is not None
-
-
-def fresh_worker(run: Run, candidate: Candidate, *, keep: bool = True) -> Worker:
-    """A new process with the candidate loaded; ``keep`` makes it the one in ``run.loaded``. Raises what it raises."""
-    worker = Worker(name=candidate.label)
-    path = run.artefacts[recipe_key(candidate)]["artefact"]
-    worker.call(
-        "load", seconds=BUILD_SECONDS, engine=candidate.engine, path=path, settings=candidate.settings, names=run.names
-    )
-    worker.spins = registry.find("engines", candidate.engine).spins
-    if keep:
-        run.loaded[candidate.key] = worker
-    return worker
-
-
-def lost(run: Run, candidate: Candidate, fault: WorkerDied | CallFailed | InputError) -> Trial:
-    """Record a candidate that died or refused, with the reason."""
-    run.retire([candidate.key])
-    status = fault.status if isinstance(fault, WorkerDied) else "unsupported"
-    reason = str(fault) if isinstance(fault, WorkerDied) else f"{candidate.engine} refuses it: {first_line(fault)}"
-    before = run.trials.get(candidate.key, Trial(candidate=candidate, status="ok", stage=run.stage))
-    return run.record(replace(before, status=status, reason=reason))  # type: ignore[arg-type]

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from hasten.measure.speed import LEAST_PAIRS, MARGIN
 from hasten.measure.timing import interleave, timing
 from hasten.search.confirm import CLEARLY, IDENTICAL, count_look, finalists, front, looks_inside, prove
-from hasten.search.field import RESTED_ROUNDS, Run, first_line, fresh_worker
+from hasten.search.field import CONTENDERS, RESTED_ROUNDS, Run, first_line
+from hasten.search.loading import fresh_worker
 from hasten.search.objective import better, bytes_count, gain, promised
 from hasten.search.screening import race
 from hasten.trial import Quality, Timing
 from hasten.worker import CallFailed, WorkerDied
 
-CONTENDERS = 5
 AS_FAST = 0.97  # the first calls after a pause may lose no more than what two runs of the same network differ by
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from hasten.search import forms, space
 from hasten.search.confirm import promises
-from hasten.search.field import Run, ready
+from hasten.search.field import Run
+from hasten.search.loading import ready
 from hasten.search.mixes import DEEP, SERVES
 from hasten.search.objective import gain
 from hasten.search.offers import structural

@@ -11,8 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -21,51 +20,23 @@ import onnx_ir as ir
 from hasten.graph import evaluate, halves, walk
 from hasten.graph.regions import Region, merged, places, regions
 from hasten.graph.taps import sizes
-from hasten.measure.divergence import mean_divergence
 from hasten.passes.floats import round_floats
 from hasten.passes.placement import place
 from hasten.passes.rounding import keep_float, write
-from hasten.protocols import Array, Feeds, NotApplicable
+from hasten.protocols import Feeds, NotApplicable
 from hasten.quant.histogram import TensorStats
 from hasten.quant.ranges import METHODS
+from hasten.search.judge import Judge, judge, samples_for
 from hasten.search.workshop import Material, calibration, first_feeds, inferred
 from hasten.trial import Scalar
 
 MOST_REGIONS = 120  # more are merged with their neighbours
 PIECES = 8
 PARALLEL = 2
-MOST, LEAST = 64, 6  # samples
 MOST_COMPARED = 32  # for comparing calibration methods
 RANGES_SECONDS = 0.4  # of float inference, for comparing calibration methods
 NEVER = 1e9  # the harm of what does not run
 FLOATS = {"bf16": ir.DataType.BFLOAT16, "f16": ir.DataType.FLOAT16}
-
-
-@dataclass(frozen=True)
-class Judge:
-    """What a harm is measured with: feeds, the float network's answers to them, and which outputs count."""
-
-    feeds: Sequence[Feeds]
-    wanted: Sequence[Sequence[Array]]
-    outputs: tuple[str, ...]
-    classes: bool
-
-    def harm(self, graph: ir.Model, feeds: Sequence[Feeds] | None = None, threads: int = 2) -> float:
-        """The mean divergence of ``graph``'s answers; infinite when it does not run."""
-        try:
-            loaded = evaluate.session(graph, optimise=True, fused=False, threads=threads)
-            got = [loaded.run(list(self.outputs), dict(one)) for one in feeds or self.feeds]
-        except Exception:  # whatever the runtime raises: this way of narrowing is of no use
-            return float("inf")
-        return mean_divergence(self.wanted, got, classes=self.classes)
-
-
-@lru_cache(2)
-def judge(of: Material, outputs: tuple[str, ...], classes: bool, count: int) -> Judge:
-    """The float network's answers on the first ``count`` feeds of the calibrate split."""
-    feeds, loaded = first_feeds(of, count), evaluate.session(inferred(of).graph, optimise=True)
-    wanted = [loaded.run(list(outputs), dict(one)) for one in feeds]
-    return Judge(feeds, wanted, outputs, classes)
 
 
 def choose_rounding(
@@ -171,17 +142,6 @@ def narrowed(of: Material, scheme: str, options: Mapping[str, Scalar]) -> ir.Mod
     if not labels:
         raise NotApplicable("no linear operator that could be narrowed")
     return _narrower("int8", scheme, options, _stats(of, scheme))(graph, labels)
-
-
-def samples_for(of: Material, runs: int, seconds: float) -> int:
-    """How many samples ``runs`` runs of the network can afford, from the time that one takes."""
-    loaded, feeds = evaluate.session(inferred(of).graph, optimise=True), first_feeds(of, 3)
-    loaded.run(None, dict(feeds[0]))
-    start = time.perf_counter()
-    for one in feeds:
-        loaded.run(None, dict(one))
-    each = (time.perf_counter() - start) / len(feeds)
-    return max(LEAST, min(MOST, int(1.5 * seconds / (max(each, 1e-5) * max(runs, 1)))))
 
 
 def _one_at_a_time(

@@ -9,13 +9,13 @@ import numpy as np
 from hasten.machine import cores
 from hasten.search import forms, space
 from hasten.search.confirm import WORTH
-from hasten.search.field import RESTED_ROUNDS, SCREEN_ROUNDS, Run, build_all, load, lost, recipe_key
+from hasten.search.field import CONTENDERS, RESTED_ROUNDS, SCREEN_ROUNDS, Run, build_all, recipe_key
+from hasten.search.loading import load, lost
 from hasten.search.objective import speed
 from hasten.search.screening import answers_beside, hopelessly_slow, race
 from hasten.trial import Candidate, Scalar
 from hasten.worker import CallFailed, WorkerDied
 
-CONTENDERS = 3
 TOLERANCE = 1e-3  # of an output's scale: what reordered float32 sums may differ by
 
 
@@ -35,12 +35,11 @@ def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, basel
         race(run, able[:CONTENDERS], RESTED_ROUNDS, rested=True)
     alive = [k for k in racing if k in run.loaded]
     fastest = max((k for k in able[:CONTENDERS] if k in alive), key=lambda k: speed(run, k), default=run.given)
-    found = run.trials[fastest].timing
-    tuned = fastest if found is not None and found.speedup > WORTH else run.given
+    tuned = fastest if speed(run, fastest) > WORTH else run.given
     run.retire(k for k in alive if k != tuned)
-    if tuned != run.given and found is not None:
-        run.best = found.speedup
-        run.say("best", f"{run.trials[tuned].candidate.label}: {found.speedup:.2f}×, answers unchanged")
+    if tuned != run.given:
+        run.best = speed(run, tuned)
+        run.say("best", f"{run.trials[tuned].candidate.label}: {run.best:.2f}×, answers unchanged")
     return tuned
 
 

@@ -11,8 +11,9 @@ from hasten.graph.regions import Region
 from hasten.measure.provable import EVEN
 from hasten.search import space
 from hasten.search.confirm import CERTAIN, promises
-from hasten.search.field import Run, fresh_worker, material, ready, study
+from hasten.search.field import Run, material, study
 from hasten.search.improve import Bench
+from hasten.search.loading import fresh_worker, ready
 from hasten.search.objective import speed
 from hasten.search.plan import WIDE, Plan, Problem, plain
 from hasten.search.rounding import Rounding, judged

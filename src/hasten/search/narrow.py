@@ -9,8 +9,9 @@ from typing import Any
 from hasten.machine import cores
 from hasten.search import forms, space
 from hasten.search.confirm import clearly_inside, finalists, front, looks_inside
-from hasten.search.field import SCREEN_ROUNDS, Run, first_line, ready
+from hasten.search.field import SCREEN_ROUNDS, Run, first_line
 from hasten.search.grounds import NEAR, grounds, outclassed
+from hasten.search.loading import ready
 from hasten.search.lossless import engine_settings
 from hasten.search.mixed import plan_for
 from hasten.search.mixes import DEEP, Ground, holds

@@ -18,7 +18,8 @@ from hasten.measure.sequential import FUTILE, LOOKS
 from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import Series, alone, interleave, milliseconds, timing, warm_up
 from hasten.protocols import Array
-from hasten.search.field import SCREENED, Run, lost
+from hasten.search.field import SCREENED, Run
+from hasten.search.loading import lost
 from hasten.search.question import digest
 from hasten.trial import Candidate, Quality, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
@@ -103,6 +104,8 @@ def race(run: Run, keys: Sequence[str], rounds: int, *, rested: bool = False) ->
     core, and are half as fast until they have run for long.
     """
     racing = [k for k in keys if k in run.loaded]
+    if rested:
+        run.say("trial", "timing the fastest with pauses between requests")
     step = digest([rounds, rested, *racing])
     found = run.once("race", step, dict[str, Trial], lambda: _race(run, racing, rounds, rested))
     for key, trial in found.items():

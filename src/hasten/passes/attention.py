@@ -1,0 +1,43 @@
+"""Products of two computed tensors, as in attention: which of them OpenVINO may multiply in eight bits.
+
+    linear -> reshape -> transpose -\\
+                                     MatMul -> softmax -> MatMul -> linear
+    linear -> reshape -> transpose -/                    /
+    linear -> reshape -> transpose ---------------------/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import onnx_ir as ir
+
+from hasten.graph import walk
+from hasten.passes import patterns
+
+ALONG = patterns.SHAPING | {"Add", "Div", "Mul", "Softmax"}  # what stands between a linear operator and such a product
+MOST_STEPS = 8
+
+
+def products(model: ir.Model, anchors: Collection[ir.Node]) -> list[ir.Node]:
+    """MatMuls of two computed float tensors whose nearest linear operators are all among ``anchors``, one at least."""
+    found = []
+    for node in model.graph:
+        if node.op_type == "MatMul" and node.domain == "" and len(patterns.computed(node)) == 2:
+            sources = [before for _, value in patterns.computed(node) if (before := _linear_before(value)) is not None]
+            if sources and all(before in anchors for before in sources):
+                found.append(node)
+    return found
+
+
+def _linear_before(value: ir.Value) -> ir.Node | None:
+    """The linear operator that a tensor comes from in a straight line; None where there is none."""
+    for _ in range(MOST_STEPS):
+        node = value.producer()
+        if node is None or walk.weight(node):
+            return node
+        inputs = patterns.computed(node)
+        if node.op_type not in ALONG or node.domain != "" or len(inputs) != 1:
+            return None
+        value = inputs[0][1]
+    return None

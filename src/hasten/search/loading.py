@@ -1,0 +1,115 @@
+"""Candidates in processes of their own: loaded where there is room, and told why where they are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from hasten import registry
+from hasten.errors import InputError
+from hasten.machine import memory_bytes, private_bytes
+from hasten.search.field import BUILD_SECONDS, Run, build_all, first_line, quarantined, recipe_key
+from hasten.trial import Candidate, Trial
+from hasten.worker import CallFailed, Worker, WorkerDied
+
+ROOM = 2  # copies of the network, as large as the largest so far, that must fit before one is loaded
+LOOKED = ("load", "answers", "clock", "screen", "deep screen")  # steps of a candidate's trial before it races
+
+
+def make_room(run: Run) -> str:
+    """Close the slowest candidates while another copy of the network may not fit into memory.
+
+    Returns what is missing where there is nothing to close; empty when there is room.
+    """
+    each = max((private_bytes(worker.pid) for worker in run.loaded.values()), default=0)
+    while 0 < (free := memory_bytes()[1]) < ROOM * each:
+        timed = {k: t.speedup for k in run.loaded if k != run.given and (t := run.trials[k].timing) is not None}
+        if not timed:
+            return f"one more copy of the network takes {each >> 20} MiB or more, and {free >> 20} MiB are free"
+        run.retire([min(timed, key=lambda k: timed[k])])
+    return ""
+
+
+def load(run: Run, candidate: Candidate) -> Worker | None:
+    """A worker that has the candidate loaded; None after recording why not.
+
+    A candidate that fell out of an unfinished run is not loaded again.
+    """
+    short = make_room(run)
+    if short:
+        run.record(Trial(candidate=candidate, status="skipped", reason=f"no room: {short}", stage=run.stage))
+        return None
+    ended = (run.recall(step, candidate.key, Trial) for step in LOOKED)
+    out = next((trial for trial in ended if trial is not None and trial.status != "ok"), None)
+    if out is None and run.journal.to_blame(candidate.key):
+        out = Trial(candidate=candidate, stage=run.stage, **quarantined("tried"))
+    if out is not None:
+        run.record(out)
+        return None
+    run.journal.begin("load", candidate.key)
+    worker = _load(run, candidate)
+    run.note("load", candidate.key, None if worker else run.trials[candidate.key])
+    return worker
+
+
+def _load(run: Run, candidate: Candidate) -> Worker | None:
+    made = run.artefacts[recipe_key(candidate)]
+    worker = Worker(name=candidate.label)
+    try:
+        reply = worker.call(
+            "load",
+            seconds=BUILD_SECONDS,
+            engine=candidate.engine,
+            path=made["artefact"],
+            settings=candidate.settings,
+            names=run.names,
+        )
+    except (WorkerDied, CallFailed, InputError) as fault:
+        worker.close()
+        if isinstance(fault, InputError) and candidate.key == run.given:
+            raise  # it says itself what is wrong with the network as given
+        lost(run, candidate, fault)
+        return None
+    worker.spins = registry.find("engines", candidate.engine).spins
+    run.loaded[candidate.key] = worker
+    run.record(
+        Trial(
+            candidate=candidate,
+            status="ok",
+            stage=run.stage,
+            artefact=str(Path(made["artefact"]).relative_to(run.folder)),
+            bytes=made["bytes"],
+            seconds=made["seconds"] + reply["load_seconds"],
+        )
+    )
+    return worker
+
+
+def ready(run: Run, candidate: Candidate) -> bool:
+    """Built and loaded; what prevents it is on record."""
+    if candidate.key in run.loaded:
+        return True
+    build_all(run, [candidate])
+    return "artefact" in run.artefacts[recipe_key(candidate)] and load(run, candidate) is not None
+
+
+def fresh_worker(run: Run, candidate: Candidate, *, keep: bool = True) -> Worker:
+    """A new process with the candidate loaded; ``keep`` makes it the one in ``run.loaded``. Raises what it raises."""
+    worker = Worker(name=candidate.label)
+    path = run.artefacts[recipe_key(candidate)]["artefact"]
+    worker.call(
+        "load", seconds=BUILD_SECONDS, engine=candidate.engine, path=path, settings=candidate.settings, names=run.names
+    )
+    worker.spins = registry.find("engines", candidate.engine).spins
+    if keep:
+        run.loaded[candidate.key] = worker
+    return worker
+
+
+def lost(run: Run, candidate: Candidate, fault: WorkerDied | CallFailed | InputError) -> Trial:
+    """Record a candidate that died or refused, with the reason."""
+    run.retire([candidate.key])
+    status = fault.status if isinstance(fault, WorkerDied) else "unsupported"
+    reason = str(fault) if isinstance(fault, WorkerDied) else f"{candidate.engine} refuses it: {first_line(fault)}"
+    before = run.trials.get(candidate.key, Trial(candidate=candidate, status="ok", stage=run.stage))
+    return run.record(replace(before, status=status, reason=reason))  # type: ignore[arg-type]
