@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hasten import cli
+from hasten import cli, options
 from hasten.budget import Budget
 from hasten.errors import EnvironmentFault, InputError, Stopped, UsageError
 from hasten.protocols import Event
@@ -189,7 +189,7 @@ def test_a_search_that_was_cut_short_exits_with_5_even_when_it_proved_something(
 
 @pytest.mark.parametrize(("text", "value"), [("90", 90), ("30s", 30), ("5m", 300), ("1.5h", 5400), ("0", 0)])
 def test_times_are_read_as_people_write_them(text: str, value: float) -> None:
-    assert cli.seconds(None, None, text) == value
+    assert options.seconds(None, None, text) == value
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--version"], *([c, "-h"] for c in cli.cli.commands)])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hasten.report import chart, story, words
+from hasten.report import caveats, chart, fates, story, words
 from hasten.report.build import build
 from hasten.report.svg import Axis
 from hasten.trial import Quality, Result, Step, Timing, Trial
@@ -217,9 +217,9 @@ def test_what_looks_over_the_budget_is_not_shown_as_inside() -> None:
     risky = results.trial("int8 + bf16", "openvino", 3.3, 0.0117, steps=(Step(name="quantize"),))
     slow = results.trial("openvino float32", "openvino", 0.79)
     result = replace(base, trials=(*base.trials, risky, slow))
-    assert (story.fate(result, risky), story.tone(result, risky)) == ("looks over the budget", "rejected")
-    assert (story.fate(result, slow), story.tone(result, slow)) == ("slower", "slower")
-    assert any("int8 + bf16 3.30× but a drop of 1.17 points" in line for line in story.near_misses(result))
+    assert (fates.fate(result, risky), fates.tone(result, risky)) == ("looks over the budget", "rejected")
+    assert (fates.fate(result, slow), fates.tone(result, slow)) == ("slower", "slower")
+    assert any("int8 + bf16 3.30× but a drop of 1.17 points" in line for line in fates.near_misses(result))
     assert '<span class="fate rejected">looks over the budget</span>' in build(result)
 
 
@@ -233,7 +233,7 @@ def test_a_first_race_that_outshines_the_final_timing_is_told_as_such() -> None:
     assert raced.timing is not None
     final = replace(raced, timing=replace(raced.timing, waking=(3.0, 2.9, 3.1)))
     for trial, told in ((raced, "3.20× in a short race: others"), (final, "3.20×: others"), (slower, "2.99×: others")):
-        assert any(told in line for line in story.near_misses(replace(result, trials=(winner, trial))))
+        assert any(told in line for line in fates.near_misses(replace(result, trials=(winner, trial))))
 
 
 def test_a_recipe_shows_only_what_was_chosen() -> None:
@@ -253,7 +253,7 @@ def test_names_in_the_chart_cover_no_other() -> None:
 
 def test_a_proof_that_took_fewer_samples_says_so_and_a_better_score_is_looked_at() -> None:
     base = results.met()
-    assert story.proof(base) == ""
+    assert caveats.proof(base) == ""
     assert base.winner.confirm is not None
     fewer = replace(base, winner=replace(base.winner, confirm=replace(base.winner.confirm, n=1318)))
     assert "took 1,318 of the 2,800, drawn at random" in build(fewer)

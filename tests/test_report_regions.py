@@ -26,13 +26,17 @@ def test_the_rows_that_matter_come_first() -> None:
 def test_the_summary_counts_and_the_model_is_judged() -> None:
     plan = results.mixed()
     assert regions.summary(plan) == (
-        "13 of 14 regions run in int8 on openvino, the others in f32. Harm was measured on 16 samples. "
+        "13 of 14 regions run in int8 on openvino, the others in f32. In int8 everywhere it would save "
+        "1.75 ms; this plan saves 1.67 ms. What it leaves in f32 would save 80.0 µs more, with 82% of the harm. "
+        "Harm was measured on 16 samples. "
         "This took 21.0 s."
     )
     assert regions.foretold(plan) == (
         "The latency foretold for 3 plans was off by 2.5 % (rank correlation with what was measured: 1.00). The harm "
         "foretold for 3 plans is the sum of their regions' harms (rank correlation with what was measured: 1.00)."
     )
+    everywhere = replace(plan, groups=tuple(replace(g, chosen="int8") for g in plan.groups))
+    assert regions.spared(everywhere) == ""
     few = replace(plan, foretold_ms=(1.0,), measured_ms=(1.0,), summed_harm=(), joint_harm=())
     assert regions.foretold(few) == ""
     constant = replace(plan, measured_ms=(4.0, 4.0, 4.0))

@@ -23,10 +23,10 @@ LAYERS = (
     ("wire", "serve", "worker", "measure", "journal", "looks"),
     ("search",),
     ("report", "artefacts", "example"),
-    ("replay",),
+    ("handover", "replay"),
     ("claims",),
     ("api",),
-    ("console", "cli", "testing"),
+    ("console", "options", "cli", "testing"),
 )
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 LINES, FUNCTION = 350, 60

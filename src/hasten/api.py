@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from hasten import artefacts, claims, replay
+from hasten import artefacts, claims, handover, replay
 from hasten.budget import Budget, parse_budget
 from hasten.errors import Stopped, UsageError, did_you_mean
 from hasten.frontends.objects import as_file
 from hasten.machine import cores, machine
 from hasten.model import file_digest
 from hasten.protocols import Door, Event, Listener
-from hasten.samples.sequence import unroll
 from hasten.search.anatomy import anatomy
 from hasten.search.answer import answer
 from hasten.search.enter import enter
-from hasten.search.field import Run
 from hasten.search.folder import run_folder
+from hasten.search.interrupts import interrupts
 from hasten.search.objective import BATCH, OBJECTIVES
 from hasten.search.prepare import prepare
 from hasten.search.question import Question
@@ -33,18 +26,6 @@ from hasten.trial import Result
 from hasten.worker import CallFailed, WorkerDied, once
 
 SEARCH_SECONDS = 80.0
-RECORDED = (
-    "output",
-    "labels",
-    "groups",
-    "preprocess",
-    "batch",
-    "threads",
-    "objective",
-    "per_tensor",
-    "seed",
-    "served_by",
-)
 
 
 def optimize(
@@ -108,7 +89,7 @@ def optimize(
         raise UsageError(f"no objective is called {objective!r}", help=did_you_mean(objective, OBJECTIVES))
     if out is not None:
         artefacts.check_out(Path(out), [*_paths(model), *_paths(data)], force)
-    with run_folder(Path(out) if out is not None else None) as folder, _interrupts() as stopping:
+    with run_folder(Path(out) if out is not None else None) as folder, interrupts() as stopping:
         path, samples = as_file(model, data, folder.path / "given")
         question = Question(
             model=path,
@@ -144,7 +125,7 @@ def optimize(
             if result.verdict != "met":
                 raise Stopped("stopped before anything faster was proven", help="run the same command again")
         if out is not None:
-            _write(Path(out), run, question, result, force)
+            handover.write(Path(out), run, question, result, force)
     return result
 
 
@@ -155,49 +136,6 @@ def _changed_meanwhile(model: Path, result: Result) -> list[str]:
     except OSError:
         same = False
     return [] if same else [f"{model.name} has changed since the run began: this is about the network as it was then"]
-
-
-def _write(out: Path, run: Run, question: Question, result: Result, force: bool) -> None:
-    winner = result.winner
-    artefacts.write(
-        out,
-        result=result,
-        artefact=run.folder / winner.artefact,
-        inputs=run.inputs,
-        splits={
-            "calibrate": len(run.splits.calibrate),
-            "search": len(run.splits.search),
-            "confirm": len(run.splits.confirm),
-        },
-        extra={
-            "inputs": list(run.inputs),
-            "outputs": run.names,
-            "shapes": _fed_shapes(run),
-            "command": shlex.join(["hasten", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "hasten" else None,
-            "batch": run.evaluator.batch,
-            "state": dict(run.evaluator.store.state),
-            "question": _recorded(question),
-        },
-        force=force,
-    )
-
-
-def _fed_shapes(run: Run) -> dict[str, list[int]]:
-    """The shapes that one inference was fed, so that the example runs on the same."""
-    store = run.evaluator.store
-    feeds = unroll(store, next(store.batches(run.work.ids, run.work.batch))[1])[0]
-    return {name: list(array.shape) for name, array in feeds.items()}
-
-
-def _recorded(question: Question) -> dict[str, Any]:
-    """The question as JSON, so that ``verify`` can ask it again; what only Python can hold is left out."""
-    named = {name: getattr(question, name) for name in RECORDED}
-    data = str(Path(question.data).resolve()) if isinstance(question.data, str | Path) else None
-    metric = question.metric if isinstance(question.metric, str) else None
-    state = dict(question.state) if question.state else None
-    door = {"module": question.door.module, "signature": question.door.signature}  # trust is given anew each time
-    asked = {"model": str(question.model.resolve()), "data": data, "made_up": question.data is None}
-    return {**named, **asked, "metric": metric, "state": state, **door}
 
 
 def inspect(
@@ -295,31 +233,6 @@ def _paths(given: object) -> list[Path]:
 
 def _silent(event: Event) -> None:
     """Nobody listens."""
-
-
-@contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """The first Ctrl-C asks the search to wrap up with what it has; the second, or the system's word, ends it."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if number != signal.SIGINT or asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    known = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {n: signal.getsignal(n) for n in known}  # what nohup or a shell ignores stays ignored
-    heard = [n for n in known if before[n] is not signal.SIG_IGN]
-    for number in heard:
-        signal.signal(number, on_signal)
-    try:
-        yield asked
-    finally:
-        for number in heard:
-            signal.signal(number, before[number])
 
 
 __all__ = ["Result", "apply", "bench", "doctor", "inspect", "optimize", "verify"]

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import errno
-import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 from rich.console import RenderableType
 
-from hasten import console, registry, trial
+from hasten import console, trial
 from hasten.budget import parse_budget
 from hasten.errors import EnvironmentFault, HastenError, InputError, Stopped, UsageError, did_you_mean
+from hasten.options import common, door, listed, named, pairs, seconds
 from hasten.report.words import clean
 
-F = TypeVar("F", bound=Callable[..., Any])
 BUG, INTERRUPTED = 70, 130
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 class Commands(click.Group):
@@ -47,67 +45,6 @@ def _say(data: object, text: Callable[[], RenderableType], as_json: bool) -> Non
         console.show(text())
 
 
-def _known(group: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """A callback that refuses, before anything is loaded, a name that the registry does not have."""
-
-    def check(_: click.Context, __: click.Parameter, value: Any) -> Any:
-        for name in value if isinstance(value, tuple) else [value]:
-            if name and not set(":.") & set(name) and name not in registry.names(group):
-                known = registry.names(group)
-                raise UsageError(f"no {registry.ONE[group]} is called {name!r}", help=did_you_mean(name, known))
-        return value
-
-    return check
-
-
-def seconds(_: object, __: object, value: str | None) -> float | None:
-    """``90``, ``30s``, ``5m`` or ``1h`` in seconds."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?", value.strip())
-    if match is None:
-        raise UsageError(f"cannot read the time {value!r}", help="write --time 30s, --time 5m or --time 1h")
-    return float(match[1]) * _UNITS[match[2] or ""]
-
-
-def pairs(_: object, __: object, value: Sequence[str]) -> dict[str, str] | None:
-    """``IN=OUT`` options as a dict."""
-    for text in value:
-        if not re.fullmatch(r"[^=]+=[^=]+", text):
-            raise UsageError(f"cannot read the state {text!r}", help="write --state INPUT=OUTPUT")
-    return dict(text.split("=") for text in value) or None
-
-
-def listed(group: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """Names that come repeated, with commas between them, or both; each must be one of the registry's."""
-    check = _known(group)
-
-    def split(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
-        names = tuple(name.strip() for text in value for name in text.split(",") if name.strip())
-        return tuple(check(context, parameter, names))
-
-    return split
-
-
-def door(command: F) -> F:
-    """The options with which a file of another framework comes in."""
-    command = click.option("--signature", metavar="NAME", help="Which function of a SavedModel is served.")(command)
-    command = click.option(
-        "--module", metavar="PKG.MOD:FUNCTION", help="Your code that makes the network of a state dict."
-    )(command)
-    return click.option("--trust", is_flag=True, help="Let code inside the file run: only for files that you made.")(
-        command
-    )
-
-
-def common(command: F) -> F:
-    """The options that every command takes."""
-    command = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout; progress stays on stderr.")(
-        command
-    )
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version("hasten"), "-V", "--version", message="hasten %(version)s")
 def cli() -> None:
@@ -125,7 +62,7 @@ def cli() -> None:
 @click.option("--data", metavar="PATH", help=".npz, .npy, a folder of images, or a table; without it: lossless only.")
 @click.option("--max-drop", default="1%", show_default=True, metavar="BUDGET", help="1%, 0.5%, rel:99% or agree:99%.")
 @click.option(
-    "--metric", metavar="NAME", callback=_known("metrics"), help="A metric's name, or package.module:function."
+    "--metric", metavar="NAME", callback=named("metrics"), help="A metric's name, or package.module:function."
 )
 @click.option("--output", metavar="NAME", help="The output that is scored, where there are several.")
 @click.option("--labels", default="labels", show_default=True, metavar="NAME", help="Where the labels are in the data.")
@@ -152,7 +89,10 @@ def cli() -> None:
 )
 @click.option("--format", metavar="NAME", help="Search only engines whose file is so: onnx, openvino, pt2, ...")
 @click.option(
-    "--served-by", metavar="NAME", callback=_known("engines"), help="What serves it today; its framework by default."
+    "--served-by",
+    metavar="NAME",
+    callback=named("engines"),
+    help="What serves it today; its framework by default.",
 )
 @door
 @click.option("--seed", type=int, help="Of the splits and shuffles.")

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hasten.protocols import Event
-from hasten.report import regions, story
+from hasten.report import caveats, fates, regions, story
 from hasten.report.words import clean, count, duration, known, millis, number, size, span, times
 from hasten.trial import Mixed, Result
 
@@ -68,7 +68,7 @@ def result_block(result: Result, out: Path | None = None) -> RenderableType:
     """The verdict as the last thing that a search prints: baseline, proof, what was not chosen, where things are."""
     parts: list[RenderableType] = [_lines(_baseline(result)), Rule(style=_SOFT)]
     parts.append(_lines([*_headline(result), *_facts(result)]))
-    misses = story.near_misses(result)
+    misses = fates.near_misses(result)
     if misses:
         parts += [Text("Not chosen", style=_SOFT), _lines([("·", miss, _SOFT) for miss in misses])]
     for warning in result.warnings:
@@ -87,7 +87,7 @@ def _baseline(result: Result) -> list[tuple[str, str, str]]:
     return [
         ("Data", data, ""),
         ("", splits.sentence, _SOFT),
-        *([("", story.look(result), _SOFT)] if result.looks > 1 else []),
+        *([("", caveats.look(result), _SOFT)] if result.looks > 1 else []),
         ("Baseline", f"{facts}  ({story.engine(result.as_given)}, noise {story.noise(result)})", ""),
     ]
 

@@ -11,7 +11,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from hasten.report import chart, regions, story, words
+from hasten.report import caveats, chart, fates, regions, story, words
 from hasten.trial import Candidate, Result, plain
 
 SIZES = (("wide", 760), ("narrow", 370))  # the widths at which charts are drawn, so that their letters keep their size
@@ -30,14 +30,16 @@ def build(result: Result) -> str:
         .render(
             r=shown,
             story=story,
+            fates=fates,
+            caveats=caveats,
             words=words,
             regions=regions,
             sizes=SIZES,
             marks=story.scale(shown),
             seen=story.quality(shown.winner),
             charts=[(kind, chart.scatter(shown, w), chart.strip(shown, w)) for kind, w in SIZES],
-            rows=story.ordered(shown),
-            confirmed=[t for t in story.ordered(shown) if t.confirm],
+            rows=fates.ordered(shown),
+            confirmed=[t for t in fates.ordered(shown) if t.confirm],
             recipe=recipe_json(shown.winner.candidate),
             style=Markup(read_template("style.css")),  # noqa: S704 - our own file
             script=Markup("\n" + script),  # noqa: S704 - our own file

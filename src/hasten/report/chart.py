@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from hasten.report.story import budget_drop, changed, latency, name, noise, over, quality, scale, slower
+from hasten.report.fates import over, slower
+from hasten.report.story import budget_drop, changed, latency, name, noise, quality, scale
 from hasten.report.svg import Axis, group, label, line, mark, svg, tag
 from hasten.report.words import count, known, millis, number, span, times
 from hasten.trial import Result, Trial

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 
 from hasten.budget import parse_budget
 from hasten.errors import HastenError
-from hasten.measure.sequential import worn_alpha
-from hasten.report.words import NOT_MEASURED, Scale, count, known, millis, scatter, size, times
+from hasten.report.words import NOT_MEASURED, Scale, known, millis, scatter, size, times
 from hasten.trial import Quality, Result, Trial
 
-ORDER = ("ok", "rejected", "slower", "unsupported", "crashed", "timeout", "skipped")
-FATES = {"rejected": "over the budget", "unsupported": "not supported here", "timeout": "too slow to answer"}
-COUNTED = {"rejected": "over the budget", "unsupported": "not supported here", "timeout": "timed out"}
 MARKS = {"met": "–", "nothing_faster": "–", "undecided": "✗"}  # of what is not certified
 BADGES = {"met": "Unchanged answers, no proof", "nothing_faster": "The original stays", "undecided": "Not certified"}
 HEADLINES = {"met": "Faster, inside the budget", "nothing_faster": "Nothing faster", "undecided": "Undecided"}
@@ -189,76 +184,6 @@ def factors(result: Result) -> list[Factor]:
     return found
 
 
-def over(result: Result, trial: Trial) -> bool:
-    """True when the best evidence there is lies outside the budget."""
-    seen, limit = quality(trial), budget_drop(result)
-    return seen is not None and limit is not None and known(seen.drop) and seen.drop > limit
-
-
-def slower(trial: Trial) -> bool:
-    """True when the candidate is shown to be slower than the network as given."""
-    return trial.timing is not None and trial.timing.high < 1
-
-
-def tone(result: Result, trial: Trial) -> str:
-    """How a fate is coloured: its status, or what became clear without one."""
-    if trial.candidate.key == result.winner.candidate.key:
-        return "won" if result.verdict != "undecided" or not changed(result) else "doubt"
-    if trial.status != "ok":
-        return trial.status
-    return "rejected" if over(result, trial) else "slower" if slower(trial) else "ok"
-
-
-def fate(result: Result, trial: Trial) -> str:
-    """One or two words on what became of a candidate."""
-    if trial.candidate.key == result.winner.candidate.key:
-        return "★ kept" if not changed(result) else "★ chosen" if result.verdict == "met" else "best, not proven"
-    if trial.status != "ok":
-        return FATES.get(trial.status, trial.status)
-    if trial.confirm is not None:
-        return "proven inside" if trial.confirm.met else "not proven"
-    if trial.candidate.key == result.as_given.candidate.key:
-        return "as given"
-    if slower(trial):
-        return "slower"
-    return "exact" if trial.candidate.lossless else "looks over the budget" if over(result, trial) else "looks inside"
-
-
-def ordered(result: Result) -> list[Trial]:
-    """Every candidate: the winner, then the confirmed, then by fate, fastest first."""
-
-    def rank(trial: Trial) -> tuple[bool, bool, int, float]:
-        fate = ORDER.index(trial.status) if trial.status in ORDER else len(ORDER)
-        speedup = trial.timing.speedup if trial.timing and known(trial.timing.speedup) else 0.0
-        return trial.candidate.key != result.winner.candidate.key, trial.confirm is None, fate, -speedup
-
-    return sorted(result.trials, key=rank)
-
-
-def near_misses(result: Result, limit: int = 3) -> list[str]:
-    """The fastest candidates that were not chosen, each with why, and then how many fell out otherwise."""
-    marks = scale(result)
-    lost = [
-        t for t in result.trials if t.candidate.key not in (result.winner.candidate.key, result.as_given.candidate.key)
-    ]
-    timed = [t for t in lost if t.timing and t.timing.speedup > 1 and t.status in ("ok", "rejected", "slower")]
-    told = sorted(timed, key=lambda t: -(t.timing.speedup if t.timing else 0))[:limit]
-    lines, best = [], result.winner.timing
-    for trial in told:
-        assert trial.timing is not None
-        seen = quality(trial)
-        raced = best is not None and best.final and not trial.timing.final and trial.timing.speedup > best.speedup
-        line = f"{name(trial)} {times(trial.timing.speedup)}{' in a short race' if raced else ''}"
-        if (trial.status == "rejected" or over(result, trial)) and seen and known(seen.drop):
-            line += f" but a drop of {marks.drop(seen.drop)}"
-            line += f" (up to {marks.drop(seen.upper, unit=False)})" if known(seen.upper) else ""
-        elif trial.reason or changed(result):
-            line += f": {trial.reason or 'others are faster'}"
-        lines.append(line)
-    rest = Counter(COUNTED.get(t.status, t.status) for t in lost if t not in told and t.status != "ok")
-    return lines + ([", ".join(f"{n:,} {status}" for status, n in rest.most_common())] if rest else [])
-
-
 def bound(result: Result, seen: Quality) -> str:
     """``drop 0.14 points, at most 0.60 with 95 % confidence``."""
     marks = scale(result)
@@ -273,74 +198,3 @@ def bound(result: Result, seen: Quality) -> str:
 def noise(result: Result) -> str:
     """The machine's own scatter, as the search found it."""
     return scatter(result.noise.low, result.noise.high)
-
-
-def look(result: Result) -> str:
-    """``look 2 at the confirm samples: each bound at 99.24 %, so that all looks together keep 95 % confidence``."""
-    level = 1 - worn_alpha(1 - result.confidence, result.looks)
-    return (
-        f"look {result.looks} at the confirm samples: each bound at {level * 100:.4g} %, "
-        f"so that all looks together keep {result.confidence * 100:g} % confidence"
-    )
-
-
-UNPROVEN = (
-    "Nothing is proven: there were too few samples, or none, to keep some that the search does not see. "
-    "Only what changes no arithmetic was tried, and its answers were compared."
-)
-
-
-def _elsewhere() -> list[str]:
-    """Where the speed holds."""
-    return [
-        "The speed holds on this machine, with these versions and settings; on another, run hasten verify first.",
-        "Latency is one request after another in a warm process; a server under load may behave differently.",
-    ]
-
-
-def _better(result: Result) -> list[str]:
-    """A score that rises by more than chance is either luck of rounding or samples that know each other."""
-    seen = result.winner.confirm
-    if seen is None or not known(seen.upper) or seen.upper >= 0:
-        return []
-    return [
-        "The score rose by more than chance explains. Coarser arithmetic can do that by accident; so can samples that "
-        "the splits share under other names. Look for near-copies, and give them one value of --groups."
-    ]
-
-
-def proof(result: Result) -> str:
-    """How many of the confirm samples the proof took, where it was not all of them; else empty."""
-    seen = result.winner.confirm or next((t.confirm for t in result.trials if t.confirm), None)
-    if seen is None or seen.split != "confirm" or not 0 < seen.n < result.provable.n_confirm:
-        return ""
-    return (
-        f"The proof took {seen.n:,} of the {result.provable.n_confirm:,}, drawn at random: "
-        "how many was fixed beforehand, from how much changed on the search samples."
-    )
-
-
-def limits(result: Result) -> list[str]:
-    """What the proof does not say, in plain words."""
-    if not result.provable.n_confirm:
-        return [UNPROVEN, *_elsewhere()]
-    wrong = 1 - result.confidence
-    one_in = f"1 time in {round(1 / wrong)}" if 0 < wrong < 1 else "never"
-    lines = [
-        *_better(result),
-        "The accuracy holds for data like yours: samples drawn as the confirm split was. "
-        "If what you serve drifts away from it, measure again.",
-        f"If the winner really lost more than the budget, a test like this one would still pass it at most {one_in}.",
-        *_elsewhere(),
-    ]
-    if result.looks > 1:
-        lines.append(
-            f"These samples have now answered {count(result.looks, 'question')}; each one more is tested harder, "
-            "so that nobody is told yes by luck in the end. Fresh samples start again."
-        )
-    seen = quality(result.winner)
-    if seen is not None and seen.metric == "agreement":
-        lines.append(
-            "There were no labels: agreement with the original network says nothing about who of the two is right."
-        )
-    return lines
