@@ -28,6 +28,8 @@ def behind(model: ir.Model, position: int) -> ir.Model:
         old.replace_all_uses_with(new)
     copy.graph.inputs[:] = list(fresh.values())
     copy.graph.remove(first, safe=False)
+    for node in first:
+        walk.let_go(node)
     walk.prune(copy)
     return copy
 

@@ -169,11 +169,16 @@ def _release(graph: ir.Graph) -> None:
     for node in reversed(graph):
         if any(v in outputs or v.uses() for v in node.outputs):
             continue
-        bodies = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
-        for inner in (inner for body in bodies for inner in body.all_nodes()):
-            for at in range(len(inner.inputs)):
-                inner.replace_input_with(at, None)
+        let_go(node)
         graph.remove(node, safe=True)
+
+
+def let_go(node: ir.Node) -> None:
+    """Read nothing any more, in the node's bodies neither: one that was removed goes on counting as a reader."""
+    bodies = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+    for one in (node, *(inner for body in bodies for inner in body.all_nodes())):
+        for at in range(len(one.inputs)):
+            one.replace_input_with(at, None)
 
 
 def names(model: ir.Model) -> set[str]:

@@ -24,7 +24,7 @@ from hasten.worker import CallFailed, WorkerDied
 ROUNDS = 6  # of a race among plans
 JOINT_SAMPLES = 16
 DEEP = 512  # search samples that decide whether a plan is inside
-KEPT = 1  # mixes of a ground alive while others are tried
+KEPT = 1  # of each kind of mixes alive while others are tried
 SERVES = ("ok", "rejected", "slower")  # fates of candidates that run
 
 
@@ -94,14 +94,19 @@ class Mixes(Bench):
         return [self.base_ms / t.timing.speedup if t and t.timing else inf for t in trials]
 
     def _thin_out(self) -> None:
-        """Close all but the fastest mixes; one that is asked for again is loaded again."""
+        """Close all but the fastest of the mixes that were timed, and all but the last of the others.
+
+        One that is asked for again is loaded again.
+        """
         mixes = [c.key for p, c in self.candidates.items() if any(p) and not all(p) and c.key in self.run.loaded]
         timed = [k for k in mixes if self.run.trials[k].timing is not None]
         self.run.retire(sorted(timed, key=lambda k: -speed(self.run, k))[KEPT:])
+        self.run.retire([k for k in mixes if k not in timed][:-KEPT])
 
     def inside(self, plan: Plan) -> bool:
         """True when the user's metric on the search split makes a proof on the confirm split likely."""
         candidate = self.candidate(plan)
+        self._thin_out()
         if not self.loaded(plan):
             return False
         quality = screen(self.run, candidate, DEEP)
