@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hasten.search import grounds
 from hasten.search.field import Run
 from hasten.search.mixes import Ground
 from hasten.search.rounding import Rounding
+from hasten.search.space import CLEAN
 from hasten.trial import Candidate, Quality, Step, Trial
 from tests.test_confirm import a_run, quality, trial
 
@@ -86,3 +88,17 @@ def test_what_was_never_raced_may_reach_anything(tmp_path: Path) -> None:
     assert not grounds.out_of_reach(run, on(int8("f32", 2.0, EVEN)), 1.0)
     assert grounds.surest(run) == 2.2
     assert grounds.surest(a_run(tmp_path)) == 0.0
+
+
+def test_of_two_ways_to_narrow_a_network_the_faster_is_planned_for(tmp_path: Path) -> None:
+    wide = Candidate(steps=(CLEAN,), engine="openvino", settings={"precision": "f32"}, lossless=True, label="wide")
+    plain, bytes_too = int8("f32", 2.0, EVEN), int8("f32", 2.2, EVEN, "nothing")
+    steps = (Step(name="clean"), Step(name="quantize", options={"attention": "int8"}))
+    bytes_too = replace(bytes_too, candidate=replace(bytes_too.candidate, steps=steps), quick_ms=1.0)
+    run = a_run(tmp_path, replace(trial("any", 1.0, None), candidate=wide, quick_ms=2.0), bytes_too)
+    run.record(replace(plain, quick_ms=1.1))
+    engines = {"openvino": SimpleNamespace(scheme="openvino")}
+    both = {"openvino": [plain.candidate, bytes_too.candidate]}
+    [found] = grounds.grounds(run, engines, both, Rounding({"ranges": "mse"}))
+    assert found.narrow == bytes_too.candidate
+    assert found.rounding.options == {"ranges": "mse", "attention": "int8"}

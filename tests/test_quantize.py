@@ -116,9 +116,11 @@ def test_openvino_runs_eight_bits(tmp_path: Path) -> None:
 
 def test_openvino_multiplies_scores_and_values_on_bytes(tmp_path: Path) -> None:
     model, samples = prepared(tiny.transformer)
-    quantized = Quantize(scheme="openvino")(model, tiny.context(samples))
+    plain = openvino_precisions(Quantize(scheme="openvino")(model, tiny.context(samples)), tmp_path)
+    assert plain["Subgraph f32"] == 1, "attention as a whole"
+    quantized = Quantize(scheme="openvino", attention="int8")(model, tiny.context(samples))
     found = openvino_precisions(quantized, tmp_path)
-    assert found["Subgraph i8"] == 1, "attention as a whole"
+    assert found["Subgraph i8"] == 1
     assert found["Subgraph f32"] == 0
     products = [n for n in quantized.graph.graph if n.op_type == "MatMul" and walk.weight(model_node(model, n)) is None]
     assert len(products) == 2
@@ -153,7 +155,7 @@ def test_products_stay_in_float_beside_a_linear_operator_that_does(left_out: int
     """Queries, keys, values, then what mixes the heads, and so on: scores need the first two, their sum the third."""
     model, samples = prepared(tiny.transformer)
     linear = [walk.label(n) for n in model.graph.graph if walk.weight(n)]
-    quantized = Quantize(scheme="openvino", exclude=(linear[left_out],))(model, tiny.context(samples))
+    quantized = Quantize(scheme="openvino", attention="int8", exclude=(linear[left_out],))(model, tiny.context(samples))
     products = [n for n in quantized.graph.graph if n.op_type == "MatMul" and walk.weight(model_node(model, n)) is None]
     on_bytes = [n for n in products if all(before_shaping(v).op_type == "DequantizeLinear" for v in n.inputs)]
     assert len(on_bytes) == rounded

@@ -72,7 +72,7 @@ def test_one_scale_a_weight_reaches_both_judgement_and_artefact(broken: dict[str
     found = harm.choose_rounding(**broken, **judged, fixed={"per_channel": False})
     assert found["options"]["per_channel"] is False
     assert found["harm"] != harm.choose_rounding(**broken, **judged)["harm"]
-    [variant] = space.first_variant("openvino", found["options"])
+    [variant] = space.first_variants("openvino", found["options"])
     steps = plain(space.CLEAN, space.as_step("quantize", variant))
     made = build(**broken, steps=steps, engine="onnxruntime", directory=str(tmp_path / "made"))
     for node in load(Path(made["artefact"])).graph.graph:

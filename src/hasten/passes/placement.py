@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from hasten.graph import walk
-from hasten.passes import attention, patterns
+from hasten.passes import patterns
+from hasten.passes.attention import products
 
 Use = tuple[ir.Node, int]
 
@@ -69,10 +70,13 @@ class Placement:
         return list(found.values())
 
 
-def place(model: ir.Model, scheme: str, wanted: Callable[[ir.Node], bool], chain: bool) -> Placement:
+def place(
+    model: ir.Model, scheme: str, wanted: Callable[[ir.Node], bool], chain: bool, attention: bool = False
+) -> Placement:
     """The placement for an engine.
 
-    ``wanted`` picks the linear nodes; ``chain`` lets the operators between them run in eight bits too.
+    ``wanted`` picks the linear nodes; ``chain`` lets the operators between them run in eight bits too, and, on
+    OpenVINO, ``attention`` products of two computed tensors.
     """
     gates = patterns.gates(model)
     usable = [
@@ -86,6 +90,8 @@ def place(model: ir.Model, scheme: str, wanted: Callable[[ir.Node], bool], chain
 
         return litert.place(model, usable, gates, chain)
     plan = _openvino(model, usable, gates.outputs, chain)
+    if attention:
+        _multiply(plan, model, chain)
     plan.by_channel = {v for v, uses in plan.reads.items() if all(walk.depthwise(n) and i == 0 for n, i in uses)}
     return plan
 
@@ -182,11 +188,15 @@ def _openvino(model: ir.Model, linear: list[ir.Node], gated: frozenset[ir.Value]
             continue
         for index, _ in inputs:
             _read_above(plan, node, index, chain)
+    return plan
+
+
+def _multiply(plan: Placement, model: ir.Model, chain: bool) -> None:
+    """Round what products of two computed tensors read."""
     rounded = set(plan.reads)
-    for node in attention.products(model, anchors):
+    for node in products(model, set(plan.linear)):
         both = {_read_above(plan, node, index, chain) for index, _ in patterns.computed(node)}
         plan.symmetric |= both - rounded
-    return plan
 
 
 def _residual(node: ir.Node, plan: Placement, anchors: set[ir.Node], gated: frozenset[ir.Value]) -> bool:

@@ -36,7 +36,8 @@ class Quantize:
     convolutions out, ``ends="float"`` the first and the last linear operator. ``bias="corrected"`` takes off biases
     what rounding the weights adds on average. ``exclude`` and ``include`` hold node names, output names or operator
     types, ``*`` allowed; an empty ``include`` means all. ``overrides`` are pairs ``"tensor=method"`` for tensors that
-    need a range of their own. ``per_channel=False`` gives a weight one scale.
+    need a range of their own. ``per_channel=False`` gives a weight one scale. ``attention="int8"`` also rounds what
+    products of two computed tensors read, for OpenVINO; which is faster differs from network to network.
 
     Raises:
         NotApplicable: the network is quantized already, older than operator set 13, or has nothing to quantize.
@@ -53,6 +54,7 @@ class Quantize:
     bias: str = "kept"
     overrides: tuple[str, ...] = ()
     per_channel: bool = True
+    attention: str = "float"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exclude", tuple(self.exclude))  # a recipe read from JSON brings lists
@@ -69,7 +71,7 @@ class Quantize:
                     f"quantize has no {option} {getattr(self, option)!r}",
                     help=did_you_mean(getattr(self, option), known),
                 )
-        for option in ("depthwise", "ends"):
+        for option in ("depthwise", "ends", "attention"):
             if getattr(self, option) not in ("int8", "float"):
                 raise UsageError(f"quantize has no {option} {getattr(self, option)!r}", help="write int8 or float")
         for pair in self.overrides:
@@ -97,7 +99,8 @@ class Quantize:
 
     def placement(self, graph: ir.Model) -> Placement:
         """Where the rounding goes in a graph whose types are known, nothing changed."""
-        return place(graph, self.scheme, self._choice(graph), chain=self.operators != "linear")
+        chain, attention = self.operators != "linear", self.attention == "int8"
+        return place(graph, self.scheme, self._choice(graph), chain=chain, attention=attention)
 
     def methods(self, graph: ir.Model, plan: Placement) -> dict[str, str]:
         """The range method of each tensor that has one of its own; tensors that must share its scale follow it.

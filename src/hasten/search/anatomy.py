@@ -61,5 +61,5 @@ def _ground(run: Run, name: str, engine: Any) -> Ground:
     settings = dict(engine.settings(cores())[0])
     rounding = choose_rounding(run, engine.scheme)
     wide = Candidate(steps=(space.CLEAN,), engine=name, settings=settings, lossless=True, label=f"{name} float32")
-    [narrow] = space.static(name, engine, space.first_variant(engine.scheme, rounding.options), settings, ())
+    [narrow] = space.static(name, engine, space.first_variants(engine.scheme, rounding.options), settings, ())
     return Ground(name, engine.scheme, settings, wide, narrow, rounding)

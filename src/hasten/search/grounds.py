@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -35,14 +36,19 @@ def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]
                 continue
             sure = min(sure, quick) if holds(run, narrow, CERTAIN) else sure
             if tells and wide is not None and quick < quick_ms(run, wide.key):
-                found.append(Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, rounding))
+                attention = str(narrow.steps[-1].options.get("attention", "float"))
+                own = replace(rounding, options={**rounding.options, "attention": attention})
+                found.append(Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, own))
         if not tells:
             run.say("note", f"{name} does not tell where its time goes: no mixed precision planned")
     quick_looks = [(quick_ms(run, ground.narrow.key), ground) for ground in found]
     fastest = {name: min(q for q, ground in quick_looks if ground.engine == name) for name in {g.engine for g in found}}
     most = NEAR * min(sure, *fastest.values()) if fastest else inf
     quick_looks.sort(key=lambda pair: (fastest[pair[1].engine], pair[1].wide_format == "f32", pair[0]))
-    return [ground for quick, ground in quick_looks if quick <= most]
+    faster: dict[tuple[str, str], Ground] = {}  # of several ways to narrow an engine's network
+    for _, ground in quick_looks:
+        faster.setdefault((ground.engine, ground.wide_format), ground)
+    return [ground for ground in faster.values() if quick_ms(run, ground.narrow.key) <= most]
 
 
 def wide_of(run: Run, narrow: Candidate) -> Candidate | None:

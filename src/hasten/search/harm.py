@@ -20,6 +20,7 @@ import onnx_ir as ir
 from hasten.graph import evaluate, halves, walk
 from hasten.graph.regions import Region, merged, places, regions
 from hasten.graph.taps import sizes
+from hasten.passes.attention import products
 from hasten.passes.floats import round_floats
 from hasten.passes.placement import place
 from hasten.passes.rounding import keep_float, write
@@ -45,8 +46,9 @@ def choose_rounding(
 ) -> dict[str, Any]:  # fmt: skip
     """The options of ``quantize`` whose network answers most like the float one with everything in int8.
 
-    Returns ``{"options": {"ranges", "bias", **fixed}, "harm": {"ranges" or "ranges, bias": divergence}}``: every
-    calibration method of ``methods`` with corrected biases, and the best one without; or ``{"not_applicable": reason}``
+    Returns ``{"options": {"ranges", "bias", **fixed}, "harm": {"ranges" or "ranges, bias": divergence}, "attends"}``:
+    every calibration method of ``methods`` with corrected biases, and the best one without, and whether there are
+    products of two computed tensors that the engine can run on bytes; or ``{"not_applicable": reason}``
     where the steps ``before`` find nothing to do.
     """
     of = Material.read(source, store, calibrate, cache, before)
@@ -65,7 +67,10 @@ def choose_rounding(
     found[best, "kept"] = harm(best, "kept")
     ranges, bias = min(found, key=lambda k: found[k])
     told = {m if b == "corrected" else f"{m}, bias {b}": harm for (m, b), harm in found.items()}
-    return {"options": {"ranges": ranges, "bias": bias, **(fixed or {})}, "harm": _finite(told)}
+    graph = inferred(of).graph
+    attends = scheme == "openvino" and bool(products(graph, [n for n in graph.graph if walk.weight(n)]))
+    options = {"ranges": ranges, "bias": bias, **(fixed or {})}
+    return {"options": options, "harm": _finite(told), "attends": attends}
 
 
 def survey(
@@ -200,7 +205,8 @@ def _narrower(name: str, scheme: str, options: Mapping[str, Scalar], stats: Mapp
         return lambda graph, labels: round_floats(graph, labels, FLOATS[name])
 
     def int8(graph: ir.Model, labels: frozenset[str]) -> ir.Model:
-        plan = place(graph, scheme, lambda node: walk.label(node) in labels, chain=True)
+        attention = options.get("attention") == "int8"
+        plan = place(graph, scheme, lambda node: walk.label(node) in labels, chain=True, attention=attention)
         ranges, per_channel = str(options["ranges"]), bool(options.get("per_channel", True))
         bias32, correct = scheme != "openvino", options["bias"] == "corrected"
         write(graph, plan, lambda _: ranges, stats, bias32=bias32, per_channel=per_channel, correct=correct)
@@ -215,7 +221,7 @@ def _narrower(name: str, scheme: str, options: Mapping[str, Scalar], stats: Mapp
 def _stats(of: Material, scheme: str) -> Mapping[str, TensorStats]:
     """Of the tensors that some placement rounds: those of the full one, and what single operators read and write."""
     graph = inferred(of).graph
-    names, channels = map(set, place(graph, scheme, lambda _: True, chain=True).needs())
+    names, channels = map(set, place(graph, scheme, lambda _: True, chain=True, attention=True).needs())
     for node in graph.graph:
         if walk.weight(node):
             names.update(v.name for v in (node.inputs[0], node.outputs[0]) if v is not None and v.name)

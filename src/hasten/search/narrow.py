@@ -40,7 +40,7 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
     rounding = choose_rounding(run, scheme)
 
     def static() -> dict[str, list[Candidate]]:
-        first = {n: space.first_variant(e.scheme, rounding.options) for n, e in able.items()}
+        first = {n: space.first_variants(e.scheme, rounding.options, rounding.attends) for n, e in able.items()}
         return {n: space.static(n, e, first[n], base.get(n, {}), useful[n], rounding.before) for n, e in able.items()}
 
     int8 = static()

@@ -24,11 +24,12 @@ LOOKING_SECONDS = 8.0  # after this no other preparation is begun
 @dataclass(frozen=True)
 class Rounding:
     """Options of ``quantize``, the steps ``before`` it that keep what the network computes, and what it does to the
-    answers with everything in int8."""
+    answers with everything in int8; ``attends`` says that products of two computed tensors can be narrowed as well."""
 
     options: dict[str, Scalar]
     before: tuple[Step, ...] = ()
     harm: float = inf
+    attends: bool = False
 
 
 def judged(run: Run) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def choose_rounding(run: Run, scheme: str) -> Rounding:
         return Rounding({"ranges": "mse", "bias": "kept", **_fixed(run)})
     told = ", ".join(f"{name} {harm:.1e}" for name, harm in sorted(found["harm"].items(), key=lambda kv: kv[1]))
     run.say("note", f"calibration: {found['options']['ranges']}, bias {found['options']['bias']} ({told})")
-    return Rounding(found["options"], (), min(found["harm"].values()))
+    return Rounding(found["options"], (), min(found["harm"].values()), found.get("attends", False))
 
 
 def recovered(run: Run, scheme: str, plain: Rounding) -> Rounding:
@@ -72,7 +73,7 @@ def recovered(run: Run, scheme: str, plain: Rounding) -> Rounding:
         return plain
     run.say("note", f"int8 is prepared by {best} ({told})")
     found = _compared(run, scheme, tried[best])
-    return Rounding(found["options"], tried[best], min(found["harm"].values()))
+    return Rounding(found["options"], tried[best], min(found["harm"].values()), found.get("attends", False))
 
 
 def named(before: Sequence[Step]) -> str:

@@ -126,11 +126,15 @@ def static(
     return found
 
 
-def first_variant(scheme: str, options: dict[str, Any]) -> list[Any]:
-    """Everything that engines of this scheme run well in int8, rounded in the best way found."""
+def first_variants(scheme: str, options: dict[str, Any], attends: bool = False) -> list[Any]:
+    """Everything that engines of this scheme run well in int8, rounded in the best way found.
+
+    Where the network ``attends``, with its products in float and in eight bits: which is faster only the clock tells.
+    """
     from hasten.passes.quantize import variants
 
-    return [replace(variants(scheme)[0], **options)]
+    best = replace(variants(scheme)[0], **options)
+    return [best, replace(best, attention="int8")] if attends and scheme == "openvino" else [best]
 
 
 def without(candidate: Candidate, names: Sequence[str]) -> tuple[Step, ...]:
