@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,9 @@ def test_a_row_is_as_good_as_its_worst_test(found: tuple[str | None, ...], wante
     tests = [f"{letter}::x" for letter, _ in zip("ab", found, strict=True)]
     told = {faults.node(t): outcome for t, outcome in zip(tests, found, strict=True) if outcome}
     assert faults.fate(tests, told) == wanted
+
+
+def test_the_stored_table_is_about_these_faults() -> None:
+    stored = json.loads((Path(faults.__file__).parent / "results" / "faults.json").read_text("utf-8"))
+    assert [(one["fault"], one["wanted"]) for one in stored["table"]] == [(r.fault, r.wanted) for r in faults.read()]
+    assert stored["survived"] == sum(one["fate"] == "survived" for one in stored["table"])
