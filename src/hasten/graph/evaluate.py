@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from hasten.graph.sessions import opened
+from hasten.model import weights_apart
 
 Array = NDArray[Any]
 
@@ -30,7 +32,13 @@ def session(graph: ir.Model, *, optimise: bool = False, fused: bool = True, thre
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
-    return opened(graph, options)
+    if not weights_apart(graph):
+        source = ir.to_proto(graph).SerializeToString()
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        ir.save(graph, path, external_data="model.data")
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def run(graph: ir.Model, feeds: Iterable[Mapping[str, Array]]) -> list[dict[str, Array]]:

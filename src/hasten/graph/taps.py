@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from math import prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,14 +75,15 @@ def stream(
     inputs = [spec.name for spec in model.inputs if spec.name in wanted and spec.dtype.startswith("float")]
     inner = [v.name for v in _node_outputs(model.graph) if v.name in wanted and v.name is not None]
     parts = _split(inner, sizes(model, inner, feeds), memory_bytes)
-    # a session may pack its own copy of the weights; small networks read the feeds once for all parts
+    # every session holds its own copy of the weights; small networks read the feeds once for all parts
     together = len(parts) * _weight_bytes(model) <= memory_bytes
     for group in [parts] if together else [[part] for part in parts]:
-        sessions = [_session(_with_outputs(model, part)) for part in group]
-        for sample in feeds():
-            given = ((name, np.asarray(sample[name])) for name in inputs)
-            for name, array in chain(given, *(_run(session, sample) for session in sessions)):
-                take(name, array)
+        with TemporaryDirectory(prefix="hasten-") as folder:
+            sessions = [_session(_with_outputs(model, part), Path(folder, str(i))) for i, part in enumerate(group)]
+            for sample in feeds():
+                given = ((name, np.asarray(sample[name])) for name in inputs)
+                for name, array in chain(given, *(_run(session, sample) for session in sessions)):
+                    take(name, array)
         inputs = []  # the first pass has seen them all
 
 
@@ -141,8 +144,9 @@ def sizes(model: Model, names: Sequence[str], feeds: Callable[[], Iterator[Feeds
         shapes.append(node)
     graph.graph.extend(shapes)
     graph.graph.outputs[:] = [node.outputs[0] for node in shapes]
-    session = _session(replace(model, graph=graph))
-    dims = _values(session, [node.outputs[0].name for node in shapes if node.outputs[0].name], first)
+    with TemporaryDirectory(prefix="hasten-") as folder:
+        session = _session(replace(model, graph=graph), Path(folder))
+        dims = _values(session, [node.outputs[0].name for node in shapes if node.outputs[0].name], first)
     return {name: 4 * prod(map(int, d.numpy())) for name, d in zip(names, dims, strict=True)}
 
 
@@ -177,10 +181,8 @@ def _with_outputs(model: Model, names: Sequence[str]) -> Model:
     return replace(model, graph=graph)
 
 
-def _session(model: Model) -> Any:
+def _session(model: Model, folder: Path) -> Any:
     import onnxruntime as ort
-
-    from hasten.graph.sessions import opened
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -190,8 +192,11 @@ def _session(model: Model) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # a tensor is freed after its last reader; the default order may run all readers of taps at the very end
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    folder.mkdir(exist_ok=True)
+    path = folder / "tapped.onnx"
+    model.save(path)
     try:
-        return opened(model.graph, options)
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime has no common exception class
         raise InputError("onnxruntime cannot load the network", cause=str(error).strip()) from error
 

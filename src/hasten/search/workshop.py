@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
@@ -17,7 +16,6 @@ import msgspec
 from hasten import registry
 from hasten.frontends.onnx import load
 from hasten.graph import walk
-from hasten.graph.sessions import in_arrays
 from hasten.graph.taps import collect
 from hasten.machine import instruction_sets
 from hasten.model import Model
@@ -110,9 +108,7 @@ class Material:
 @lru_cache(KEPT)
 def opened(source: str) -> Model:
     """The network in ``source``, checked and read once."""
-    model = load(Path(source))
-    in_arrays(model.graph)
-    return model
+    return load(Path(source))
 
 
 def calibration(of: Material) -> Calibration:
@@ -129,10 +125,10 @@ def _calibration(store: str, ids: tuple[int, ...], cache: str) -> Calibration:
 def tidied(of: Material) -> Model:
     """The network after the default clean-up; as it is where there is nothing to tidy."""
     model = opened(of.source)
-    with suppress(NotApplicable):
-        model = Clean()(model, calibration(of).context())
-        in_arrays(model.graph)
-    return model
+    try:
+        return Clean()(model, calibration(of).context())
+    except NotApplicable:
+        return model
 
 
 def make_pass(step: Step) -> Any:
