@@ -55,8 +55,8 @@ def summary(plan: Mixed) -> str:
     text = f"{narrow} of {count(len(plan.groups), 'region')} run in int8 on {plan.engine}"
     text += f", the others in {plan.wide}" if narrow < len(plan.groups) else ""
     if plan.samples:
-        text += f". {spared(plan)}" if spared(plan) else ""
-        return f"{text}. Harm was measured on {count(plan.samples, 'sample')}. This took {duration(plan.seconds)}."
+        found = f"Harm was measured on {count(plan.samples, 'sample')}. This took {duration(plan.seconds)}."
+        return ". ".join(filter(None, (text, spared(plan), found)))
     return f"{text}. Only times were measured: there was no harm to weigh. This took {duration(plan.seconds)}."
 
 

@@ -16,7 +16,6 @@ from hasten.search.rounding import Rounding
 from hasten.trial import Candidate
 
 NEAR = 1.25  # quick looks differ by less on a noisy machine; what is this much slower than the best is not planned for
-
 LEAST_GAIN = 0.02  # of the latency: a plan that promises less over what is there already is not worth its search
 
 
@@ -41,14 +40,14 @@ def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]
                 found.append(Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, own))
         if not tells:
             run.say("note", f"{name} does not tell where its time goes: no mixed precision planned")
-    quick_looks = [(quick_ms(run, ground.narrow.key), ground) for ground in found]
-    fastest = {name: min(q for q, ground in quick_looks if ground.engine == name) for name in {g.engine for g in found}}
-    most = NEAR * min(sure, *fastest.values()) if fastest else inf
-    quick_looks.sort(key=lambda pair: (fastest[pair[1].engine], pair[1].wide_format == "f32", pair[0]))
+    fastest: dict[str, float] = {}
     faster: dict[tuple[str, str], Ground] = {}  # of several ways to narrow an engine's network
-    for _, ground in quick_looks:
+    for ground in sorted(found, key=lambda g: quick_ms(run, g.narrow.key)):
+        fastest.setdefault(ground.engine, quick_ms(run, ground.narrow.key))
         faster.setdefault((ground.engine, ground.wide_format), ground)
-    return [ground for ground in faster.values() if quick_ms(run, ground.narrow.key) <= most]
+    most = NEAR * min(sure, *fastest.values()) if fastest else inf
+    near = [ground for ground in faster.values() if quick_ms(run, ground.narrow.key) <= most]
+    return sorted(near, key=lambda g: (fastest[g.engine], g.wide_format == "f32"))
 
 
 def wide_of(run: Run, narrow: Candidate) -> Candidate | None:

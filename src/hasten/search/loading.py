@@ -54,23 +54,13 @@ def load(run: Run, candidate: Candidate) -> Worker | None:
 
 def _load(run: Run, candidate: Candidate) -> Worker | None:
     made = run.artefacts[recipe_key(candidate)]
-    worker = Worker(name=candidate.label)
     try:
-        reply = worker.call(
-            "load",
-            seconds=BUILD_SECONDS,
-            engine=candidate.engine,
-            path=made["artefact"],
-            settings=candidate.settings,
-            names=run.names,
-        )
+        worker, seconds = _started(run, candidate)
     except (WorkerDied, CallFailed, InputError) as fault:
-        worker.close()
         if isinstance(fault, InputError) and candidate.key == run.given:
             raise  # it says itself what is wrong with the network as given
         lost(run, candidate, fault)
         return None
-    worker.spins = registry.find("engines", candidate.engine).spins
     run.loaded[candidate.key] = worker
     run.record(
         Trial(
@@ -79,10 +69,24 @@ def _load(run: Run, candidate: Candidate) -> Worker | None:
             stage=run.stage,
             artefact=str(Path(made["artefact"]).relative_to(run.folder)),
             bytes=made["bytes"],
-            seconds=made["seconds"] + reply["load_seconds"],
+            seconds=made["seconds"] + seconds,
         )
     )
     return worker
+
+
+def _started(run: Run, candidate: Candidate) -> tuple[Worker, float]:
+    """A new process with the candidate loaded, and the seconds that loading took. Raises what that raises."""
+    worker = Worker(name=candidate.label)
+    path = run.artefacts[recipe_key(candidate)]["artefact"]
+    told = {"engine": candidate.engine, "path": path, "settings": candidate.settings, "names": run.names}
+    try:
+        reply = worker.call("load", seconds=BUILD_SECONDS, **told)
+    except (WorkerDied, CallFailed, InputError):
+        worker.close()
+        raise
+    worker.spins = registry.find("engines", candidate.engine).spins
+    return worker, float(reply["load_seconds"])
 
 
 def ready(run: Run, candidate: Candidate) -> bool:
@@ -95,12 +99,7 @@ def ready(run: Run, candidate: Candidate) -> bool:
 
 def fresh_worker(run: Run, candidate: Candidate, *, keep: bool = True) -> Worker:
     """A new process with the candidate loaded; ``keep`` makes it the one in ``run.loaded``. Raises what it raises."""
-    worker = Worker(name=candidate.label)
-    path = run.artefacts[recipe_key(candidate)]["artefact"]
-    worker.call(
-        "load", seconds=BUILD_SECONDS, engine=candidate.engine, path=path, settings=candidate.settings, names=run.names
-    )
-    worker.spins = registry.find("engines", candidate.engine).spins
+    worker, _ = _started(run, candidate)
     if keep:
         run.loaded[candidate.key] = worker
     return worker
