@@ -15,7 +15,7 @@ from hasten.budget import Budget
 from hasten.journal import Journal
 from hasten.looks import Look, open_ledger
 from hasten.measure.provable import likely
-from hasten.search import confirm, final, narrow, verdict
+from hasten.search import confirm, final, finalists, narrow, verdict
 from hasten.search.field import Run, unless_twin
 from hasten.splits import Splits
 from hasten.trial import Candidate, Quality, Status, Step, Timing, Trial
@@ -80,7 +80,7 @@ def test_the_front_leaves_out_only_what_is_clearly_beaten(tmp_path: Path) -> Non
         trial("slow, safer", 1.4, quality(0.0, 0.004)),
         trial("gone", 9.0, quality(0.0, 0.001), status="crashed", reason="SIGSEGV"),
     )
-    assert labels(run, confirm.front(run)) == ["fast", "as fast, riskier", "slow, safer"]
+    assert labels(run, finalists.front(run)) == ["fast", "as fast, riskier", "slow, safer"]
 
 
 def test_finalists_go_safest_first_and_stay_few(tmp_path: Path) -> None:
@@ -94,12 +94,12 @@ def test_finalists_go_safest_first_and_stay_few(tmp_path: Path) -> None:
         trial("safe but slow", 1.5, quality(0.0, 0.003)),
         trial("not faster", 1.01, quality(0.0, 0.002)),
     )
-    assert labels(run, confirm.finalists(run)) == ["d", "b", "a"]
+    assert labels(run, finalists.finalists(run)) == ["d", "b", "a"]
 
 
 def test_a_doubtful_field_gets_the_safest_of_all_to_fall_back_on(tmp_path: Path) -> None:
     run = a_run(tmp_path, trial("risky", 3.0, quality(0.008, 0.02)), trial("safe but slow", 1.6, quality(0.0, 0.003)))
-    assert labels(run, confirm.finalists(run)) == ["safe but slow", "risky"]
+    assert labels(run, finalists.finalists(run)) == ["safe but slow", "risky"]
 
 
 def test_the_fallback_is_the_fastest_that_is_clearly_inside(tmp_path: Path) -> None:
@@ -109,7 +109,19 @@ def test_the_fallback_is_the_fastest_that_is_clearly_inside(tmp_path: Path) -> N
         trial("surely inside", 3.0, quality(0.002, 0.006)),
         trial("surer still", 2.0, quality(0.0, 0.003)),
     )
-    assert labels(run, confirm.finalists(run)) == ["surely inside", "risky"]
+    assert labels(run, finalists.finalists(run)) == ["surely inside", "risky"]
+
+
+@pytest.mark.parametrize("doubtful", [True, False])
+def test_a_narrow_float_goes_before_a_doubtful_mix_of_less_harm(tmp_path: Path, *, doubtful: bool) -> None:
+    """As PP-OCR's recogniser was: 4 of 256 answers moved in bf16, for the better; harm made it the riskier one."""
+    found = quality(-0.002, 0.0066, flips=5, n=512) if doubtful else quality(0.0, 0.001, flips=0, n=2048)
+    mix = replace(trial("quantize", 3.1, found), harm=0.03)
+    floats = replace(trial("clean", 2.5, quality(-0.008, 0.0069, flips=4)), harm=0.05)
+    run = a_run(tmp_path, mix, floats)
+    run.splits = Splits(np.arange(100), np.arange(512), np.arange(1124), ())
+    assert labels(run, finalists.front(run)) == ["quantize"]
+    assert labels(run, finalists.finalists(run)) == (["clean", "quantize"] if doubtful else ["quantize"])
 
 
 def test_where_a_pass_is_quick_steps_in_between_are_proven_too(tmp_path: Path) -> None:
@@ -121,19 +133,19 @@ def test_where_a_pass_is_quick_steps_in_between_are_proven_too(tmp_path: Path) -
         trial("sure", 4.0, quality(0.0, 0.001, flips=0)),
     ]
     run = a_run(tmp_path, *trials)
-    assert labels(run, confirm.finalists(run)) == ["step", "lucky", "bold"]
+    assert labels(run, finalists.finalists(run)) == ["step", "lucky", "bold"]
     quick = [replace(t, timing=replace(timed(t.timing.speedup), median_ms=0.1)) for t in trials if t.timing]
     run = a_run(tmp_path, *quick)
-    assert labels(run, confirm.finalists(run)) == ["sure", "step", "lucky", "bold"]
+    assert labels(run, finalists.finalists(run)) == ["sure", "step", "lucky", "bold"]
 
 
 def test_a_sequence_answers_at_each_step(tmp_path: Path) -> None:
     run = a_run(tmp_path)
     run.splits = Splits(np.arange(10), np.arange(100), np.arange(150), ())
     seen = quality(0.002, 0.003, flips=50, n=6400)
-    assert not confirm.promises(run, seen), "150 samples prove nothing"
+    assert not finalists.promises(run, seen), "150 samples prove nothing"
     run.evaluator.store.sequential = True  # type: ignore[misc]
-    assert confirm.promises(run, seen, 0.95), "64 answers in each of 150 sequences do"
+    assert finalists.promises(run, seen, 0.95), "64 answers in each of 150 sequences do"
 
 
 def test_how_likely_a_proof_is() -> None:

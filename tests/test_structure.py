@@ -26,7 +26,7 @@ from hasten.protocols import Feeds, NotApplicable
 from hasten.quant.allocate import Option
 from hasten.samples import load_samples
 from hasten.search import forms, offers, shrink, structure, zeros
-from hasten.search.confirm import CLEARLY
+from hasten.search.finalists import CLEARLY
 from hasten.search.objective import better, gain
 from hasten.search.shrink import Knob
 from hasten.trial import Candidate, Quality, Step, Timing, Trial

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from hasten.measure.speed import LEAST_PAIRS, MARGIN
 from hasten.measure.timing import interleave, timing
-from hasten.search.confirm import CLEARLY, IDENTICAL, count_look, finalists, front, looks_inside, prove
+from hasten.search.confirm import IDENTICAL, count_look, prove
 from hasten.search.field import CONTENDERS, RESTED_ROUNDS, Run, first_line
+from hasten.search.finalists import CLEARLY, finalists, front, looks_inside
 from hasten.search.loading import fresh_worker
 from hasten.search.objective import better, bytes_count, gain, promised
 from hasten.search.screening import race

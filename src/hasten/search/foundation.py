@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hasten.search import forms, space
-from hasten.search.confirm import promises
 from hasten.search.field import Run
+from hasten.search.finalists import promises
 from hasten.search.loading import ready
 from hasten.search.mixes import DEEP, SERVES
 from hasten.search.objective import gain

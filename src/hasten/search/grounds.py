@@ -8,8 +8,8 @@ from typing import Any
 
 from hasten import registry
 from hasten.search import space
-from hasten.search.confirm import CERTAIN, looks_inside
 from hasten.search.field import Run
+from hasten.search.finalists import CERTAIN, looks_inside
 from hasten.search.mixes import SERVES, Ground, holds
 from hasten.search.objective import quick_ms, speed
 from hasten.search.rounding import Rounding

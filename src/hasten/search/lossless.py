@@ -8,8 +8,8 @@ import numpy as np
 
 from hasten.machine import cores
 from hasten.search import forms, space
-from hasten.search.confirm import WORTH
 from hasten.search.field import CONTENDERS, RESTED_ROUNDS, SCREEN_ROUNDS, Run, build_all, recipe_key
+from hasten.search.finalists import WORTH
 from hasten.search.loading import load, lost
 from hasten.search.objective import speed
 from hasten.search.screening import answers_beside, hopelessly_slow, race

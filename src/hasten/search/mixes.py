@@ -10,8 +10,8 @@ from math import inf
 from hasten.graph.regions import Region
 from hasten.measure.provable import EVEN
 from hasten.search import space
-from hasten.search.confirm import CERTAIN, promises
 from hasten.search.field import Run, material, study
+from hasten.search.finalists import CERTAIN, promises
 from hasten.search.improve import Bench
 from hasten.search.loading import fresh_worker, ready
 from hasten.search.objective import speed

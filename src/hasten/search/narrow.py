@@ -8,8 +8,8 @@ from typing import Any
 
 from hasten.machine import cores
 from hasten.search import forms, space
-from hasten.search.confirm import clearly_inside, finalists, front, looks_inside
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line
+from hasten.search.finalists import clearly_inside, finalists, front, looks_inside
 from hasten.search.grounds import NEAR, grounds, outclassed
 from hasten.search.loading import ready
 from hasten.search.lossless import engine_settings

@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from hasten.quant.allocate import Allocation, Option
-from hasten.search.confirm import CERTAIN, promises
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, material, study
+from hasten.search.finalists import CERTAIN, promises
 from hasten.search.foundation import excluded, foundation, narrowing, near, stands
 from hasten.search.mixes import SERVES, again
 from hasten.search.narrow import drop_losers, out_of_time
