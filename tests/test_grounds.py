@@ -102,3 +102,13 @@ def test_of_two_ways_to_narrow_a_network_the_faster_is_planned_for(tmp_path: Pat
     [found] = grounds.grounds(run, engines, both, Rounding({"ranges": "mse"}))
     assert found.narrow == bytes_too.candidate
     assert found.rounding.options == {"ranges": "mse", "attention": "int8"}
+
+
+@pytest.mark.parametrize(("int8_ms", "planned"), [(1.0, True), (2.2, True), (2.6, False)])
+def test_a_mix_may_be_faster_than_either_end(tmp_path: Path, int8_ms: float, planned: bool) -> None:
+    wide = Candidate(steps=(CLEAN,), engine="openvino", settings={"precision": "bf16"}, label="wide")
+    narrow = replace(int8("bf16", 2.0, EVEN), quick_ms=int8_ms)
+    run = a_run(tmp_path, replace(trial("any", 2.0, CERTAIN), candidate=wide, quick_ms=2.0), narrow)
+    engines = {"openvino": SimpleNamespace(scheme="openvino")}
+    found = grounds.grounds(run, engines, {"openvino": [narrow.candidate]}, Rounding({}))
+    assert [g.narrow for g in found] == ([narrow.candidate] if planned else [])

@@ -20,10 +20,11 @@ LEAST_GAIN = 0.02  # of the latency: a plan that promises less over what is ther
 
 
 def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]], rounding: Rounding) -> list[Ground]:
-    """Where int8 everywhere runs, and is faster than the float it would be mixed with.
+    """Where int8 everywhere runs, and is about as fast as the float it would be mixed with, or faster.
 
-    The fastest engine first, and of one engine the narrow float. Left out is what is clearly slower than the fastest of
-    them, or than any int8 that is all but proven, and an engine that does not tell where its time goes.
+    Each may be the faster one in other regions, and a mix faster than both. The fastest engine first, and of one
+    engine the narrow float. Left out is what is clearly slower than the fastest of them, or than any int8 that is all
+    but proven, and an engine that does not tell where its time goes.
     """
     found: list[Ground] = []
     sure = inf
@@ -34,7 +35,7 @@ def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]
             if run.trials[narrow.key].status not in SERVES:
                 continue
             sure = min(sure, quick) if holds(run, narrow, CERTAIN) else sure
-            if tells and wide is not None and quick < quick_ms(run, wide.key):
+            if tells and wide is not None and quick < NEAR * quick_ms(run, wide.key):
                 attention = str(narrow.steps[-1].options.get("attention", "float"))
                 own = replace(rounding, options={**rounding.options, "attention": attention})
                 found.append(Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, own))
