@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from hasten.graph import evaluate, walk
+from hasten.graph import edit, evaluate, walk
 from hasten.model import Model
 from hasten.passes.bias import mean_shift, take_off
 from hasten.passes.clean import Clean
@@ -51,7 +51,7 @@ def test_the_shift_is_the_mean_error_and_goes_with_the_bias(kind: str) -> None:
     mean = together.mean(axis=(0, 2, 3)[: 1 if together.ndim == 2 else 3], dtype=np.float64)
     shift = mean_shift(node, error, mean)
     assert shift is not None
-    node.replace_input_with(1, walk.add_constant(graph.graph, "rounded", w + error))
+    node.replace_input_with(1, edit.add_constant(graph.graph, "rounded", w + error))
 
     def mean_error() -> np.ndarray:
         before, after = (np.concatenate([r["y"] for r in evaluate.run(g, samples)]) for g in (model.graph, graph))
@@ -61,7 +61,7 @@ def test_the_shift_is_the_mean_error_and_goes_with_the_bias(kind: str) -> None:
     near = 0.02 if together.ndim == 4 else 1e-5
     np.testing.assert_allclose(mean_error(), shift, atol=near)
     assert np.abs(shift).max() > 0.05
-    take_off(graph, node, shift, walk.names(graph))
+    take_off(graph, node, shift, edit.names(graph))
     np.testing.assert_allclose(mean_error(), 0, atol=near)
 
 
@@ -76,7 +76,7 @@ def test_what_does_not_line_up_is_left_alone() -> None:
     bare.add("MatMul", "x", bare.w(8, 5), out="y")
     alone = bare.model({"x": ["batch", 8]}, {"y": ["batch", 5]}).clone_graph()
     product = next(iter(alone.graph))
-    take_off(alone, product, np.ones(5), walk.names(alone))  # nothing behind it that could take a bias
+    take_off(alone, product, np.ones(5), edit.names(alone))  # nothing behind it that could take a bias
     assert [n.op_type for n in alone.graph] == ["MatMul"]
     assert len(list(graph.graph)) == before
 

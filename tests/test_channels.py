@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from hasten.graph import evaluate, walk
+from hasten.graph import edit, evaluate, walk
 from hasten.graph.channels import Channels, channels
 from hasten.graph.cut import cut
 from hasten.model import Model
@@ -18,14 +18,14 @@ READERS = {"Conv": 1, "ConvTranspose": 1, "MatMul": -1, "Gemm": -1, "LSTM": -1}
 
 def inferred(model: Model) -> ir.Model:
     graph = model.clone_graph()
-    walk.infer(graph)
+    edit.infer(graph)
     return graph
 
 
 def masked(graph: ir.Model, found: Channels, removed: np.ndarray) -> ir.Model:
     """The whole network with zeros in place of what its linear layers would read of ``removed``."""
     copy = graph.clone()
-    taken = walk.names(copy)
+    taken = edit.names(copy)
     for node in list(copy.graph):
         value = node.inputs[0] if node.op_type in READERS else None
         if value is None or value.name is None or walk.attribute(node, "group", 1) > 1:
@@ -40,9 +40,9 @@ def masked(graph: ir.Model, found: Channels, removed: np.ndarray) -> ir.Model:
             assert whole is not None
             mask = np.zeros([len(whole) if i == axis else 1 for i in range(len(ids))], np.float32)
             mask[tuple(kept if i == axis else 0 for i in range(len(ids)))] = 1
-            constant = walk.add_constant(copy.graph, walk.fresh(taken, f"{value.name}/mask"), mask)
-            name = walk.fresh(taken, f"{value.name}/masked")
-            node.replace_input_with(0, walk.add_node(node, "Mul", [value, constant], name))
+            constant = edit.add_constant(copy.graph, edit.fresh(taken, f"{value.name}/mask"), mask)
+            name = edit.fresh(taken, f"{value.name}/masked")
+            node.replace_input_with(0, edit.add_node(node, "Mul", [value, constant], name))
     return copy
 
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hasten.errors import UsageError
-from hasten.graph import evaluate, pieces, taps, walk
+from hasten.graph import edit, evaluate, pieces, taps, walk
 from hasten.graph.linear import linear, linears
 from hasten.model import Model
 from hasten.passes.correct import Correct
@@ -245,7 +245,7 @@ def test_switches_are_the_quantized_network_itself() -> None:
         model, samples = prepared(network)
         context = tiny.context(samples)
         graph = model.clone_graph()
-        walk.infer(graph)
+        edit.infer(graph)
         step = Quantize()
         plan = step.placement(graph)
         gated = {n.inputs[0] for n in plan.hardswish}

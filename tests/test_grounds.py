@@ -52,7 +52,7 @@ def test_mixes_with_float32_are_not_planned_beside_a_faster_float_that_holds(tmp
     run = a_run(tmp_path, plain, mixed)
     texts = heard(run)
     assert grounds.outclassed(run, on(plain))
-    assert texts == ["openvino int8 with f32 was not planned: int8 + bf16 is all but proven"]
+    assert texts == run.unplanned == ["openvino int8 with f32 was not planned: int8 + bf16 is all but proven"]
 
 
 @pytest.mark.parametrize(

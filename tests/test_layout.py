@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from hasten.graph import evaluate, layout, walk
+from hasten.graph import edit, evaluate, layout, walk
 from hasten.graph.walk import Array
 from tests.tiny import Net
 
@@ -41,7 +41,7 @@ class Last(Net):
         )
         proto = helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
         graph = ir.from_proto(onnx.shape_inference.infer_shapes(proto, strict_mode=True))
-        walk.infer(graph)
+        edit.infer(graph)
         return graph
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from hasten.graph import evaluate, walk
+from hasten.graph import edit, evaluate
 from hasten.passes.lookup import pick_rows, tabulate
 
 CLASSES, WIDTH = 11, 6
@@ -29,7 +29,7 @@ def network(
     )  # fmt: skip
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     model = ir.from_proto(proto)
-    walk.infer(model)
+    edit.infer(model)
     return model
 
 
@@ -65,8 +65,8 @@ def numbers(seed: int, low: int = 0, high: int = CLASSES, dtype: type = np.int32
 def rewritten(model: ir.Model) -> ir.Model:
     copy = model.clone()
     assert pick_rows(copy) == 1
-    walk.prune(copy)
-    walk.infer(copy)
+    edit.prune(copy)
+    edit.infer(copy)
     return copy
 
 
@@ -129,7 +129,7 @@ def test_what_is_computed_from_rows_moves_into_the_table() -> None:
     model = spelt_out(*GELU, helper.make_node("Relu", ["m"], ["y"]), **EXTRA)
     shorter = rewritten(model)
     assert tabulate(shorter) == 6
-    walk.prune(shorter)
+    edit.prune(shorter)
     assert not kinds(shorter) & Counter(["Gelu", "LayerNormalization", "MatMul", "Mul", "Relu", "Add"])
     feeds = [numbers(4), numbers(5, -3, CLASSES + 3)]
     assert evaluate.worst_difference(evaluate.run(model, feeds), evaluate.run(shorter, feeds))[1] < 1e-5
@@ -146,7 +146,7 @@ def test_what_mixes_positions_or_adds_by_position_ends_the_chain() -> None:
     )  # fmt: skip
     shorter = rewritten(model)
     assert tabulate(shorter) == 1
-    walk.prune(shorter)
+    edit.prune(shorter)
     assert kinds(shorter)["Add"] == 1
     feeds = [numbers(7)]
     assert evaluate.worst_difference(evaluate.run(model, feeds), evaluate.run(shorter, feeds))[1] < 1e-6

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hasten.graph import evaluate, halves, walk
+from hasten.graph import edit, evaluate, halves, walk
 from hasten.graph.regions import OUTSIDE, located, merged, places, regions
 from hasten.model import Model
 from tests import tiny
@@ -20,7 +20,7 @@ NETWORKS = (tiny.residual_cnn, tiny.mlp, tiny.transformer, tiny.mobile)
 
 def inferred(network: Callable[[], Model]) -> ir.Model:
     graph = network().clone_graph()
-    walk.infer(graph)
+    edit.infer(graph)
     return graph
 
 
@@ -129,7 +129,7 @@ def test_what_a_body_reads_crosses_the_cut() -> None:
     model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     assert set(halves.crossing(model, 3)) == {"r", "c"}
     assert not halves.possible(model, 3)
-    walk.infer(model)
+    edit.infer(model)
     assert halves.possible(model, 3)
     x = np.array([-1, 2, 3], np.float32)
     [rest] = evaluate.run(halves.behind(model, 3), [{"r": np.maximum(x, 0), "c": np.array(False)}])

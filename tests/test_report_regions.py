@@ -64,6 +64,15 @@ def test_the_page_shows_the_picture_and_folds_the_long_table() -> None:
     assert "Which part in which precision" not in without
 
 
+def test_the_page_says_where_nothing_was_planned() -> None:
+    told = "litert does not tell where its time goes", "no time was left to mix formats on openvino"
+    html = build(replace(results.met(), plans=(), unplanned=told))
+    assert "Which part in which precision" in html
+    assert "A region is a convolution" not in html
+    assert f"Where nothing was planned: {told[0]}; {told[1]}." in html
+    assert "nothing was planned" not in build(results.met())
+
+
 def test_the_console_draws_bars_that_survive_a_poor_terminal() -> None:
     stream = io.StringIO()
     console.show(console.inspect_block({"opset": 17, "regions": results.mixed()}), stream)

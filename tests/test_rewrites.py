@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hasten.graph import evaluate, walk
+from hasten.graph import edit, evaluate, walk
 from hasten.model import Model
 from hasten.passes import activations, clean, control, fold, idioms, layout, merge, noops, rewrite, scales, shapes
 from hasten.passes.check import Check
@@ -249,15 +249,15 @@ def _doubles(node: ir.Node, taken: set[str]) -> bool:
     """A rule that is wrong: it doubles what a Relu gives out."""
     if node.op_type != "Relu" or (walk.only_consumer(node.outputs[0]) or node).op_type == "Mul":
         return False
-    two = walk.add_constant(walk.main_graph(node), walk.fresh(taken, "two"), np.array(2, np.float32))
-    inner = walk.add_node(node, "Relu", list(node.inputs), walk.fresh(taken, "inner"))
-    return walk.swap(node, "Mul", [inner, two], taken)
+    two = edit.add_constant(walk.main_graph(node), edit.fresh(taken, "two"), np.array(2, np.float32))
+    inner = edit.add_node(node, "Relu", list(node.inputs), edit.fresh(taken, "inner"))
+    return edit.swap(node, "Mul", [inner, two], taken)
 
 
 def _halves_well(node: ir.Node, taken: set[str]) -> bool:
     """A rule that is right: a Clip from zero on is a Relu."""
     low = walk.scalar(node.inputs[1]) if node.op_type == "Clip" and len(node.inputs) == 2 else None
-    return low == 0 and walk.swap(node, "Relu", [node.inputs[0]], taken)
+    return low == 0 and edit.swap(node, "Relu", [node.inputs[0]], taken)
 
 
 def spoilable() -> Model:
@@ -296,7 +296,7 @@ def test_the_application_that_moves_an_output_is_found_told_and_left_out(
 
 def test_a_rewrite_that_does_not_run_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(node: ir.Node, taken: set[str]) -> bool:
-        return node.op_type == "Sigmoid" and walk.swap(node, "NoSuchOperator", list(node.inputs), taken)
+        return node.op_type == "Sigmoid" and edit.swap(node, "NoSuchOperator", list(node.inputs), taken)
 
     monkeypatch.setattr(clean, "STAGES", (clean.Rules((Rewrite("break", breaks),)),))
     model = spoilable()

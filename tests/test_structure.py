@@ -17,7 +17,7 @@ import pytest
 import hasten
 from hasten.budget import parse_budget
 from hasten.errors import InputError, UsageError
-from hasten.graph import evaluate, walk
+from hasten.graph import edit, evaluate, walk
 from hasten.graph.work import multiplications
 from hasten.measure import steps as stairs
 from hasten.model import Model
@@ -193,7 +193,7 @@ def test_a_dead_branch_does_not_keep_alive_what_it_reads() -> None:
     net.add("If", condition, out="z", then_branch=branch("a", "Neg"), else_branch=branch("b", "Abs"))
     net.add("Exp", "x", out="y")
     graph = net.model({"x": [4]}, {"y": [4]}).graph
-    walk.prune(graph)
+    edit.prune(graph)
     assert [node.op_type for node in graph.graph] == ["Exp"]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hasten import registry
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.regions import places, regions
 from hasten.passes.clean import Clean
 from hasten.passes.quantize import Quantize
@@ -54,7 +54,7 @@ def test_engines_name_the_kernels_after_the_network(name: str, narrow: bool, tmp
     context = tiny.context(samples)
     clean = Clean()(model, context)
     graph = clean.clone_graph()
-    walk.infer(graph)
+    edit.infer(graph)
     found = regions(graph, [n for n in graph.graph if walk.weight(n)])
     served = Quantize(scheme=name)(clean, context) if narrow else clean
     served.save(tmp_path / "model.onnx")

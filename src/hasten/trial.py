@@ -197,6 +197,7 @@ class Result:
     peak_bytes: int
     needed_samples: int | None = None  # for ``undecided``: about how many more confirm samples
     plans: tuple[Mixed, ...] = ()
+    unplanned: tuple[str, ...] = ()  # where no formats were mixed, and why
     warnings: tuple[str, ...] = ()
     looks: int = 1  # which look at this confirm split this was; each is tested at a smaller level
     stopped: bool = False  # the search was cut short by an interrupt; the same command goes on

@@ -17,7 +17,7 @@ from hasten.export import tflite_decompose, tflite_lower
 from hasten.export.tflite_file import FlatFile
 from hasten.export.tflite_ops import OPERATORS
 from hasten.export.tflite_writer import Writer
-from hasten.graph import layout, movable, walk
+from hasten.graph import edit, layout, movable, walk
 
 __all__ = ["encode", "write"]
 
@@ -59,12 +59,12 @@ def encode(model: ir.Model) -> bytes:
 def _modernise(graph: ir.Model) -> None:
     """From operator set 18 on the axes of a reduction are an input, and a Split says into how many parts."""
     if walk.opset(graph) < 18:
-        taken = walk.names(graph)
+        taken = edit.names(graph)
         for node in graph.graph:
             if node.op_type in movable.REDUCTIONS and "axes" in node.attributes:
                 axes = np.array(node.attributes.pop("axes").as_ints(), np.int64)
                 node.resize_inputs(2)
-                node.replace_input_with(1, walk.add_constant(graph.graph, walk.fresh(taken, f"{node.name}/axes"), axes))
+                node.replace_input_with(1, edit.add_constant(graph.graph, edit.fresh(taken, f"{node.name}/axes"), axes))
             elif node.op_type == "Split" and len(node.inputs) < 2:
                 node.attributes.add(ir.AttrInt64("num_outputs", len(node.outputs)))
     graph.graph.opset_imports[""] = max(OPSET, walk.opset(graph))
@@ -76,7 +76,7 @@ def _infer(graph: ir.Model) -> None:
     written = {v: _freed(v) for v in (*graph.graph.inputs, *(v for n in graph.graph for v in n.outputs))}
     for value, shape in written.items():
         value.shape = shape if value.is_graph_input() else None
-    walk.infer(graph, outputs=True)
+    edit.infer(graph, outputs=True)
     for value, shape in written.items():
         value.shape = shape if value.shape is None else value.shape
 

@@ -17,25 +17,25 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.export.tflite_site import Site, is_stored
-from hasten.graph import walk
+from hasten.graph import edit, walk
 
 Lower = Callable[[Site], "ir.Value | None"]  # None leaves the node as it is
 
 
 def decompose(model: ir.Model) -> None:
     """Apply the table until nothing fits; in place. Shapes are inferred again."""
-    taken = walk.names(model)
+    taken = edit.names(model)
     for _ in range(4):  # what a rule writes may be for another rule
         changed = False
         for node in list(model.graph):
             rule = TABLE.get(node.op_type) if node.domain in ("", "ai.onnx") else None
             made = rule(Site(node, taken)) if rule is not None else None
             if made is not None:
-                walk.replace(node.outputs[0], made)
+                edit.replace(node.outputs[0], made)
                 model.graph.remove(node, safe=True)
                 changed = True
-        walk.prune(model)
-        walk.infer(model)
+        edit.prune(model)
+        edit.infer(model)
         if not changed:
             return
 

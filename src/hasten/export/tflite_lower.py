@@ -10,7 +10,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from hasten.export.tflite_site import Site, is_stored
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.layout import to_first, to_last
 
 DOMAIN = "litert"  # of nodes that are already what LiteRT computes
@@ -19,7 +19,7 @@ BOUND = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "Resize", 
 
 def turn(model: ir.Model) -> None:
     """Put what LiteRT computes channels last between transposes, under a domain of its own."""
-    taken = walk.names(model)
+    taken = edit.names(model)
     for node in list(model.graph):
         rank = walk.rank(node.outputs[0]) or 0
         if node.op_type not in BOUND or node.domain not in ("", "ai.onnx") or rank not in (4, 5):
@@ -28,7 +28,7 @@ def turn(model: ir.Model) -> None:
         x = node.inputs[0]
         assert x is not None
         turned = site.add("Transpose", x, perm=to_last(rank))
-        out = ir.Value(name=walk.fresh(taken, f"{site.base}/last"), type=own.type)
+        out = ir.Value(name=edit.fresh(taken, f"{site.base}/last"), type=own.type)
         inputs = [turned, *node.inputs[1:]]
         moved = ir.Node(DOMAIN, node.op_type, inputs, list(node.attributes.values()), outputs=[out], name=out.name)
         assert node.graph is not None
@@ -37,13 +37,13 @@ def turn(model: ir.Model) -> None:
         for value, source in ((turned, x), (out, own)):
             value.type = source.type
             value.shape = None if source.shape is None else ir.Shape([source.shape[i] for i in to_last(rank)])
-        walk.replace(own, back)
+        edit.replace(own, back)
         node.graph.remove(node, safe=True)
 
 
 def products(model: ir.Model) -> None:
     """Products with stored weights, a bias behind them included, as FullyConnected(x, weights, bias)."""
-    taken = walk.names(model)
+    taken = edit.names(model)
     for node in list(model.graph):
         weights = node.inputs[1] if node.op_type in ("MatMul", "Gemm") and node.domain in ("", "ai.onnx") else None
         if weights is None or not is_stored(weights) or walk.rank(weights) != 2 or is_stored(node.inputs[0]):
@@ -56,11 +56,11 @@ def products(model: ir.Model) -> None:
             if other is not None and is_stored(other) and _is_vector(other, out):
                 last, bias = after, other
         inputs = [node.inputs[0], weights, *([bias] if bias is not None else [])]
-        made = ir.Value(name=walk.fresh(taken, f"{out.name}/product"), type=out.type, shape=last.outputs[0].shape)
+        made = ir.Value(name=edit.fresh(taken, f"{out.name}/product"), type=out.type, shape=last.outputs[0].shape)
         attributes = [ir.AttrInt64("transB", int(walk.attribute(node, "transB", 0)))]
         new = ir.Node(DOMAIN, "FullyConnected", inputs, attributes, outputs=[made], name=node.name)
         model.graph.insert_before(last, new)
-        walk.replace(last.outputs[0], made)
+        edit.replace(last.outputs[0], made)
         model.graph.remove([last, node] if last is not node else [node], safe=True)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Site:
     def fixed(self, array: Any) -> ir.Value:
         """A new constant."""
         assert isinstance(self.node.graph, ir.Graph)
-        return walk.add_constant(self.node.graph, walk.fresh(self.taken, f"{self.base}/constant"), np.asarray(array))
+        return edit.add_constant(self.node.graph, edit.fresh(self.taken, f"{self.base}/constant"), np.asarray(array))
 
     def ints(self, *values: int) -> ir.Value:
         """A new constant of integers."""
@@ -42,8 +42,8 @@ class Site:
 
     def add(self, op_type: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
         """A new node before this one."""
-        name = walk.fresh(self.taken, f"{self.base}/{op_type.lower()}")
-        return walk.add_node(self.node, op_type, inputs, name, attributes)
+        name = edit.fresh(self.taken, f"{self.base}/{op_type.lower()}")
+        return edit.add_node(self.node, op_type, inputs, name, attributes)
 
     def rank(self) -> int:
         """Axes of the first input; 0 where unknown."""

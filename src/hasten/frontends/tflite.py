@@ -17,7 +17,7 @@ from hasten.frontends.tflite_file import File
 from hasten.frontends.tflite_fold import fold
 from hasten.frontends.tflite_ops import OPERATORS
 from hasten.frontends.tflite_reader import AGAIN, MAGIC, MAGIC_AT, read
-from hasten.graph import layout, walk
+from hasten.graph import edit, layout
 from hasten.model import Model, Origin, TensorSpec
 from hasten.protocols import Door
 
@@ -59,7 +59,7 @@ def _check_shapes(graph: ir.Model, values: Mapping[int, ir.Value], file: File) -
     outputs = [(v, v.shape) for v in graph.graph.outputs]
     for value, _ in outputs:
         value.shape = None
-    walk.infer(graph, outputs=True)
+    edit.infer(graph, outputs=True)
     for index, value in values.items():
         tensor = file.tensors[index]
         if value.shape is None:

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from hasten.errors import InputError
 from hasten.frontends.tflite_file import Array, File, Tensor, number_type
-from hasten.graph import walk
+from hasten.graph import edit
 
 OPSET, IR_VERSION = 21, 10
 SMALL = 256  # bytes
@@ -56,7 +56,7 @@ class Builder:
         array = np.asarray(array)
         key = (array.dtype.str, array.shape, array.tobytes() if array.nbytes <= SMALL else object())
         if key not in self.constants:
-            tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=walk.fresh(self.taken, name))
+            tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=edit.fresh(self.taken, name))
             self.constants[key] = ir.Value(
                 name=tensor.name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
             )
@@ -66,7 +66,7 @@ class Builder:
         self, op_type: str, inputs: Sequence[ir.Value | None], name: str, outputs: int = 1, **attributes: Any
     ) -> tuple[ir.Value, ...]:
         """A node behind all others; attributes that are None are left out."""
-        values = tuple(ir.Value(name=walk.fresh(self.taken, f"{name}/{op_type.lower()}")) for _ in range(outputs))
+        values = tuple(ir.Value(name=edit.fresh(self.taken, f"{name}/{op_type.lower()}")) for _ in range(outputs))
         given = {k: v for k, v in attributes.items() if v is not None}
         node = ir.node(op_type, inputs, given, outputs=values, name=values[0].name)
         self.nodes.append(node)
@@ -106,12 +106,12 @@ class Builder:
         tensor = self.file.tensors[index]
         if tensor.quantized:
             self.codes[index] = self.rounded(value, tensor, _held(tensor))
-            self.codes[index].name = walk.fresh(self.taken, tensor.name)
+            self.codes[index].name = edit.fresh(self.taken, tensor.name)
             return
         if tensor.dtype in ("float16", "bfloat16"):
             value, fresh = self.emit("Cast", [value], tensor.name, to=onnx_type(tensor.dtype).value)[0], True
         if fresh:
-            value.name = walk.fresh(self.taken, tensor.name)
+            value.name = edit.fresh(self.taken, tensor.name)
         self.codes[index] = value
         if tensor.dtype not in ("float16", "bfloat16"):
             self.reals[index] = value

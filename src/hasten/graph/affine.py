@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 
 Array = walk.Array
 F64 = NDArray[np.float64]
@@ -138,7 +138,7 @@ def rewrite(graph: ir.Graph, node: ir.Node, w: F64, shift: F64, taken: set[str])
         node.op_type == "Gemm" and not walk.attribute(node, "transB", 0)
     )
     array = (w.T if turned else w).reshape(old.shape).astype(np.float32)
-    node.replace_input_with(1, walk.add_constant(graph, walk.fresh(taken, f"{source.name}/refit"), array))
+    node.replace_input_with(1, edit.add_constant(graph, edit.fresh(taken, f"{source.name}/refit"), array))
     add_shift(graph, node, shift, taken)
 
 
@@ -163,10 +163,10 @@ def add_shift(graph: ir.Graph, node: ir.Node, shift: F64, taken: set[str]) -> No
     else:
         scale = walk.attribute(node, "beta", 1.0) if node.op_type == "Gemm" else 1.0
         new = (0.0 if old is None else old.astype(np.float64)) + shift / scale
-    name = walk.fresh(taken, f"{node.outputs[0].name}/bias")
+    name = edit.fresh(taken, f"{node.outputs[0].name}/bias")
     if len(node.inputs) <= index:
         node.resize_inputs(index + 1)
-    node.replace_input_with(index, walk.add_constant(graph, name, np.asarray(new, np.float32)))
+    node.replace_input_with(index, edit.add_constant(graph, name, np.asarray(new, np.float32)))
 
 
 def _add_behind(graph: ir.Graph, node: ir.Node, shift: F64, taken: set[str]) -> None:
@@ -176,14 +176,14 @@ def _add_behind(graph: ir.Graph, node: ir.Node, shift: F64, taken: set[str]) -> 
     found = walk.operands(after) if after is not None and after.op_type == "Add" else None
     constant = walk.constant(found[1]) if found is not None else None
     if after is not None and found is not None and constant is not None and constant.shape in ((), (1,), shift.shape):
-        name = walk.fresh(taken, f"{found[1].name}/refit")
+        name = edit.fresh(taken, f"{found[1].name}/refit")
         index = 0 if after.inputs[0] is found[1] else 1
         new = (constant.astype(np.float64) + shift).astype(np.float32)
-        after.replace_input_with(index, walk.add_constant(graph, name, new))
+        after.replace_input_with(index, edit.add_constant(graph, name, new))
         return
-    bias = walk.add_constant(graph, walk.fresh(taken, f"{output.name}/bias"), shift.astype(np.float32))
-    plain = ir.Value(name=walk.fresh(taken, f"{output.name}/product"), shape=output.shape, type=output.type)
+    bias = edit.add_constant(graph, edit.fresh(taken, f"{output.name}/bias"), shift.astype(np.float32))
+    plain = ir.Value(name=edit.fresh(taken, f"{output.name}/product"), shape=output.shape, type=output.type)
     graph.insert_before(node, product := ir.node("MatMul", list(node.inputs), outputs=[plain], name=plain.name))
     graph.insert_after(product, added := ir.node("Add", [plain, bias], name=f"{plain.name}/shifted"))
-    walk.replace(output, added.outputs[0])
+    edit.replace(output, added.outputs[0])
     graph.remove(node, safe=True)

@@ -72,7 +72,7 @@ class Channels:
 
 
 def channels(model: ir.Model) -> Channels:
-    """All groups of the main graph with two units or more. Shapes should be inferred (``walk.infer``).
+    """All groups of the main graph with two units or more. Shapes should be inferred (``edit.infer``).
 
     Inputs, outputs, everything that If and Loop bodies read, and the tensors of operators without a rule stay.
     """

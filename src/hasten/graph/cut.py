@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.channels import Channels
 from hasten.graph.layouts import slice_bounds
 from hasten.graph.positions import Ids
@@ -26,17 +26,17 @@ def cut(model: ir.Model, channels: Channels, removed: Collection[int]) -> ir.Mod
     """
     copy = model.clone()
     graph = copy.graph
-    saw = _Saw(channels, np.array(sorted(removed), np.int64), graph, walk.names(copy))
+    saw = _Saw(channels, np.array(sorted(removed), np.int64), graph, edit.names(copy))
     shrunk = [(node, EDITS[node.op_type]) for node in graph if node.domain == "" and node.op_type in EDITS]
-    for node, edit in shrunk:
-        edit(node, saw)
+    for node, shrink in shrunk:
+        shrink(node, saw)
     for value in [*graph.initializers.values(), *(n.outputs[0] for n in graph if n.op_type == "Constant")]:
         saw.shorten(value)
     for value in (o for node in graph for o in node.outputs if not o.is_graph_output()):
         if value.shape is not None and any(saw.kept(value, i) is not None for i in range(len(value.shape))):
             value.shape = None
-    walk.prune(copy)
-    walk.infer(copy)
+    edit.prune(copy)
+    edit.infer(copy)
     return copy
 
 
@@ -65,7 +65,7 @@ class _Saw:
             value.replace_all_uses_with(self.constant(f"{value.name}/cut", shorter))
 
     def constant(self, name: str, array: walk.Array) -> ir.Value:
-        return walk.add_constant(self.graph, walk.fresh(self.taken, name), array)
+        return edit.add_constant(self.graph, edit.fresh(self.taken, name), array)
 
     def numbers(self, node: ir.Node, index: int, values: list[int]) -> None:
         """Give ``node`` other integers at an input."""
@@ -88,7 +88,7 @@ def _conv(node: ir.Node, saw: _Saw) -> None:
 def _sized(index: int) -> Callable[[ir.Node, _Saw], None]:
     """Reshape, Expand and Resize: an input that spells out sizes of the output."""
 
-    def edit(node: ir.Node, saw: _Saw) -> None:
+    def shrink(node: ir.Node, saw: _Saw) -> None:
         array = walk.constant(node.inputs[index]) if len(node.inputs) > index else None
         if array is None:
             return
@@ -98,7 +98,7 @@ def _sized(index: int) -> Callable[[ir.Node, _Saw], None]:
             new = [size if k is None or size <= 0 else len(k) for size, k in zip(sizes, kept, strict=True)]
             saw.numbers(node, index, new)
 
-    return edit
+    return shrink
 
 
 def _split(node: ir.Node, saw: _Saw) -> None:

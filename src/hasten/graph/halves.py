@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit
 from hasten.graph.walk import Array
 
 
@@ -29,8 +29,8 @@ def behind(model: ir.Model, position: int) -> ir.Model:
     copy.graph.inputs[:] = list(fresh.values())
     copy.graph.remove(first, safe=False)
     for node in first:
-        walk.let_go(node)
-    walk.prune(copy)
+        edit.let_go(node)
+    edit.prune(copy)
     return copy
 
 
@@ -41,7 +41,7 @@ def between(model: ir.Model, start: int, end: int) -> ir.Model:
     """
     wanted, copy = set(crossing(model, end)), behind(model, start)
     copy.graph.outputs[:] = [v for node in copy.graph for v in node.outputs if v.name in wanted]
-    walk.prune(copy)
+    edit.prune(copy)
     return copy
 
 

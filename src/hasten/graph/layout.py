@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import transposes, walk
+from hasten.graph import edit, transposes, walk
 from hasten.graph.movable import Move, moved
 
 SOURCE, SINK = 0, 1  # as written, moved
@@ -44,11 +44,11 @@ def settle(model: ir.Model, move: Move) -> int:
     back = to_last if move is to_first else to_first
     bound = [n for n in model.graph if transposes.is_transpose(n)]
     if any(transposes.order(n) in (move(len(transposes.order(n))), back(len(transposes.order(n)))) for n in bound):
-        taken = walk.names(model)
+        taken = edit.names(model)
         for node in _chosen(model, move, back):
             _wrap(node, move, back, taken)
     transposes.cancel(model)
-    walk.prune(model)
+    edit.prune(model)
     return sum(transposes.is_transpose(n) for n in model.graph)
 
 
@@ -78,10 +78,10 @@ def _store(node: ir.Node, index: int, array: walk.Array, taken: set[str]) -> Non
     assert isinstance(node.graph, ir.Graph)
     old = node.inputs[index]
     base = old.name if old is not None else "constant"
-    new = walk.add_constant(node.graph, walk.fresh(taken, f"{base}/moved"), array)
+    new = edit.add_constant(node.graph, edit.fresh(taken, f"{base}/moved"), array)
     rounded = None if walk.constant(old) is not None or old is None else old.producer()
     if rounded is not None:
-        new = walk.add_node(node, "DequantizeLinear", [new, *rounded.inputs[1:]], walk.fresh(taken, f"{base}/moved"))
+        new = edit.add_node(node, "DequantizeLinear", [new, *rounded.inputs[1:]], edit.fresh(taken, f"{base}/moved"))
     node.replace_input_with(index, new)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from hasten.graph import evaluate, walk
+from hasten.graph import edit, evaluate
 from hasten.graph.affine import columns
 from hasten.graph.walk import Array
 
@@ -115,7 +115,7 @@ def _inputs(
         part = graph.clone()
         values = {v.name: v for node in part.graph for v in node.outputs}
         part.graph.outputs[:] = [values[name] for name in inner]
-        walk.prune(part)
+        edit.prune(part)
         session = evaluate.session(part, optimise=True)
         needed = {v.name for v in session.get_inputs()}
     for samples, batch in batches(graph, feeds):

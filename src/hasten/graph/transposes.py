@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.movable import REDUCTIONS
 
 
@@ -26,7 +26,7 @@ def before(node: ir.Node, value: ir.Value, perm: Sequence[int], taken: set[str])
     for reader, _ in walk.consumers(value):
         if is_transpose(reader) and order(reader) == list(perm) and reader.graph is node.graph:
             return reader.outputs[0]
-    turned = ir.Value(name=walk.fresh(taken, f"{value.name}/turned"), type=value.type, shape=_shape(value, perm))
+    turned = ir.Value(name=edit.fresh(taken, f"{value.name}/turned"), type=value.type, shape=_shape(value, perm))
     new = ir.node("Transpose", [value], {"perm": list(perm)}, outputs=[turned], name=turned.name)
     producer = value.producer()
     graph = node.graph
@@ -40,12 +40,12 @@ def before(node: ir.Node, value: ir.Value, perm: Sequence[int], taken: set[str])
 
 def behind(node: ir.Node, value: ir.Value, perm: Sequence[int], stored: Sequence[int], taken: set[str]) -> None:
     """Everyone who read ``value`` reads it through a transpose; the value itself is held in the order ``stored``."""
-    turned = ir.Value(name=walk.fresh(taken, f"{value.name}/turned"), type=value.type, shape=value.shape)
+    turned = ir.Value(name=edit.fresh(taken, f"{value.name}/turned"), type=value.type, shape=value.shape)
     if value.is_graph_output():
         turned.name, value.name = value.name, turned.name
     value.replace_all_uses_with(turned, replace_graph_outputs=True)
     new = ir.node(
-        "Transpose", [value], {"perm": list(perm)}, outputs=[turned], name=walk.fresh(taken, f"{turned.name}/transpose")
+        "Transpose", [value], {"perm": list(perm)}, outputs=[turned], name=edit.fresh(taken, f"{turned.name}/transpose")
     )
     assert node.graph is not None
     node.graph.insert_after(node, new)
@@ -58,10 +58,10 @@ def _shape(value: ir.Value, perm: Sequence[int]) -> ir.Shape | None:
 
 def cancel(model: ir.Model) -> None:
     """Apply the rules until none fits."""
-    taken = walk.names(model)
+    taken = edit.names(model)
     for rules in (RULES, LAST_RULES):
         while sum(rule(node, taken) for node in list(model.graph) for rule in rules if node.graph is not None):
-            walk.prune(model)
+            edit.prune(model)
 
 
 def _drop(node: ir.Node, value: ir.Value) -> bool:
@@ -78,7 +78,7 @@ def _drop(node: ir.Node, value: ir.Value) -> bool:
             graph.insert_before(node, new)
             value = new.outputs[0]
         shape, kind = own.shape, own.type
-        walk.replace(own, value)
+        edit.replace(own, value)
         value.shape, value.type = shape, kind
     else:
         own.replace_all_uses_with(value)
@@ -189,7 +189,7 @@ def skip(node: ir.Node, taken: set[str]) -> bool:
         if gone is None or kept != sorted(kept):
             return False
         axes = np.array(sorted(perm[i] for i in gone))
-        node.replace_input_with(1, walk.add_constant(node.graph, walk.fresh(taken, f"{node.name}/axes"), axes))
+        node.replace_input_with(1, edit.add_constant(node.graph, edit.fresh(taken, f"{node.name}/axes"), axes))
     node.replace_input_with(0, source)
     return True
 
@@ -212,8 +212,8 @@ def absorb(node: ir.Node, taken: set[str]) -> bool:
     else:
         made = _axes(inner, len(perm)) or []
         new = np.array(sorted(perm.index(a) for a in made))
-    stored = walk.add_constant(node.graph, walk.fresh(taken, f"{inner.inputs[1].name}/turned"), new)
-    value = ir.Value(name=walk.fresh(taken, f"{node.outputs[0].name}/made"), shape=node.outputs[0].shape)
+    stored = edit.add_constant(node.graph, edit.fresh(taken, f"{inner.inputs[1].name}/turned"), new)
+    value = ir.Value(name=edit.fresh(taken, f"{node.outputs[0].name}/made"), shape=node.outputs[0].shape)
     value.type = node.outputs[0].type
     made_node = ir.node(inner.op_type, [inner.inputs[0], stored], outputs=[value], name=value.name)
     node.graph.insert_before(node, made_node)
@@ -244,8 +244,8 @@ def _reshape(node: ir.Node, source: ir.Value, own: ir.Value, taken: set[str]) ->
     sizes = [d if isinstance(d, int) else -1 for d in own.shape]
     if sizes.count(-1) > 1 or 0 in sizes:
         return False
-    shape = walk.add_constant(node.graph, walk.fresh(taken, f"{own.name}/shape"), np.array(sizes, np.int64))
-    value = ir.Value(name=walk.fresh(taken, f"{own.name}/reshaped"), shape=own.shape, type=own.type)
+    shape = edit.add_constant(node.graph, edit.fresh(taken, f"{own.name}/shape"), np.array(sizes, np.int64))
+    value = ir.Value(name=edit.fresh(taken, f"{own.name}/reshaped"), shape=own.shape, type=own.type)
     node.graph.insert_before(node, ir.node("Reshape", [source, shape], outputs=[value], name=value.name))
     return _drop(node, value)
 

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import evaluate, walk
+from hasten.graph import edit, evaluate, walk
 from hasten.graph.channels import Channels, Group
 from hasten.graph.cut import cut
 from hasten.model import Model, TensorSpec
@@ -165,7 +165,7 @@ def _arrays(graph: ir.Model, names: Sequence[str], feeds: Feeds) -> dict[str, Ar
     known = {name: np.asarray(array) for name, array in feeds.items()}
     if inner:
         part.graph.outputs[:] = [values[name] for name in inner]
-        walk.prune(part)
+        edit.prune(part)
         needed = {v.name for v in part.graph.inputs}
         with _refusals():
             [got] = evaluate.run(part, [{k: v for k, v in feeds.items() if k in needed}])
@@ -189,7 +189,7 @@ def _extract(
         graph.inputs.append(fed)
     for value in leaving:
         value.type = value.type if value.type is not None else ir.TensorType(ir.DataType.FLOAT)
-    walk.prune(model)
+    edit.prune(model)
     graph.inputs[:] = [v for v in graph.inputs if (v.name or "").endswith("/fed")]
     for value in graph.inputs:
         value.name = (value.name or "").removesuffix("/fed")

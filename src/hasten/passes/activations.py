@@ -13,7 +13,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.passes.rewrite import named
 
 THIRD = 1 / 6
@@ -46,7 +46,7 @@ def _clipped(value: ir.Value | None) -> ir.Value | None:
 
 
 def _swap(node: ir.Node, new: ir.Value) -> bool:
-    walk.replace(node.outputs[0], new)
+    edit.replace(node.outputs[0], new)
     assert node.graph is not None
     node.graph.remove(node, safe=True)
     return True
@@ -57,8 +57,8 @@ def hard_sigmoid(node: ir.Node, taken: set[str]) -> bool:
     x = _clipped(inner)
     if x is None or inner is None or walk.only_consumer(inner) is not node:
         return False
-    name = walk.fresh(taken, f"{node.outputs[0].name}/hardsigmoid")
-    return _swap(node, walk.add_node(node, "HardSigmoid", [x], name, {"alpha": THIRD, "beta": 0.5}))
+    name = edit.fresh(taken, f"{node.outputs[0].name}/hardsigmoid")
+    return _swap(node, edit.add_node(node, "HardSigmoid", [x], name, {"alpha": THIRD, "beta": 0.5}))
 
 
 def _gated(node: ir.Node) -> ir.Value | None:
@@ -91,7 +91,7 @@ def hard_swish(node: ir.Node, taken: set[str]) -> bool:
     x = _gated(node) or _chained(node)
     if x is None or not walk.is_float(x):
         return False
-    return _swap(node, walk.add_node(node, "HardSwish", [x], walk.fresh(taken, f"{node.outputs[0].name}/hardswish")))
+    return _swap(node, edit.add_node(node, "HardSwish", [x], edit.fresh(taken, f"{node.outputs[0].name}/hardswish")))
 
 
 def scale_last(node: ir.Node, taken: set[str]) -> bool:
@@ -106,11 +106,11 @@ def scale_last(node: ir.Node, taken: set[str]) -> bool:
     small = all(v.shape is not None and len(v.shape) <= 1 for v in (inner[1], found[1]))
     if a is None or b is None or not small or abs(a) < 1e-3:
         return False
-    shift = walk.add_constant(
-        walk.main_graph(node), walk.fresh(taken, f"{found[1].name}/shift"), np.array(b / a, np.float32)
+    shift = edit.add_constant(
+        walk.main_graph(node), edit.fresh(taken, f"{found[1].name}/shift"), np.array(b / a, np.float32)
     )
-    added = walk.add_node(node, "Add", [inner[0], shift], walk.fresh(taken, f"{node.outputs[0].name}/shifted"))
-    scaled = walk.add_node(node, "Mul", [added, inner[1]], walk.fresh(taken, f"{node.outputs[0].name}/scaled"))
+    added = edit.add_node(node, "Add", [inner[0], shift], edit.fresh(taken, f"{node.outputs[0].name}/shifted"))
+    scaled = edit.add_node(node, "Mul", [added, inner[1]], edit.fresh(taken, f"{node.outputs[0].name}/scaled"))
     return _swap(node, scaled)
 
 

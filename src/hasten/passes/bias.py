@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 
 F64 = NDArray[np.float64]
 
@@ -51,8 +51,8 @@ def take_off(model: ir.Model, node: ir.Node, shift: F64, taken: set[str]) -> Non
         return
     fresh = (-shift if old is None else old.reshape(-1) - shift).astype(np.float32)
     shape = fresh.shape if old is None else old.shape
-    name = walk.fresh(taken, f"{node.outputs[0].name}/bias")
-    value = walk.add_constant(model.graph, name, fresh.reshape(shape))
+    name = edit.fresh(taken, f"{node.outputs[0].name}/bias")
+    value = edit.add_constant(model.graph, name, fresh.reshape(shape))
     if len(holder.inputs) <= index:
         holder.resize_inputs(index + 1)
     holder.replace_input_with(index, value)

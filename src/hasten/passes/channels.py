@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.linear import Linear, linear
 from hasten.graph.walk import Array
 
@@ -190,5 +190,5 @@ def scaled(array: Array, holder: Holder, factor: Array) -> Array:
 def write(model: ir.Model, node: ir.Node, index: int, array: Array, taken: set[str], suffix: str) -> None:
     """Give ``node`` a constant of its own; the old one stays for whoever shares it."""
     old = node.inputs[index]
-    name = walk.fresh(taken, f"{old.name if old is not None else node.name}/{suffix}")
-    node.replace_input_with(index, walk.add_constant(model.graph, name, array.astype(np.float32)))
+    name = edit.fresh(taken, f"{old.name if old is not None else node.name}/{suffix}")
+    node.replace_input_with(index, edit.add_constant(model.graph, name, array.astype(np.float32)))

@@ -10,7 +10,7 @@ from itertools import islice
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.model import Model
 from hasten.passes import activations, control, fold, idioms, layout, merge, noops, scales, shapes
 from hasten.passes.check import CONVERSION_TOLERANCE, TOLERANCE, Check
@@ -76,17 +76,17 @@ def run_stages(start: ir.Model, problem: Problem) -> Settled:
 
 @dataclass(frozen=True)
 class Whole:
-    """A stage that is taken or left as one: ``edit`` returns an edited copy, or None."""
+    """A stage that is taken or left as one: ``change`` returns a changed copy, or None."""
 
     name: str
-    edit: Callable[[ir.Model], ir.Model | None]
+    change: Callable[[ir.Model], ir.Model | None]
     tolerance: float = TOLERANCE
 
     def run(self, graph: ir.Model, problem: Problem, skip: Collection[Site] = ()) -> Settled:
         """The edited graph, or None with what was wrong with it."""
         site = Site(self.name, "")
         try:
-            candidate = None if site in skip else self.edit(graph)
+            candidate = None if site in skip else self.change(graph)
         except Exception as error:  # as with rewrites: a stage that fails is a stage left out
             return Settled(None, (), ((site, f"it failed: {error}"),))
         if candidate is None:
@@ -176,18 +176,18 @@ def _remove_dropout(graph: ir.Model) -> int:
             continue
         if any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
             continue
-        walk.replace(node.outputs[0], node.inputs[0])
+        edit.replace(node.outputs[0], node.inputs[0])
         graph.graph.remove(node, safe=True)
         done += 1
     return done
 
 
-def _stage(edit: Callable[[ir.Model], int]) -> Callable[[ir.Model], ir.Model | None]:
+def _stage(change: Callable[[ir.Model], int]) -> Callable[[ir.Model], ir.Model | None]:
     def stage(graph: ir.Model) -> ir.Model | None:
         copy = graph.clone()
-        if not edit(copy):
+        if not change(copy):
             return None
-        walk.prune(copy)
+        edit.prune(copy)
         return copy
 
     return stage

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from hasten.graph import evaluate, walk
+from hasten.graph import edit, evaluate, walk
 
 RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
@@ -23,12 +23,12 @@ def fold_constants(model: ir.Model) -> int:
     wanted = [v for node in foldable for v in node.outputs if v.name and _leaves(v, foldable)]
     if not wanted:
         return 0
-    taken = walk.names(model)
+    taken = edit.names(model)
     for value, array in zip(wanted, _compute(model, foldable, wanted), strict=True):
         limit = GROWTH + sum(c.nbytes for c in map(walk.constant, _node(value).inputs) if c is not None)
         if array.nbytes > limit:
             continue
-        new = walk.add_constant(model.graph, walk.fresh(taken, f"{value.name}/value"), array)
+        new = edit.add_constant(model.graph, edit.fresh(taken, f"{value.name}/value"), array)
         value.replace_all_uses_with(new)
     return len(foldable)
 

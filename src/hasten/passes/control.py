@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.passes.rewrite import named
 
 TRIPS, UNROLLED = 256, 4096  # steps, and nodes that unrolling may leave behind
@@ -38,16 +38,16 @@ def inline(anchor: ir.Node, body: ir.Graph, inputs: Sequence[ir.Value], taken: s
     for value in list(copy.initializers.values()):
         tensor = value.const_value
         assert tensor is not None
-        name = walk.fresh(taken, value.name or "weight")
-        lifted = walk.add_constant(graph, name, tensor.numpy())
+        name = edit.fresh(taken, value.name or "weight")
+        lifted = edit.add_constant(graph, name, tensor.numpy())
         value.replace_all_uses_with(lifted)
         outputs = [lifted if o is value else o for o in outputs]
     for inner in list(copy):
         copy.remove(inner)
         for output in inner.outputs:
             if output.name:
-                output.name = walk.fresh(taken, output.name)
-        inner.name = walk.fresh(taken, inner.name) if inner.name else inner.name
+                output.name = edit.fresh(taken, output.name)
+        inner.name = edit.fresh(taken, inner.name) if inner.name else inner.name
         graph.insert_before(anchor, inner)
     return outputs
 
@@ -62,7 +62,7 @@ def _finish(node: ir.Node, outputs: Sequence[ir.Value]) -> bool:
             new = identity.outputs[0]
             new.shape, new.type = old.shape, old.type
         leaving.append(new)
-        walk.replace(old, new)
+        edit.replace(old, new)
     assert node.graph is not None
     node.graph.remove(node, safe=True)
     return True
@@ -90,9 +90,9 @@ def unroll_loop(node: ir.Node, taken: set[str]) -> bool:
     body, graph = node.attributes["body"].value, walk.main_graph(node)
     carried: list[ir.Value] = [v for v in node.inputs[2:] if v is not None]
     rows: list[list[ir.Value]] = []
-    truth = walk.add_constant(graph, walk.fresh(taken, "true"), np.array(True))
+    truth = edit.add_constant(graph, edit.fresh(taken, "true"), np.array(True))
     for step in range(trips):
-        number = walk.add_constant(graph, walk.fresh(taken, f"step_{step}"), np.array(step, np.int64))
+        number = edit.add_constant(graph, edit.fresh(taken, f"step_{step}"), np.array(step, np.int64))
         _, *outputs = inline(node, body, [number, truth, *carried], taken)
         carried, scanned = outputs[: len(carried)], outputs[len(carried) :]
         rows.append(scanned)
@@ -128,18 +128,18 @@ def unroll_scan(node: ir.Node, taken: set[str]) -> bool:
 
 
 def _row(anchor: ir.Node, value: ir.Value, axis: int, step: int, taken: set[str]) -> ir.Value:
-    index = walk.add_constant(walk.main_graph(anchor), walk.fresh(taken, f"row_{step}"), np.array(step, np.int64))
-    found = walk.add_node(anchor, "Gather", [value, index], walk.fresh(taken, f"{value.name}/row"), {"axis": axis})
+    index = edit.add_constant(walk.main_graph(anchor), edit.fresh(taken, f"row_{step}"), np.array(step, np.int64))
+    found = edit.add_node(anchor, "Gather", [value, index], edit.fresh(taken, f"{value.name}/row"), {"axis": axis})
     found.type = value.type
     return found
 
 
 def _stack(anchor: ir.Node, values: list[ir.Value], axis: int, taken: set[str]) -> ir.Value:
-    place = walk.add_constant(walk.main_graph(anchor), walk.fresh(taken, "axis"), np.array([axis], np.int64))
-    rows = [walk.add_node(anchor, "Unsqueeze", [v, place], walk.fresh(taken, f"{v.name}/row")) for v in values]
+    place = edit.add_constant(walk.main_graph(anchor), edit.fresh(taken, "axis"), np.array([axis], np.int64))
+    rows = [edit.add_node(anchor, "Unsqueeze", [v, place], edit.fresh(taken, f"{v.name}/row")) for v in values]
     for row, value in zip(rows, values, strict=True):
         row.type = value.type
-    found = walk.add_node(anchor, "Concat", rows, walk.fresh(taken, f"{values[0].name}/rows"), {"axis": axis})
+    found = edit.add_node(anchor, "Concat", rows, edit.fresh(taken, f"{values[0].name}/rows"), {"axis": axis})
     found.type = values[0].type
     return found
 
@@ -165,7 +165,7 @@ def hoist(node: ir.Node, taken: set[str]) -> bool:
             continue
         body.remove(inner)
         for output in inner.outputs:
-            output.name = walk.fresh(taken, output.name) if output.name else output.name
+            output.name = edit.fresh(taken, output.name) if output.name else output.name
         walk.main_graph(node).insert_before(node, inner)
         inside -= set(inner.outputs)
         done = True
@@ -192,8 +192,8 @@ def parts_of_sequence(node: ir.Node, taken: set[str]) -> bool:
     picks = [walk.scalar(n.inputs[1]) if n.op_type == "SequenceAt" and n.graph is node.graph else None for n in readers]
     if not readers or any(p is None or not -len(sizes) <= p < len(sizes) for p in picks):
         return False
-    parts = [ir.Value(name=walk.fresh(taken, f"{node.outputs[0].name}/part")) for _ in sizes]
-    told = walk.add_constant(walk.main_graph(node), walk.fresh(taken, f"{node.outputs[0].name}/sizes"), np.array(sizes))
+    parts = [ir.Value(name=edit.fresh(taken, f"{node.outputs[0].name}/part")) for _ in sizes]
+    told = edit.add_constant(walk.main_graph(node), edit.fresh(taken, f"{node.outputs[0].name}/sizes"), np.array(sizes))
     split = ir.node("Split", [node.inputs[0], told], {"axis": axis}, outputs=parts)
     walk.main_graph(node).insert_before(node, split)
     for reader, pick in zip(readers, picks, strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.errors import UsageError, did_you_mean
-from hasten.graph import pieces, taps, walk
+from hasten.graph import edit, pieces, taps, walk
 from hasten.graph.extremes import reaches
 from hasten.graph.grams import means
 from hasten.graph.linear import linear
@@ -54,7 +54,7 @@ class Correct:
         fast = self.method == "fast"
         if not (_fast(graph, layers, context) if fast else self._sequential(model, graph, layers, context)):
             raise NotApplicable("no integer layer was reached by the samples")
-        walk.prune(graph)  # the old biases
+        edit.prune(graph)  # the old biases
         return model.with_graph(graph, repr(self))
 
     def _sequential(self, model: Model, graph: ir.Model, layers: list[Rounded], context: Context) -> int:
@@ -66,7 +66,7 @@ class Correct:
         samples = list(islice(context.feeds(), count))
         axes = {layer.node.outputs[0].name or "": layer.channel_axis for layer in layers}
         wanted = {n: r.mean for n, r in reaches(reference(context), axes, lambda: iter(samples)).items()}
-        taken = walk.names(graph)
+        taken = edit.names(graph)
         by_name = {layer.node.outputs[0].name: layer for layer in layers}
         for piece, arrays in pieces.run(graph, plan, samples):
             layer = by_name[piece.target]
@@ -84,7 +84,7 @@ class Correct:
 
 
 def _fast(graph: ir.Model, layers: list[Rounded], context: Context) -> int:
-    taken, done = walk.names(graph), 0
+    taken, done = edit.names(graph), 0
     origins = {layer.origin: layer for layer in layers}
     known = [found for found in map(linear, origins) if found is not None]
     for origin, mean in means(reference(context), known, context.feeds):

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.errors import EnvironmentFault
-from hasten.graph import evaluate, walk
+from hasten.graph import edit, evaluate
 from hasten.graph.moments import batches
 from hasten.model import Model
 from hasten.passes import autograd, patterns
@@ -54,7 +54,7 @@ class Distill:
             raise NotApplicable("nothing was taken out of this network before")
         torch = _torch()
         graph = model.clone_graph()
-        walk.infer(graph)
+        edit.infer(graph)
         pairs = lessons(context.original.graph, graph, context)
         trained = autograd.parameters(torch, graph)
         if not trained or all(y.dtype.kind != "f" for y in pairs[0].wanted):

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.errors import UsageError, did_you_mean
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.model import Model
 from hasten.passes import patterns
 from hasten.protocols import Context, NotApplicable
@@ -59,14 +59,14 @@ class QuantizeDynamic:
         chosen = [n for g in graph.graphs() for n in g if self._takes(n)]
         if not chosen:
             raise NotApplicable(f"there is no {' or '.join(self.operators)} with constant float32 weights to quantize")
-        taken, shared = walk.names(graph), dict[ir.Value, Sequence[ir.Value]]()
+        taken, shared = edit.names(graph), dict[ir.Value, Sequence[ir.Value]]()
         for node in chosen:
             if node.op_type == "LSTM":
                 graph.graph.opset_imports.setdefault(CONTRIB, 1)
                 _lstm(node, self.per_channel, taken)
             else:
                 _product(node, self.per_channel, shared, taken)
-        walk.prune(graph)  # the float weights
+        edit.prune(graph)  # the float weights
         return model.with_graph(graph, repr(self))
 
     def _takes(self, node: ir.Node) -> bool:
@@ -85,7 +85,7 @@ class QuantizeDynamic:
 
 def _stored(node: ir.Node, name: str, array: walk.Array, taken: set[str]) -> ir.Value:
     assert isinstance(node.graph, ir.Graph)
-    return walk.add_constant(node.graph, walk.fresh(taken, name), array)
+    return edit.add_constant(node.graph, edit.fresh(taken, name), array)
 
 
 def _scale(w: walk.Array, over: tuple[int, ...], per_channel: bool) -> walk.Array:
@@ -108,7 +108,7 @@ def _product(node: ir.Node, per_channel: bool, shared: dict[ir.Value, Sequence[i
     base = node.outputs[0].name or "y"
 
     def add(op_type: str, inputs: Sequence[ir.Value | None], suffix: str, **attributes: int) -> ir.Value:
-        return walk.add_node(node, op_type, inputs, walk.fresh(taken, f"{base}/{suffix}"), attributes)
+        return edit.add_node(node, op_type, inputs, edit.fresh(taken, f"{base}/{suffix}"), attributes)
 
     w8 = _stored(node, f"{source.name}/int8", codes, taken)
     w_zero = _stored(node, f"{source.name}/zero", np.zeros(scale.shape, np.int8), taken)
@@ -117,14 +117,14 @@ def _product(node: ir.Node, per_channel: bool, shared: dict[ir.Value, Sequence[i
     y = add("Mul", [add("Cast", [total], "float", to=ir.DataType.FLOAT.value), step], "product")
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         y = add("Add", [y, node.inputs[2]], "biased")
-    walk.replace(node.outputs[0], y)
+    edit.replace(node.outputs[0], y)
     assert node.graph is not None
     node.graph.remove(node, safe=True)
 
 
 def _observed(node: ir.Node, x: ir.Value, taken: set[str]) -> tuple[ir.Value, ...]:
     """(codes, scale, zero point) of ``x``, right behind its producer so that every product may share them."""
-    outputs = [ir.Value(name=walk.fresh(taken, f"{x.name}/{part}")) for part in ("u8", "scale", "zero")]
+    outputs = [ir.Value(name=edit.fresh(taken, f"{x.name}/{part}")) for part in ("u8", "scale", "zero")]
     observer = ir.node("DynamicQuantizeLinear", [x], outputs=outputs, name=outputs[0].name)
     producer = x.producer()
     graph = producer.graph if producer is not None else _home(x, node)
@@ -158,7 +158,7 @@ def _lstm(node: ir.Node, per_channel: bool, taken: set[str]) -> None:
             _stored(node, f"{base}/scale", flat, taken),
             _stored(node, f"{base}/zero", np.zeros(flat.shape, np.int8), taken),
         ]
-    outputs = [ir.Value(name=walk.fresh(taken, f"{o.name}/lstm") if o.name else "") for o in node.outputs]
+    outputs = [ir.Value(name=edit.fresh(taken, f"{o.name}/lstm") if o.name else "") for o in node.outputs]
     new = ir.Node(
         CONTRIB,
         "DynamicQuantizeLSTM",
@@ -170,5 +170,5 @@ def _lstm(node: ir.Node, per_channel: bool, taken: set[str]) -> None:
     assert node.graph is not None
     node.graph.insert_before(node, new)
     for old, output in zip(node.outputs, outputs, strict=True):
-        walk.replace(old, output)
+        edit.replace(old, output)
     node.graph.remove(node, safe=True)

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.errors import UsageError
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.extremes import Reach, reaches
 from hasten.graph.linear import Linear
 from hasten.graph.walk import Array
@@ -58,7 +58,7 @@ class Equalize:
         if found:
             raise NotApplicable(f"the network is quantized already: {found}")
         graph = model.clone_graph()
-        walk.infer(graph)
+        edit.infer(graph)
         pairs = [p for p in pairs_of(graph) if self.clip == "split" or not p.source.clips]
         if not pairs:
             raise NotApplicable("no two linear layers follow one another with only Relu, Clip or pooling in between")
@@ -69,12 +69,12 @@ class Equalize:
         absorbed = self.absorb and _absorb(model, pairs, constants, context)
         if not absorbed and all(np.abs(p.factor - 1).max() < SETTLED for p in pairs):
             raise NotApplicable("the linear layers that follow one another are in balance already")
-        taken = walk.names(graph)
+        taken = edit.names(graph)
         constants.write(graph, taken)
         for pair in pairs:
             for clip, axis in pair.source.clips:
                 _split(graph, clip, axis, pair.factor, taken)
-        walk.prune(graph)
+        edit.prune(graph)
         return model.with_graph(graph, repr(self))
 
 
@@ -161,13 +161,13 @@ def _split(graph: ir.Model, clip: ir.Node, axis: int, factor: Array, taken: set[
     """Clip(0, high) -> y    =>    Relu -> Min(high / s) -> y"""
     high = walk.scalar(clip.inputs[2]) if len(clip.inputs) > 2 else None
     name = clip.outputs[0].name or "clip"
-    new = walk.add_node(clip, "Relu", [clip.inputs[0]], walk.fresh(taken, f"{name}/relu"))
+    new = edit.add_node(clip, "Relu", [clip.inputs[0]], edit.fresh(taken, f"{name}/relu"))
     new.shape, new.type = clip.outputs[0].shape, clip.outputs[0].type
     if high is not None:
         bounds = (high / factor).reshape(-1, *[1] * (-1 - axis)).astype(np.float32)
-        bound = walk.add_constant(graph.graph, walk.fresh(taken, f"{name}/bounds"), bounds)
-        new = walk.add_node(clip, "Min", [new, bound], walk.fresh(taken, f"{name}/bounded"))
-    walk.replace(clip.outputs[0], new)
+        bound = edit.add_constant(graph.graph, edit.fresh(taken, f"{name}/bounds"), bounds)
+        new = edit.add_node(clip, "Min", [new, bound], edit.fresh(taken, f"{name}/bounded"))
+    edit.replace(clip.outputs[0], new)
     graph.graph.remove(clip, safe=True)
 
 

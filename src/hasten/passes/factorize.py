@@ -16,7 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from hasten.errors import UsageError, did_you_mean
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.affine import Affine, add_shift, affine
 from hasten.graph.moments import moments
 from hasten.model import Model
@@ -60,12 +60,12 @@ class Factorize:
         if quantized:
             raise NotApplicable(f"the network is quantized already: {quantized}")
         graph = model.clone_graph()
-        walk.infer(graph)
+        edit.infer(graph)
         nodes = candidates(graph)
         wanted = _parsed(self.ranks, nodes) if self.ranks else {}
         if self.ranks:
             nodes = {name: nodes[name] for name in wanted}
-        taken, done = walk.names(graph), 0
+        taken, done = edit.names(graph), 0
         kept = context.kept.setdefault(("factorize", repr(model.history)), {})
         for name, layer in spectra(graph, nodes, context.feeds, kept):
             rank, kind = wanted.get(name) or (layer.least(self.loss, self.kind, CHEAPER), self.kind)
@@ -74,8 +74,8 @@ class Factorize:
                 done += 1
         if not done:
             raise NotApplicable(f"no layer loses less than {self.loss:g} of its answers at half of the break-even rank")
-        walk.prune(graph)
-        walk.infer(graph)
+        edit.prune(graph)
+        edit.infer(graph)
         return model.with_graph(graph, repr(self))
 
 
@@ -194,15 +194,15 @@ def replace(graph: ir.Model, layer: Layer, rank: int, kind: str, taken: set[str]
     first, second = _shapes(layer, found, rank, spatial)
     base = node.name or node.outputs[0].name
     weights = [
-        walk.add_constant(graph.graph, walk.fresh(taken, f"{base}/{part}"), array.astype(np.float32))
+        edit.add_constant(graph.graph, edit.fresh(taken, f"{base}/{part}"), array.astype(np.float32))
         for part, array in (("inner", first), ("outer", second))
     ]
     before, after = _attributes(node, spatial)
-    inner = walk.add_node(node, node.op_type, [node.inputs[0], weights[0]], walk.fresh(taken, f"{base}/thin"), before)
+    inner = edit.add_node(node, node.op_type, [node.inputs[0], weights[0]], edit.fresh(taken, f"{base}/thin"), before)
     outer = ir.node(node.op_type, [inner, weights[1], *node.inputs[2:]], after, name=f"{base}/wide")
     graph.graph.insert_before(node, outer)
-    outer.outputs[0].name = walk.fresh(taken, f"{base}/wide")
-    walk.replace(node.outputs[0], outer.outputs[0])
+    outer.outputs[0].name = edit.fresh(taken, f"{base}/wide")
+    edit.replace(node.outputs[0], outer.outputs[0])
     graph.graph.remove(node, safe=True)
     add_shift(graph.graph, outer, shift, taken)
 

@@ -9,12 +9,12 @@ from collections.abc import Collection
 
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 
 
 def round_floats(graph: ir.Model, labels: Collection[str], dtype: ir.DataType) -> ir.Model:
     """Round inputs and weights of the linear operators ``labels``, in place; accumulation stays float32."""
-    taken = walk.names(graph)
+    taken = edit.names(graph)
     for node in list(graph.graph):
         if walk.label(node) not in labels or walk.weight(node) is None:
             continue
@@ -22,8 +22,8 @@ def round_floats(graph: ir.Model, labels: Collection[str], dtype: ir.DataType) -
             if value is None or not walk.is_float(value):
                 continue
             name = f"{value.name}/{dtype.name.lower()}"
-            narrow = walk.add_node(node, "Cast", [value], walk.fresh(taken, name), {"to": dtype.value})
-            wide = walk.add_node(node, "Cast", [narrow], walk.fresh(taken, name), {"to": ir.DataType.FLOAT.value})
+            narrow = edit.add_node(node, "Cast", [value], edit.fresh(taken, name), {"to": dtype.value})
+            wide = edit.add_node(node, "Cast", [narrow], edit.fresh(taken, name), {"to": ir.DataType.FLOAT.value})
             wide.shape, wide.type = value.shape, value.type
             node.replace_input_with(index, wide)
     return graph

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.walk import Array
 from hasten.passes.rewrite import named
 
@@ -26,11 +26,11 @@ def _set_weights(node: ir.Node, w: Array, b: Array | None, taken: set[str]) -> N
     assert isinstance(graph, ir.Graph)
     source = node.inputs[1]
     assert source is not None
-    weight = walk.add_constant(graph, walk.fresh(taken, f"{source.name}/folded"), w.astype(np.float32))
+    weight = edit.add_constant(graph, edit.fresh(taken, f"{source.name}/folded"), w.astype(np.float32))
     node.replace_input_with(1, weight)
     if b is None:
         return
-    bias = walk.add_constant(graph, walk.fresh(taken, f"{source.name}/bias"), b.astype(np.float32))
+    bias = edit.add_constant(graph, edit.fresh(taken, f"{source.name}/bias"), b.astype(np.float32))
     if len(node.inputs) < 3:
         node.resize_inputs(3)
     node.replace_input_with(2, bias)
@@ -76,7 +76,7 @@ def conv_batchnorm(node: ir.Node, taken: set[str]) -> bool:
     w, b, axis = parts
     factor = gamma / np.sqrt(var + walk.attribute(node, "epsilon", 1e-5))
     _set_weights(before, w * _on_axis(factor, w.ndim, axis), (b - mean) * factor + beta, taken)
-    return walk.bypass(node, before.outputs[0])
+    return edit.bypass(node, before.outputs[0])
 
 
 def _channel_vector(array: Array, channels: int, ndim: int) -> Array | None:
@@ -119,7 +119,7 @@ def conv_affine(node: ir.Node, taken: set[str]) -> bool:
         return False
     _, scale, shift = affine
     _set_weights(before, w * _on_axis(scale, w.ndim, axis), b * scale + shift, taken)
-    return walk.bypass(node, before.outputs[0])
+    return edit.bypass(node, before.outputs[0])
 
 
 def _padded(node: ir.Node) -> bool:
@@ -145,7 +145,7 @@ def affine_conv(node: ir.Node, taken: set[str]) -> bool:
     grouped = w.reshape(by_group)
     extra = (grouped * shift.reshape(spread)).reshape(w.shape[0], -1).sum(axis=1)
     _set_weights(after, (grouped * scale.reshape(spread)).reshape(w.shape), b + extra, taken)
-    return walk.bypass(node, x)
+    return edit.bypass(node, x)
 
 
 def pad_conv(node: ir.Node, taken: set[str]) -> bool:
@@ -166,7 +166,7 @@ def pad_conv(node: ir.Node, taken: set[str]) -> bool:
     after.attributes.add(ir.AttrInt64s("pads", [int(a + b) for a, b in zip(have, more, strict=True)]))
     kept = node.inputs[0]
     assert kept is not None
-    return walk.bypass(node, kept)
+    return edit.bypass(node, kept)
 
 
 def matmul_bias(node: ir.Node, taken: set[str]) -> bool:
@@ -184,10 +184,10 @@ def matmul_bias(node: ir.Node, taken: set[str]) -> bool:
         or bias.ndim > 2
     ):
         return False
-    vector = walk.add_constant(walk.main_graph(node), walk.fresh(taken, f"{found[1].name}/bias"), bias.reshape(-1))
+    vector = edit.add_constant(walk.main_graph(node), edit.fresh(taken, f"{found[1].name}/bias"), bias.reshape(-1))
     inputs = [before.inputs[0], before.inputs[1], vector]
-    joined = walk.add_node(node, "Gemm", inputs, walk.fresh(taken, f"{node.outputs[0].name}/gemm"))
-    return walk.bypass(node, joined)
+    joined = edit.add_node(node, "Gemm", inputs, edit.fresh(taken, f"{node.outputs[0].name}/gemm"))
+    return edit.bypass(node, joined)
 
 
 REWRITES = named(conv_batchnorm, conv_affine, affine_conv, pad_conv, matmul_bias)

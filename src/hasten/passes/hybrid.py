@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.errors import UsageError, did_you_mean
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.model import Model
 from hasten.passes import patterns
 from hasten.protocols import Context, NotApplicable
@@ -63,7 +63,7 @@ class QuantizeHybrid:
         chosen = [n for n in graph.graph if self._takes(n)]
         if not chosen:
             raise NotApplicable(f"no {' or '.join(self.operators)} has {self.least} constant float32 weights or more")
-        taken, written = walk.names(graph), dict[tuple[ir.Value, int], ir.Value]()
+        taken, written = edit.names(graph), dict[tuple[ir.Value, int], ir.Value]()
         for node in chosen:
             weight = walk.weight(node)
             assert weight is not None
@@ -71,7 +71,7 @@ class QuantizeHybrid:
             if key not in written:
                 written[key] = _stored(graph, *key, taken)
             node.replace_input_with(weight.index, written[key])
-        walk.prune(graph)  # the float weights
+        edit.prune(graph)  # the float weights
         return model.with_graph(graph, repr(self))
 
     def _takes(self, node: ir.Node) -> bool:
@@ -90,8 +90,8 @@ def _stored(graph: ir.Model, value: ir.Value, axis: int, taken: set[str]) -> ir.
     scale, zero = grid.symmetric(np.abs(array).max(axis=others), grid.S8)
     codes = grid.quantize(array, scale, zero, grid.S8, axis)
     parts = (("int8", codes), ("scale", scale), ("zero", zero))
-    stored = [walk.add_constant(graph.graph, walk.fresh(taken, f"{value.name}/{n}"), a) for n, a in parts]
-    name = walk.fresh(taken, f"{value.name}/rounded")
-    made = walk.add_node(graph.graph[0], "DequantizeLinear", stored, name, {"axis": axis})
+    stored = [edit.add_constant(graph.graph, edit.fresh(taken, f"{value.name}/{n}"), a) for n, a in parts]
+    name = edit.fresh(taken, f"{value.name}/rounded")
+    made = edit.add_node(graph.graph[0], "DequantizeLinear", stored, name, {"axis": axis})
     made.shape, made.type = value.shape, value.type
     return made

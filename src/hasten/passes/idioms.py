@@ -13,7 +13,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.passes.rewrite import Rewrite, named
 
 GELU_SINCE, NORM_SINCE = 20, 17
@@ -74,7 +74,7 @@ def _plus_one(value: ir.Value) -> ir.Value | None:
 
 
 def _gelu(end: ir.Node | None, x: ir.Value, taken: set[str], how: str) -> bool:
-    return end is not None and walk.same_rank(x, end.outputs[0]) and walk.swap(end, "Gelu", [x], taken, approximate=how)
+    return end is not None and walk.same_rank(x, end.outputs[0]) and edit.swap(end, "Gelu", [x], taken, approximate=how)
 
 
 def gelu_of_erf(node: ir.Node, taken: set[str]) -> bool:
@@ -161,9 +161,9 @@ def layer_normalization(node: ir.Node, taken: set[str]) -> bool:
         scale, shift = (spread, None) if kind == "Mul" else (scale, spread)
         end = after
     graph, base = walk.main_graph(node), end.outputs[0].name
-    parts = [walk.add_constant(graph, walk.fresh(taken, f"{base}/scale"), scale)]
-    parts += [walk.add_constant(graph, walk.fresh(taken, f"{base}/shift"), shift)] if shift is not None else []
-    return walk.swap(end, "LayerNormalization", [x, *parts], taken, axis=-1, epsilon=epsilon)
+    parts = [edit.add_constant(graph, edit.fresh(taken, f"{base}/scale"), scale)]
+    parts += [edit.add_constant(graph, edit.fresh(taken, f"{base}/shift"), shift)] if shift is not None else []
+    return edit.swap(end, "LayerNormalization", [x, *parts], taken, axis=-1, epsilon=epsilon)
 
 
 def one_hot_product(node: ir.Node, taken: set[str]) -> bool:
@@ -181,17 +181,17 @@ def one_hot_product(node: ir.Node, taken: set[str]) -> bool:
     graph, base, kind = walk.main_graph(node), node.outputs[0].name, ids.dtype.numpy()
 
     def stored(name: str, array: walk.Array) -> ir.Value:
-        return walk.add_constant(graph, walk.fresh(taken, f"{base}/{name}"), array)
+        return edit.add_constant(graph, edit.fresh(taken, f"{base}/{name}"), array)
 
     def added(op_type: str, name: str, *inputs: ir.Value) -> ir.Value:
-        return walk.add_node(node, op_type, inputs, walk.fresh(taken, f"{base}/{name}"))
+        return edit.add_node(node, op_type, inputs, edit.fresh(taken, f"{base}/{name}"))
 
     classes, below = stored("classes", np.array(len(w), kind)), stored("below", np.array(-1, kind))
     negative = added("Less", "negative", ids, stored("zero", np.array(0, kind)))
     wrapped = added("Where", "wrapped", negative, added("Add", "behind", ids, classes), ids)
     row = added("Clip", "row", wrapped, below, classes)  # both -1 and the number of classes are the row of zeros
     table = stored("table", np.concatenate([w, np.zeros_like(w[:1])]))
-    return walk.swap(node, "Gather", [table, row], taken, axis=0)
+    return edit.swap(node, "Gather", [table, row], taken, axis=0)
 
 
 GELUS = named(gelu_of_erf, gelu_of_tanh, since=GELU_SINCE)

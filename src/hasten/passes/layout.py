@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.couplings import BINARY, UNARY
 from hasten.passes.rewrite import named
 
@@ -36,7 +36,7 @@ def transpose_twice(node: ir.Node, taken: set[str]) -> bool:
     p, q = (_perm(before), _perm(node)) if before is not None else (None, None)
     if before is None or p is None or q is None:
         return False
-    return walk.swap(node, "Transpose", [before.inputs[0]], taken, perm=[p[i] for i in q])
+    return edit.swap(node, "Transpose", [before.inputs[0]], taken, perm=[p[i] for i in q])
 
 
 def _is(node: ir.Node, *op_types: str) -> bool:
@@ -70,7 +70,7 @@ def transposes_around(node: ir.Node, taken: set[str]) -> bool:
         inner.outputs[0].shape = None
     first, index = chain[-1]
     first.replace_input_with(index, before.inputs[0])
-    return walk.swap(node, "Transpose", [chain[0][0].outputs[0]], taken, perm=[p[i] for i in q])
+    return edit.swap(node, "Transpose", [chain[0][0].outputs[0]], taken, perm=[p[i] for i in q])
 
 
 def _through(node: ir.Node) -> int | None:
@@ -92,8 +92,8 @@ def _relaid(node: ir.Node, index: int, perm: Sequence[int], taken: set[str], *, 
         if write:
             full = array.reshape((1,) * (len(perm) - array.ndim) + array.shape)
             back = np.argsort(perm)
-            name = walk.fresh(taken, f"{value.name}/turned")
-            node.replace_input_with(i, walk.add_constant(walk.main_graph(node), name, full.transpose(back)))
+            name = edit.fresh(taken, f"{value.name}/turned")
+            node.replace_input_with(i, edit.add_constant(walk.main_graph(node), name, full.transpose(back)))
     return True
 
 
@@ -109,10 +109,10 @@ def transposes_of_operands(node: ir.Node, taken: set[str]) -> bool:
     perm, attributes = perms[0], {}
     if node.op_type == "Concat":
         attributes["axis"] = perm[walk.attribute(node, "axis", 0) % len(perm)]
-    name = walk.fresh(taken, f"{node.outputs[0].name}/before")
-    inner = walk.add_node(node, node.op_type, [b.inputs[0] for b in before if b is not None], name, attributes)
+    name = edit.fresh(taken, f"{node.outputs[0].name}/before")
+    inner = edit.add_node(node, node.op_type, [b.inputs[0] for b in before if b is not None], name, attributes)
     inner.type = node.outputs[0].type
-    return walk.swap(node, "Transpose", [inner], taken, perm=perm)
+    return edit.swap(node, "Transpose", [inner], taken, perm=perm)
 
 
 def target(source: ir.Value | None, result: ir.Value) -> list[int] | None:
@@ -131,9 +131,9 @@ def _reshaped(node: ir.Node, source: ir.Value | None, taken: set[str]) -> bool:
     told = target(source, node.outputs[0])
     if told is None:
         return False
-    name = walk.fresh(taken, f"{node.outputs[0].name}/shape")
-    shape = walk.add_constant(walk.main_graph(node), name, np.array(told, np.int64))
-    return walk.swap(node, "Reshape", [source, shape], taken)
+    name = edit.fresh(taken, f"{node.outputs[0].name}/shape")
+    shape = edit.add_constant(walk.main_graph(node), name, np.array(told, np.int64))
+    return edit.swap(node, "Reshape", [source, shape], taken)
 
 
 def reshape_twice(node: ir.Node, taken: set[str]) -> bool:

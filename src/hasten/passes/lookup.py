@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import evaluate, walk
+from hasten.graph import edit, evaluate, walk
 
 GROWTH = 4 << 20  # bytes that a table may gain
 ELEMENTWISE = frozenset(
@@ -29,13 +29,13 @@ ALONG_ROWS = frozenset({"LayerNormalization", "Softmax"})  # on the last axis
 
 def pick_rows(model: ir.Model) -> int:
     """Products with one-hot rows become Gather; returns how many."""
-    taken = walk.names(model)
+    taken = edit.names(model)
     return sum(_pick_rows(node, taken) for node in list(model.graph) if node.op_type == "MatMul")
 
 
 def tabulate(model: ir.Model) -> int:
     """Move into constant tables what is computed from their rows alone; returns how many nodes went."""
-    taken = walk.names(model)
+    taken = edit.names(model)
     gathers = [n for n in model.graph if n.op_type == "Gather" and n.domain == ""]
     return sum(_compute_rows(model, node, taken) for node in gathers)
 
@@ -53,10 +53,10 @@ def _pick_rows(node: ir.Node, taken: set[str]) -> bool:
 
     def stored(suffix: str, array: walk.Array) -> ir.Value:
         assert isinstance(node.graph, ir.Graph)
-        return walk.add_constant(node.graph, walk.fresh(taken, f"{base}/{suffix}"), array)
+        return edit.add_constant(node.graph, edit.fresh(taken, f"{base}/{suffix}"), array)
 
     def add(op_type: str, inputs: Sequence[ir.Value | None], suffix: str, **attributes: int) -> ir.Value:
-        return walk.add_node(node, op_type, inputs, walk.fresh(taken, f"{base}/{suffix}"), attributes)
+        return edit.add_node(node, op_type, inputs, edit.fresh(taken, f"{base}/{suffix}"), attributes)
 
     last = add("Squeeze", [value, stored("axis", np.array([-1], np.int64))], "numbers") if kind == "column" else value
     wide = add("Cast", [last], "int64", to=ir.DataType.INT64.value)
@@ -65,7 +65,7 @@ def _pick_rows(node: ir.Node, taken: set[str]) -> bool:
     known = add("And", [low, add("Less", [wide, stored("count", count)], "not_above")], "known")
     row = add("Where", [known, wide, stored("none", count)], "row")
     rows = stored("rows", np.concatenate([table, np.zeros((1, table.shape[1]), np.float32)]))
-    walk.replace(node.outputs[0], add("Gather", [rows, row], "picked", axis=0))
+    edit.replace(node.outputs[0], add("Gather", [rows, row], "picked", axis=0))
     node.graph.remove(node, safe=True)
     return True
 
@@ -121,9 +121,9 @@ def _compute_rows(model: ir.Model, gather: ir.Node, taken: set[str]) -> int:
     rows = _evaluate(model, gather, inside, ends[0], table)
     if rows is None or rows.ndim != 2 or rows.nbytes > table.nbytes + GROWTH or rows.dtype != np.float32:
         return 0
-    stored = walk.add_constant(model.graph, walk.fresh(taken, f"{ends[0].name}/rows"), rows)
-    picked = walk.add_node(gather, "Gather", [stored, gather.inputs[1]], walk.fresh(taken, f"{ends[0].name}/picked"))
-    walk.replace(ends[0], picked)
+    stored = edit.add_constant(model.graph, edit.fresh(taken, f"{ends[0].name}/rows"), rows)
+    picked = edit.add_node(gather, "Gather", [stored, gather.inputs[1]], edit.fresh(taken, f"{ends[0].name}/picked"))
+    edit.replace(ends[0], picked)
     return len(inside)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.affine import add_shift, affine, bias_row, fits
 from hasten.passes.rewrite import Rewrite, named
 
@@ -64,9 +64,9 @@ def _replace_product(node: ir.Node, x: ir.Value | None, w: np.ndarray, shift: np
     turned = node.op_type == "Gemm" and walk.attribute(node, "transB", 0)
     array = (w if turned else w.T) / (walk.attribute(node, "alpha", 1.0) if node.op_type == "Gemm" else 1.0)
     source = node.inputs[1]
-    name = walk.fresh(taken, f"{source.name if source is not None else node.name}/product")
+    name = edit.fresh(taken, f"{source.name if source is not None else node.name}/product")
     node.replace_input_with(0, x)
-    node.replace_input_with(1, walk.add_constant(walk.main_graph(node), name, array.astype(np.float32)))
+    node.replace_input_with(1, edit.add_constant(walk.main_graph(node), name, array.astype(np.float32)))
     add_shift(walk.main_graph(node), node, shift, taken)
     return True
 
@@ -120,7 +120,7 @@ def parallel_layers(node: ir.Node, taken: set[str]) -> bool:
     sizes = [a.shape[axis] for a in arrays if a is not None]
 
     def stored(name: str, array: walk.Array) -> ir.Value:
-        return walk.add_constant(graph, walk.fresh(taken, f"{base}/{name}"), array)
+        return edit.add_constant(graph, edit.fresh(taken, f"{base}/{name}"), array)
 
     inputs: list[ir.Value | None] = [node.inputs[0], stored("joined", joined)]
     biases = [np.broadcast_to(t.bias, (size,)) for t, size in zip(twins, sizes, strict=True) if t.bias is not None]
@@ -128,14 +128,14 @@ def parallel_layers(node: ir.Node, taken: set[str]) -> bool:
     if bias is not None and node.op_type != "MatMul":
         inputs.append(bias)
     attributes = {a.name: a.value for a in node.attributes.values()}
-    whole = walk.add_node(node, node.op_type, inputs, walk.fresh(taken, f"{base}/together"), attributes)
+    whole = edit.add_node(node, node.op_type, inputs, edit.fresh(taken, f"{base}/together"), attributes)
     if bias is not None and node.op_type == "MatMul":
-        whole = walk.add_node(node, "Add", [whole, bias], walk.fresh(taken, f"{base}/shifted"))
-    parts = [ir.Value(name=walk.fresh(taken, f"{t.end.outputs[0].name}/part")) for t in twins]
+        whole = edit.add_node(node, "Add", [whole, bias], edit.fresh(taken, f"{base}/shifted"))
+    parts = [ir.Value(name=edit.fresh(taken, f"{t.end.outputs[0].name}/part")) for t in twins]
     split = ir.node("Split", [whole, stored("sizes", np.array(sizes, np.int64))], {"axis": out_axis}, outputs=parts)
     graph.insert_before(node, split)
     for twin, part in zip(twins, parts, strict=True):
-        walk.replace(twin.end.outputs[0], part)
+        edit.replace(twin.end.outputs[0], part)
         for old in dict.fromkeys((twin.end, twin.node)):
             graph.remove(old, safe=True)
     return True
@@ -162,18 +162,18 @@ def steps_together(node: ir.Node, taken: set[str]) -> bool:
     if len(alike) < STEPS or not isinstance(length, int) or 2 * len(alike) < length:
         return False
     graph, base = walk.main_graph(node), node.outputs[0].name
-    matrix = walk.add_constant(graph, walk.fresh(taken, f"{base}/matrix"), view.w.T.astype(np.float32))
+    matrix = edit.add_constant(graph, edit.fresh(taken, f"{base}/matrix"), view.w.T.astype(np.float32))
     anchor = _first([*(n for n in alike), *(_maker(n) for n in alike)])
-    product = walk.add_node(anchor, "MatMul", [whole, matrix], walk.fresh(taken, f"{base}/all"))
+    product = edit.add_node(anchor, "MatMul", [whole, matrix], edit.fresh(taken, f"{base}/all"))
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None:
         scaled = walk.constant(bias)
         assert scaled is not None
         shift = (scaled * walk.attribute(node, "beta", 1.0)).astype(np.float32)
-        told = walk.add_constant(graph, walk.fresh(taken, f"{base}/bias"), shift)
-        product = walk.add_node(anchor, "Add", [product, told], walk.fresh(taken, f"{base}/shifted"))
+        told = edit.add_constant(graph, edit.fresh(taken, f"{base}/bias"), shift)
+        product = edit.add_node(anchor, "Add", [product, told], edit.fresh(taken, f"{base}/shifted"))
     for old in alike:
-        walk.swap(old, "Gather", [product, _maker(old).inputs[1]], taken, axis=axis)
+        edit.swap(old, "Gather", [product, _maker(old).inputs[1]], taken, axis=axis)
     return True
 
 

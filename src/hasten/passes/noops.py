@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.layouts import slice_bounds
 from hasten.passes.rewrite import named
 
@@ -39,7 +39,7 @@ def same_shape_again(node: ir.Node, taken: set[str]) -> bool:
         return False
     repeats = walk.integers(node.inputs[1]) if node.op_type == "Tile" else None
     once = repeats is not None and all(r == 1 for r in repeats)
-    return (once or walk.same_shape(node.inputs[0], node.outputs[0])) and walk.bypass(node, node.inputs[0])
+    return (once or walk.same_shape(node.inputs[0], node.outputs[0])) and edit.bypass(node, node.inputs[0])
 
 
 def resize_to_the_same(node: ir.Node, taken: set[str]) -> bool:
@@ -50,13 +50,13 @@ def resize_to_the_same(node: ir.Node, taken: set[str]) -> bool:
     at = 2 if node.op_type == "Resize" else 1
     scales = walk.constant(node.inputs[at]) if len(node.inputs) > at else None
     if scales is not None and scales.size:
-        return bool((scales == 1).all()) and walk.bypass(node, node.inputs[0])
-    return walk.same_shape(node.inputs[0], node.outputs[0]) and walk.bypass(node, node.inputs[0])
+        return bool((scales == 1).all()) and edit.bypass(node, node.inputs[0])
+    return walk.same_shape(node.inputs[0], node.outputs[0]) and edit.bypass(node, node.inputs[0])
 
 
 def transpose_nothing(node: ir.Node, taken: set[str]) -> bool:
     perm = walk.attribute(node, "perm", None) if _plain(node, "Transpose") else None
-    return perm is not None and list(perm) == sorted(perm) and walk.bypass(node, node.inputs[0])
+    return perm is not None and list(perm) == sorted(perm) and edit.bypass(node, node.inputs[0])
 
 
 def slice_everything(node: ir.Node, taken: set[str]) -> bool:
@@ -70,20 +70,20 @@ def slice_everything(node: ir.Node, taken: set[str]) -> bool:
         least = size if isinstance(size, int) else FOREVER
         return step == 1 and (start == 0 or start <= -least) and end >= least
 
-    return all(whole(axis, *bound) for axis, bound in bounds.items()) and walk.bypass(node, node.inputs[0])
+    return all(whole(axis, *bound) for axis, bound in bounds.items()) and edit.bypass(node, node.inputs[0])
 
 
 def cast_to_the_same(node: ir.Node, taken: set[str]) -> bool:
     if not _plain(node, "Cast") or node.inputs[0] is None or node.inputs[0].dtype is None:
         return False
-    return int(node.inputs[0].dtype) == walk.attribute(node, "to", 0) and walk.bypass(node, node.inputs[0])
+    return int(node.inputs[0].dtype) == walk.attribute(node, "to", 0) and edit.bypass(node, node.inputs[0])
 
 
 def pad_nothing(node: ir.Node, taken: set[str]) -> bool:
     if not _plain(node, "Pad"):
         return False
     pads = walk.integers(node.inputs[1]) if len(node.inputs) > 1 else walk.attribute(node, "pads", None)
-    return pads is not None and not any(pads) and walk.bypass(node, node.inputs[0])
+    return pads is not None and not any(pads) and edit.bypass(node, node.inputs[0])
 
 
 def concat_of_one(node: ir.Node, taken: set[str]) -> bool:
@@ -93,9 +93,9 @@ def concat_of_one(node: ir.Node, taken: set[str]) -> bool:
         sizes = [walk.dims(v) for v in node.inputs]
         kept = [v for v, s in zip(node.inputs, sizes, strict=True) if s is None or s[axis] != 0]
         if 0 < len(kept) < len(node.inputs):
-            return walk.swap(node, "Concat", kept, taken, axis=axis)
+            return edit.swap(node, "Concat", kept, taken, axis=axis)
     one = (_plain(node, "Concat") and len(node.inputs) == 1) or (_plain(node, "Split") and len(node.outputs) == 1)
-    return one and walk.bypass(node, node.inputs[0])
+    return one and edit.bypass(node, node.inputs[0])
 
 
 def neutral_operand(node: ir.Node, taken: set[str]) -> bool:
@@ -106,7 +106,7 @@ def neutral_operand(node: ir.Node, taken: set[str]) -> bool:
     if array.dtype.kind not in "fiu" or not bool(np.all(array == NEUTRAL[node.op_type])):
         return False
     stretches = not walk.same_shape(found[0], node.outputs[0]) and array.size > 1
-    return not stretches and _same_rank(found[0], array.ndim) and walk.bypass(node, found[0])
+    return not stretches and _same_rank(found[0], array.ndim) and edit.bypass(node, found[0])
 
 
 def _same_rank(value: ir.Value, least: int) -> bool:
@@ -119,7 +119,7 @@ def pool_of_one(node: ir.Node, taken: set[str]) -> bool:
         return False
     ones = [*walk.attribute(node, "kernel_shape", [2]), *walk.attribute(node, "strides", [1])]
     return (
-        all(v == 1 for v in ones) and not any(walk.attribute(node, "pads", [0])) and walk.bypass(node, node.inputs[0])
+        all(v == 1 for v in ones) and not any(walk.attribute(node, "pads", [0])) and edit.bypass(node, node.inputs[0])
     )
 
 
@@ -128,7 +128,7 @@ def twice_the_same(node: ir.Node, taken: set[str]) -> bool:
     before = walk.produced_by(node.inputs[0], node.op_type) if _plain(node, "Relu", "Neg", "Not") else None
     if before is None:
         return False
-    return walk.bypass(node, node.inputs[0] if node.op_type == "Relu" else before.inputs[0])
+    return edit.bypass(node, node.inputs[0] if node.op_type == "Relu" else before.inputs[0])
 
 
 def expand_before_stretching(node: ir.Node, taken: set[str]) -> bool:
@@ -149,7 +149,7 @@ def expand_before_stretching(node: ir.Node, taken: set[str]) -> bool:
         for own, size, want in zip(mine, sizes[len(sizes) - len(wanted) :], wanted, strict=True):
             if want is None or want not in (own, size):
                 return False
-    return walk.bypass(node, node.inputs[0])
+    return edit.bypass(node, node.inputs[0])
 
 
 REWRITES = named(

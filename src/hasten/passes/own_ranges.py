@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from hasten.graph import walk
+from hasten.graph import edit
 from hasten.model import Model
 from hasten.passes.quantize import Quantize
 from hasten.passes.switches import Divergence, Place, Range, Switches
@@ -85,7 +85,7 @@ def _suspects(choices: Sequence[_Choice]) -> list[int]:
 
 def _places(model: Model, context: Context, step: Quantize) -> list[_Choice]:
     graph = model.clone_graph()
-    walk.infer(graph)
+    edit.infer(graph)
     plan = step.placement(graph)
     gated = {node.inputs[0] for node in plan.hardswish}
     own = step.methods(graph, plan)

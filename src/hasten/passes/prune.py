@@ -14,7 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from hasten.errors import UsageError, did_you_mean
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.affine import RECURRENT, affine
 from hasten.graph.channels import Channels, Group, channels
 from hasten.graph.cut import cut
@@ -67,7 +67,7 @@ class Prune:
         removed = found.never_empty(gone)
         smaller = cut(graph, found, removed)
         repair.repair(graph, smaller, remaining(graph, found, removed), context.feeds, self.repair, self.ridge)
-        walk.prune(smaller)
+        edit.prune(smaller)
         return model.with_graph(smaller, repr(self))
 
     def _counts(self, found: Channels) -> dict[str, int]:
@@ -90,7 +90,7 @@ def prepared(model: Model) -> tuple[ir.Model, Channels]:
         raise NotApplicable(f"the network is quantized already: {quantized}")
     graph = model.clone_graph()
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
-    walk.infer(graph)
+    edit.infer(graph)
     found = channels(graph)
     if not found.groups:
         raise NotApplicable("no channels can go: what is written never meets only linear readers")

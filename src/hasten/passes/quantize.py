@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 import onnx_ir as ir
 
 from hasten.errors import UsageError, did_you_mean
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.model import Model
 from hasten.passes import patterns
 from hasten.passes.placement import Placement, place
@@ -83,7 +83,7 @@ class Quantize:
     def __call__(self, model: Model, context: Context) -> Model:
         _check(model.graph)
         graph = model.clone_graph()
-        walk.infer(graph)
+        edit.infer(graph)
         plan = self.placement(graph)
         if not plan.linear:
             raise NotApplicable(_why_nothing(graph))
@@ -94,7 +94,7 @@ class Quantize:
         )  # fmt: skip
         if self.scheme == "onnxruntime":
             keep_float(graph)
-        walk.prune(graph)  # the float weights
+        edit.prune(graph)  # the float weights
         return model.with_graph(graph, repr(self))
 
     def placement(self, graph: ir.Model) -> Placement:
@@ -109,7 +109,7 @@ class Quantize:
             UsageError: an override names a tensor that the network does not have.
         """
         wanted = dict(pair.rpartition("=")[::2] for pair in self.overrides)
-        known = walk.names(graph)
+        known = edit.names(graph)
         for name in sorted(set(wanted) - known):
             near = get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else "tensors are named as in the cleaned network"

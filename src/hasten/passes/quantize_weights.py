@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.errors import UsageError, did_you_mean
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.grams import grams
 from hasten.graph.linear import Linear, linears
 from hasten.graph.spill import Spill, release
@@ -92,14 +92,14 @@ class QuantizeWeights:
             )
         level = self._level(context)
         graph.opset_imports.setdefault(CONTRIB, 1)
-        taken, spill = walk.names(graph), Spill()
+        taken, spill = edit.names(graph), Spill()
         for first, gram in self._judged(model, [same[0] for same in shared.values()], context):
             rounded = self._round(first, gram)
             operands = _store(graph, spill, rounded, first.weight.value.name or "w", taken)
             for layer in shared[first.weight.value]:
                 self._replace(layer, operands, level, taken)
             release(first.weight.value)
-        walk.prune(graph)  # the float weights
+        edit.prune(graph)  # the float weights
         return model.with_graph(graph, repr(self))
 
     def _takes(self, layer: Linear) -> bool:
@@ -166,7 +166,7 @@ class QuantizeWeights:
         attributes: dict[str, Any] = {"K": layer.k, "N": layer.rows, "bits": self.bits, "block_size": self.block}
         attributes |= {"accuracy_level": level} if level else {}
         output = ir.Value(
-            name=walk.fresh(taken, f"{name}/nbits"), shape=node.outputs[0].shape, type=node.outputs[0].type
+            name=edit.fresh(taken, f"{name}/nbits"), shape=node.outputs[0].shape, type=node.outputs[0].type
         )
         attrs = [ir.AttrInt64(key, value) for key, value in attributes.items()]
         new = ir.Node(CONTRIB, "MatMulNBits", [layer.input, *operands], attrs, outputs=[output], name=node.name)
@@ -174,8 +174,8 @@ class QuantizeWeights:
         node.graph.insert_before(node, new)
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if bias is not None:
-            output = walk.add_node(node, "Add", [output, bias], walk.fresh(taken, f"{name}/biased"))
-        walk.replace(node.outputs[0], output)
+            output = edit.add_node(node, "Add", [output, bias], edit.fresh(taken, f"{name}/biased"))
+        edit.replace(node.outputs[0], output)
         node.graph.remove(node, safe=True)
 
 
@@ -194,7 +194,7 @@ def _store(graph: ir.Model, spill: Spill, found: Blocks, name: str, taken: set[s
     """The operands behind the input, as initialisers in a file."""
 
     def stored(suffix: str, array: Array) -> ir.Value:
-        return spill.constant(graph.graph, walk.fresh(taken, f"{name}/{suffix}"), array)
+        return spill.constant(graph.graph, edit.fresh(taken, f"{name}/{suffix}"), array)
 
     zeros = found.packed_zeros()
     operands: list[ir.Value | None] = [stored(f"u{found.bits}", found.packed()), stored("scales", found.scales)]

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.affine import Affine, affine, rewrite
 from hasten.graph.moments import Moments, moments, paired
 from hasten.protocols import Feeds
@@ -74,7 +74,7 @@ def repair(
     names = changed(before, after)
     if method == "none" or not names:
         return 0
-    taken = walk.names(after)
+    taken = edit.names(after)
     if method == "sequential":
         for name in names:  # several at once would each correct the same error
             _refit(before, after, name, kept(name)[0], paired(before, after, name, feeds()), ridge, taken)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from hasten.graph import sizes, walk
+from hasten.graph import edit, sizes, walk
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def apply(
     Shapes must be ``known``, and are so afterwards. ``skip`` are sites to leave alone; ``limit`` ends after so many
     applications.
     """
-    taken, done = walk.names(model), list[Site]()
+    taken, done = edit.names(model), list[Site]()
     usable = [r for r in rewrites if walk.opset(model) >= r.since]
     for _ in range(SWEEPS):
         before = len(done)
@@ -70,7 +70,7 @@ def apply(
                     done.append(here)
         if len(done) == before:
             break
-        walk.prune(model)
+        edit.prune(model)
         known(model)
     return done
 
@@ -92,7 +92,7 @@ def _applied(rewrite: Rewrite, node: ir.Node, taken: set[str], site: Site) -> bo
 
 def known(model: ir.Model) -> None:
     """Fill in inner shapes and types, equal sizes under one name."""
-    walk.infer(model)
+    edit.infer(model)
     sizes.unify(model)
 
 
@@ -146,6 +146,6 @@ def culprit(
         middle = (good + bad) // 2
         candidate = graph.clone()
         apply(candidate, rewrites, skip=skip, limit=middle)
-        walk.prune(candidate)
+        edit.prune(candidate)
         good, bad = (good, middle) if problem(candidate) else (middle, bad)
     return done[bad - 1]

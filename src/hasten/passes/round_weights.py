@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.errors import UsageError, did_you_mean
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.grams import grams
 from hasten.graph.linear import Linear, linear
 from hasten.graph.walk import Array
@@ -62,13 +62,13 @@ class RoundWeights:
         if not owners:
             raise NotApplicable("no integer layer is one matrix; ConvTranspose and stacks of matrices stay as they are")
         # layers that share one weight are judged on the input of the first
-        taken = walk.names(graph)
+        taken = edit.names(graph)
         for alike, gram in grams(reference(context), list(owners), context.feeds):
             for layer in alike:
                 left = end - time.monotonic()
                 if left > 0:
                     _rewrite(graph, owners[layer], layer, self._round(layer, owners[layer][0], gram.total, left), taken)
-        walk.prune(graph)
+        edit.prune(graph)
         return model.with_graph(graph, repr(self))
 
     def _round(self, layer: Linear, old: Rounded, total: Array, seconds: float) -> tuple[Array, Array]:
@@ -110,8 +110,8 @@ def _rewrite(
     dequantize = layers[0].dequantize
     flat = matrix.restored(codes).astype(np.int8)
     for index, array in ((0, flat), (1, scale.reshape(-1) if scale.ndim else scale)):
-        name = walk.fresh(taken, f"{dequantize.inputs[index].name}/rerounded")  # type: ignore[union-attr]
-        dequantize.replace_input_with(index, walk.add_constant(graph.graph, name, array))
+        name = edit.fresh(taken, f"{dequantize.inputs[index].name}/rerounded")  # type: ignore[union-attr]
+        dequantize.replace_input_with(index, edit.add_constant(graph.graph, name, array))
     for bias, value in biases:
         if bias.place == "inside" and value is not None:
             set_bias(graph, bias, value, taken)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.walk import Array
 from hasten.model import Model
 from hasten.passes import channels
@@ -147,10 +147,10 @@ def set_bias(graph: ir.Model, bias: Bias, value: Array, taken: set[str]) -> Arra
     zero = np.zeros(scale.shape, np.int32)
     base = f"{layer.node.outputs[0].name}/bias"
     parts = [
-        walk.add_constant(graph.graph, walk.fresh(taken, f"{base}/{suffix}"), array)
+        edit.add_constant(graph.graph, edit.fresh(taken, f"{base}/{suffix}"), array)
         for suffix, array in (("int32", codes), ("scale", scale), ("zero", zero))
     ]
-    stored = walk.add_node(graph.graph[0], "DequantizeLinear", parts, walk.fresh(taken, f"{base}/rounded"), {"axis": 0})
+    stored = edit.add_node(graph.graph[0], "DequantizeLinear", parts, edit.fresh(taken, f"{base}/rounded"), {"axis": 0})
     node.resize_inputs(max(len(node.inputs), bias.index + 1))
     node.replace_input_with(bias.index, stored)
     return codes * scale.astype(np.float64)
@@ -159,9 +159,9 @@ def set_bias(graph: ir.Model, bias: Bias, value: Array, taken: set[str]) -> Arra
 def _append(graph: ir.Model, node: ir.Node, value: Array, taken: set[str], name: str) -> Array:
     """MatMul -> y    =>    MatMul -> Add(value) -> y"""
     old = node.outputs[0]
-    constant = walk.add_constant(graph.graph, walk.fresh(taken, f"{name}/correction"), value.astype(np.float32))
-    output = ir.Value(name=walk.fresh(taken, f"{name}/corrected"), shape=old.shape, type=old.type)
-    walk.replace(old, output)
+    constant = edit.add_constant(graph.graph, edit.fresh(taken, f"{name}/correction"), value.astype(np.float32))
+    output = ir.Value(name=edit.fresh(taken, f"{name}/corrected"), shape=old.shape, type=old.type)
+    edit.replace(old, output)
     graph.graph.insert_after(node, ir.node("Add", [old, constant], outputs=[output], name=output.name))
     return value.astype(np.float32).astype(np.float64)
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.passes import patterns
 from hasten.passes.bias import mean_shift, take_off
 from hasten.passes.placement import Placement
@@ -29,7 +29,7 @@ def write(
     scale in all instead of one a channel without ``per_channel``. With ``correct`` biases first lose what rounding the
     weights adds to an output on average.
     """
-    taken = walk.names(graph)
+    taken = edit.names(graph)
     means = {id(n): _mean(n, stats) for n in plan.linear} if correct else {}
     scales: dict[ir.Value, float] = {}
     for group in plan.groups():
@@ -120,15 +120,15 @@ def _integer_hardswish(model: ir.Model, node: ir.Node, taken: set[str]) -> None:
     assert z is not None
 
     def stored(suffix: str, array: walk.Array) -> ir.Value:
-        return walk.add_constant(model.graph, walk.fresh(taken, f"{base}/{suffix}"), array)
+        return edit.add_constant(model.graph, edit.fresh(taken, f"{base}/{suffix}"), array)
 
     top = np.asarray(min(2 * int(z), grid.U8.qmax), np.uint8)
     bottom = stored("bottom", np.asarray(0, np.uint8))
-    gate = walk.add_node(node, "Clip", [codes, bottom, stored("top", top)], walk.fresh(taken, f"{base}/clipped"))
+    gate = edit.add_node(node, "Clip", [codes, bottom, stored("top", top)], edit.fresh(taken, f"{base}/clipped"))
     gate_scale = stored("gate_scale", np.asarray(step / np.float32(6), np.float32))
-    opened = walk.add_node(node, "DequantizeLinear", [gate, gate_scale, bottom], walk.fresh(taken, f"{base}/gate"))
-    product = walk.add_node(node, "Mul", [rounded, opened], walk.fresh(taken, f"{base}/hardswish"))
-    walk.replace(node.outputs[0], product)
+    opened = edit.add_node(node, "DequantizeLinear", [gate, gate_scale, bottom], edit.fresh(taken, f"{base}/gate"))
+    product = edit.add_node(node, "Mul", [rounded, opened], edit.fresh(taken, f"{base}/hardswish"))
+    edit.replace(node.outputs[0], product)
     model.graph.remove(node, safe=True)
 
 
@@ -165,13 +165,13 @@ def _round_activation(
     graph, base = model.graph, value.name or "x"
     axis = {"axis": 1} if np.ndim(scale) else {}
     parts = [
-        walk.add_constant(graph, walk.fresh(taken, f"{base}/scale"), np.asarray(scale, np.float32)),
-        walk.add_constant(graph, walk.fresh(taken, f"{base}/zero"), np.asarray(zero)),
+        edit.add_constant(graph, edit.fresh(taken, f"{base}/scale"), np.asarray(scale, np.float32)),
+        edit.add_constant(graph, edit.fresh(taken, f"{base}/zero"), np.asarray(zero)),
     ]
     dtype = ir.DataType.from_numpy(np.asarray(zero).dtype)
     kind = "u8" if dtype == ir.DataType.UINT8 else "s8"
-    codes = ir.Value(name=walk.fresh(taken, f"{base}/{kind}"), shape=value.shape, type=ir.TensorType(dtype))
-    rounded = ir.Value(name=walk.fresh(taken, f"{base}/rounded"), shape=value.shape, type=value.type)
+    codes = ir.Value(name=edit.fresh(taken, f"{base}/{kind}"), shape=value.shape, type=ir.TensorType(dtype))
+    rounded = ir.Value(name=edit.fresh(taken, f"{base}/rounded"), shape=value.shape, type=value.type)
     pair = [
         ir.node("QuantizeLinear", [value, *parts], axis, outputs=[codes], name=codes.name),
         ir.node("DequantizeLinear", [codes, *parts], axis, outputs=[rounded], name=rounded.name),
@@ -254,14 +254,14 @@ def _stored(
     """Integers as initialisers behind a DequantizeLinear at the start of the graph."""
     graph = model.graph
     inputs = [
-        walk.add_constant(graph, walk.fresh(taken, f"{base}/{suffix}"), array)
+        edit.add_constant(graph, edit.fresh(taken, f"{base}/{suffix}"), array)
         for suffix, array in ((codes.dtype.name, codes), ("scale", scale), ("zero", zero))
     ]
-    return walk.add_node(
+    return edit.add_node(
         graph[0],
         "DequantizeLinear",
         inputs,
-        walk.fresh(taken, f"{base}/rounded"),
+        edit.fresh(taken, f"{base}/rounded"),
         {} if axis is None else {"axis": axis},
     )
 
@@ -272,7 +272,7 @@ def keep_float(model: ir.Model) -> None:
     It rounds the float weights of a Conv or Gemm between a DQ and a Q by itself, with one scale for the whole tensor,
     which ruins depthwise convolutions. A Sum of one operand in between hides the DQ at the price of a copy.
     """
-    taken = walk.names(model)
+    taken = edit.names(model)
     for node in list(model.graph):
         value = node.inputs[0] if walk.weight(node) else None
         before = value.producer() if value is not None else None
@@ -281,6 +281,6 @@ def keep_float(model: ir.Model) -> None:
         readers = [reader for reader, _ in walk.consumers(node.outputs[0])]
         readers += [n for r in readers if r.op_type in patterns.CLAMPS for n, _ in walk.consumers(r.outputs[0])]
         if any(reader.op_type == "QuantizeLinear" for reader in readers):
-            copy = walk.add_node(node, "Sum", [value], walk.fresh(taken, f"{value.name}/copy"))
+            copy = edit.add_node(node, "Sum", [value], edit.fresh(taken, f"{value.name}/copy"))
             copy.shape, copy.type = value.shape, value.type
             node.replace_input_with(0, copy)

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.affine import affine, bias_row, fits, rewrite
 from hasten.passes.rewrite import named
 
@@ -91,7 +91,7 @@ def scale_into_linear(node: ir.Node, taken: set[str]) -> bool:
         if source is None or not walk.same_rank(x, node.outputs[0]):
             return False
         _scale(source, float(c.reshape(-1)[0]), taken)
-        return walk.bypass(node, x)
+        return edit.bypass(node, x)
     source = _behind(x, node)
     view = affine(source.node) if source is not None else None
     if source is None or view is None or c.shape[-1:] != (len(view.w),) or c.size != len(view.w):
@@ -99,7 +99,7 @@ def scale_into_linear(node: ir.Node, taken: set[str]) -> bool:
     if not walk.same_rank(x, node.outputs[0]):
         return False
     _scale(source, c.reshape(-1), taken)
-    return walk.bypass(node, x)
+    return edit.bypass(node, x)
 
 
 def _behind(value: ir.Value, reader: ir.Node) -> _Found | None:
@@ -141,8 +141,8 @@ def _scale(found: _Found, c: F64 | float, taken: set[str]) -> None:
 
 def _replace(node: ir.Node, index: int, array: walk.Array, taken: set[str]) -> None:
     old = node.inputs[index]
-    name = walk.fresh(taken, f"{old.name if old is not None else node.name}/scaled")
-    node.replace_input_with(index, walk.add_constant(walk.main_graph(node), name, np.asarray(array, np.float32)))
+    name = edit.fresh(taken, f"{old.name if old is not None else node.name}/scaled")
+    node.replace_input_with(index, edit.add_constant(walk.main_graph(node), name, np.asarray(array, np.float32)))
 
 
 def scale_before_linear(node: ir.Node, taken: set[str]) -> bool:
@@ -161,7 +161,7 @@ def scale_before_linear(node: ir.Node, taken: set[str]) -> bool:
     if c.size != 1 and (c.size != k or c.shape[-1] != k or not _width_is(x, k)):
         return False
     rewrite(walk.main_graph(after), after, view.w * c.reshape(-1), np.zeros(len(view.w)), taken)
-    return walk.bypass(node, x)
+    return edit.bypass(node, x)
 
 
 def _curved(value: ir.Value) -> bool:
@@ -197,7 +197,7 @@ def gemm_batchnorm(node: ir.Node, taken: set[str]) -> bool:
     if len(before.inputs) < 3:
         before.resize_inputs(3)
     _replace(before, 2, (bias - mean) * a + beta, taken)
-    return walk.bypass(node, node.inputs[0])
+    return edit.bypass(node, node.inputs[0])
 
 
 REWRITES = named(scale_into_linear, scale_before_linear, gemm_batchnorm)

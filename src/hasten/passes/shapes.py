@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.sizes import INTEGERS, READERS, sizes
 from hasten.passes.rewrite import named
 
@@ -27,8 +27,8 @@ def known_size(node: ir.Node, taken: set[str]) -> bool:
     if found is None or not all(isinstance(v, int) for v in found) or (rank == 0 and len(found) != 1) or kind is None:
         return False
     array = np.array(found if rank else found[0], kind.numpy())
-    name = walk.fresh(taken, f"{output.name}/known")
-    output.replace_all_uses_with(walk.add_constant(walk.main_graph(node), name, array))
+    name = edit.fresh(taken, f"{output.name}/known")
+    output.replace_all_uses_with(edit.add_constant(walk.main_graph(node), name, array))
     return True
 
 
@@ -49,10 +49,10 @@ def reshape_as_said(node: ir.Node, taken: set[str]) -> bool:
             told.append(0 if size is not None and i < len(own) and own[i] == size else -1)
     if told.count(-1) > 1:
         return False
-    shape = walk.add_constant(
-        walk.main_graph(node), walk.fresh(taken, f"{node.outputs[0].name}/shape"), np.array(told, np.int64)
+    shape = edit.add_constant(
+        walk.main_graph(node), edit.fresh(taken, f"{node.outputs[0].name}/shape"), np.array(told, np.int64)
     )
-    return walk.swap(node, "Reshape", [node.inputs[0], shape], taken)
+    return edit.swap(node, "Reshape", [node.inputs[0], shape], taken)
 
 
 def expand_to_the_same(node: ir.Node, taken: set[str]) -> bool:
@@ -63,7 +63,7 @@ def expand_to_the_same(node: ir.Node, taken: set[str]) -> bool:
     if wanted is None or own is None or len(wanted) > len(own):
         return False
     tail = own[len(own) - len(wanted) :]
-    return all(w == 1 or (w is not None and w == o) for w, o in zip(wanted, tail, strict=True)) and walk.bypass(
+    return all(w == 1 or (w is not None and w == o) for w, o in zip(wanted, tail, strict=True)) and edit.bypass(
         node, node.inputs[0]
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.errors import UsageError
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.extremes import Reach, reaches
 from hasten.graph.grams import grams
 from hasten.graph.linear import Linear
@@ -56,11 +56,11 @@ class Smooth:
         if found:
             raise NotApplicable(f"the network is quantized already: {found}")
         graph = model.clone_graph()
-        walk.infer(graph)
+        edit.infer(graph)
         places = [p for p in places_of(graph) if p.source is not None or (self.insert and p.products)]
         if not places:
             raise NotApplicable("no linear layer's input can be divided: other operators make it or read it")
-        taken, smoothed = walk.names(graph), 0
+        taken, smoothed = edit.names(graph), 0
         for place, factor in self._factors(model, places, context):
             _apply(graph, place, factor, taken)
             smoothed += 1
@@ -157,8 +157,8 @@ def _apply(graph: ir.Model, place: Place, factor: Array, taken: set[str]) -> Non
             channels.write(graph, holder.node, holder.index, channels.scaled(old, holder, factor), taken, "smoothed")
         return
     name = place.value.name or "x"
-    inverse = walk.add_constant(graph.graph, walk.fresh(taken, f"{name}/factor"), (1 / factor).astype(np.float32))
-    divided = walk.add_node(place.layers[0].node, "Mul", [place.value, inverse], walk.fresh(taken, f"{name}/smoothed"))
+    inverse = edit.add_constant(graph.graph, edit.fresh(taken, f"{name}/factor"), (1 / factor).astype(np.float32))
+    divided = edit.add_node(place.layers[0].node, "Mul", [place.value, inverse], edit.fresh(taken, f"{name}/smoothed"))
     divided.shape, divided.type = place.value.shape, place.value.type
     for layer in place.layers:
         layer.node.replace_input_with(0, divided)

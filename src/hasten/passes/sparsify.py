@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.errors import UsageError, did_you_mean
-from hasten.graph import walk
+from hasten.graph import edit
 from hasten.graph.affine import affine, rewrite
 from hasten.graph.moments import moments
 from hasten.model import Model
@@ -51,15 +51,15 @@ class Sparsify:
         if quantized:
             raise NotApplicable(f"the network is quantized already: {quantized}")
         graph = model.clone_graph()
-        walk.infer(graph)
+        edit.infer(graph)
         done = self._write(graph, context)
         if not done:
             raise NotApplicable("no linear layer could be thinned out")
-        walk.prune(graph)
+        edit.prune(graph)
         return model.with_graph(graph, repr(self))
 
     def _write(self, graph: ir.Model, context: Context) -> int:
-        pattern, taken, done = sparse.parse_pattern(self.pattern), walk.names(graph), 0
+        pattern, taken, done = sparse.parse_pattern(self.pattern), edit.names(graph), 0
         nodes = {n.outputs[0].name or "": n for n in graph.graph if n.op_type in OPERATORS and affine(n) is not None}
         for name, seen in moments(graph, list(nodes), context.feeds()).items():
             view = affine(nodes[name])

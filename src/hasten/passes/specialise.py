@@ -10,7 +10,7 @@ from itertools import islice
 import onnx_ir as ir
 
 from hasten.errors import UsageError, did_you_mean
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.model import Model, TensorSpec
 from hasten.passes.check import same_outputs
 from hasten.passes.clean import Clean
@@ -46,14 +46,14 @@ class Specialise:
         names = {str(s.shape[i]): n for s in model.inputs for i, n in known.get(s.name, {}).items() if s.shape[i]}
         _rename(graph, names)
         _forget(graph.graph.outputs, [v for v in graph.graph.inputs if v.name not in graph.graph.initializers])
-        walk.infer(graph, outputs=True)
+        edit.infer(graph, outputs=True)
         fixed = replace(model, graph=graph)
         fitting = [one for one in feeds if _fits(one, known)]
         try:
             graph = Clean(self.samples)(fixed, replace(context, feeds=lambda: iter(fitting))).graph
         except NotApplicable as nothing:
             log.info("%s", nothing)
-        walk.infer(graph, outputs=True)  # what the clean-up has folded tells more
+        edit.infer(graph, outputs=True)  # what the clean-up has folded tells more
         same, output, difference = same_outputs(model.graph, graph, fitting)
         if not same:
             raise NotApplicable(f"with fixed sizes the output {output!r} moves by {difference:.2g} of its scale")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import evaluate, walk
+from hasten.graph import edit, evaluate, walk
 from hasten.graph.walk import Array
 from hasten.model import Model
 from hasten.passes.rounding import activation_grid, hardswish_grid
@@ -65,7 +65,7 @@ class Switches:
 
 def switched(graph: ir.Model, places: Sequence[Place]) -> ir.Model:
     """``graph`` itself, changed: scales and zero points as inputs, a switch behind each rounding, float weights."""
-    taken = walk.names(graph)
+    taken = edit.names(graph)
     rounding = {n.inputs[0].name: n for n in graph.graph if n.op_type == "QuantizeLinear" and n.inputs[0] is not None}
     for k, place in enumerate(places):
         given = {p: ir.Value(name=f"{p}.{k}", type=ir.TensorType(t), shape=ir.Shape([])) for p, t in KINDS.items()}
@@ -75,7 +75,7 @@ def switched(graph: ir.Model, places: Sequence[Place]) -> ir.Model:
         for node in nodes:
             _switch(graph, node, given, taken)
     _float_weights(graph, taken)
-    walk.prune(graph)
+    edit.prune(graph)
     return graph
 
 
@@ -87,7 +87,7 @@ def _switch(graph: ir.Model, quantize: ir.Node, given: Mapping[str, ir.Value], t
         node.replace_input_with(1, given["scale"])
         node.replace_input_with(2, given["zero"])
     readers = walk.consumers(dequantize.outputs[0])
-    name = walk.fresh(taken, f"{dequantize.outputs[0].name}/switched")
+    name = edit.fresh(taken, f"{dequantize.outputs[0].name}/switched")
     choice = ir.node("Where", [given["on"], dequantize.outputs[0], x], name=name)
     choice.outputs[0].name = name
     graph.graph.insert_after(dequantize, choice)
@@ -97,8 +97,8 @@ def _switch(graph: ir.Model, quantize: ir.Node, given: Mapping[str, ir.Value], t
         opened = walk.only_consumer(clip.outputs[0])
         product = walk.only_consumer(opened.outputs[0]) if opened is not None else None
         assert product is not None
-        plain = walk.add_node(product, "HardSwish", [choice.outputs[0]], walk.fresh(taken, f"{name}/hardswish"))
-        walk.replace(product.outputs[0], plain)
+        plain = edit.add_node(product, "HardSwish", [choice.outputs[0]], edit.fresh(taken, f"{name}/hardswish"))
+        edit.replace(product.outputs[0], plain)
 
 
 def _float_weights(graph: ir.Model, taken: set[str]) -> None:
@@ -113,5 +113,5 @@ def _float_weights(graph: ir.Model, taken: set[str]) -> None:
         assert zero is not None
         axis = None if scale.ndim == 0 else int(walk.attribute(node, "axis", 1))
         value = grid.dequantize(codes, scale, zero, axis)
-        constant = walk.add_constant(graph.graph, walk.fresh(taken, f"{node.outputs[0].name}/float"), value)
+        constant = edit.add_constant(graph.graph, edit.fresh(taken, f"{node.outputs[0].name}/float"), value)
         node.outputs[0].replace_all_uses_with(constant)

@@ -62,6 +62,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
         peak_bytes=peak_together(),
         needed_samples=needed,
         plans=tuple(run.plans),
+        unplanned=tuple(run.unplanned),
         warnings=(
             *warnings,
             *_forgotten(run, warnings),

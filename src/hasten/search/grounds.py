@@ -40,7 +40,7 @@ def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]
                 own = replace(rounding, options={**rounding.options, "attention": attention})
                 found.append(Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, own))
         if not tells:
-            run.say("note", f"{name} does not tell where its time goes: no mixed precision planned")
+            run.not_planned(f"{name} does not tell where its time goes: no mixed precision planned")
     fastest: dict[str, float] = {}
     faster: dict[tuple[str, str], Ground] = {}  # of several ways to narrow an engine's network
     for ground in sorted(found, key=lambda g: quick_ms(run, g.narrow.key)):
@@ -72,7 +72,7 @@ def outclassed(run: Run, ground: Ground) -> bool:
         c = trial.candidate
         same = c.engine == ground.engine and [step.name for step in c.steps] == passes and trial.status == "ok"
         if same and c.settings.get("precision", "f32") != "f32" and holds(run, c, CERTAIN):
-            run.say("note", f"{ground.engine} int8 with f32 was not planned: {c.label} is all but proven")
+            run.not_planned(f"{ground.engine} int8 with f32 was not planned: {c.label} is all but proven")
             return True
     return False
 
@@ -86,7 +86,7 @@ def out_of_reach(run: Run, ground: Ground, gained: float) -> bool:
     if not 0 < at_best < (1 + LEAST_GAIN) * sure:
         return False
     mix = f"{ground.engine} int8 with {ground.wide_format}"
-    run.say("note", f"{mix} would be {at_best:.2f}× at best, and {sure:.2f}× is all but proven: not planned")
+    run.not_planned(f"{mix} would be {at_best:.2f}× at best, and {sure:.2f}× is all but proven: not planned")
     return True
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import onnx_ir as ir
 
-from hasten.graph import evaluate, halves, walk
+from hasten.graph import edit, evaluate, halves, walk
 from hasten.graph.regions import Region, merged, places, regions
 from hasten.graph.taps import sizes
 from hasten.passes.attention import products
@@ -212,7 +212,7 @@ def _narrower(name: str, scheme: str, options: Mapping[str, Scalar], stats: Mapp
         write(graph, plan, lambda _: ranges, stats, bias32=bias32, per_channel=per_channel, correct=correct)
         if scheme == "onnxruntime":
             keep_float(graph)
-        walk.prune(graph)
+        edit.prune(graph)
         return graph
 
     return int8

@@ -43,7 +43,7 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
         return []
     problem = profiled(bench, found["places"])
     if problem is None:
-        run.say("note", f"{ground.engine} told no times: no mixed precision planned")
+        run.not_planned(f"{ground.engine} told no times: no mixed precision planned")
         return []
     [boldest] = bench.solve(problem, [unlimited(problem)])
     gained = predicted_ms(problem, ends(problem.regions)[1]) / predicted_ms(problem, boldest)

@@ -55,7 +55,7 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
         weights_alone(run, engines, base, every(int8), tuned)
     for ground in () if bytes_count(run) else grounds(run, engines, int8, rounding):
         if run.over():
-            run.say("note", f"no time was left to mix formats on {ground.engine}")
+            run.not_planned(f"no time was left to mix formats on {ground.engine}")
             break
         if not outclassed(run, ground):
             mix(run, ground, tuned, baseline_ms)
@@ -130,7 +130,7 @@ def mix(run: Run, ground: Ground, tuned: str, baseline_ms: float) -> None:
     try:
         keys = plan_for(run, ground, baseline_ms)
     except (WorkerDied, CallFailed) as fault:
-        run.say("warning", f"no mixed precision for {ground.engine}: {first_line(fault)}")
+        run.not_planned(f"no mixed precision for {ground.engine}: {first_line(fault)}", "warning")
         return
     for key in keys:
         if key in run.loaded and run.trials[key].search is None:

@@ -59,6 +59,7 @@ class Run:
     loaded: dict[str, Worker] = field(default_factory=dict)
     wanted: list[list[Array]] = field(default_factory=list)  # the baseline's answers on a few search samples
     plans: list[Mixed] = field(default_factory=list)
+    unplanned: list[str] = field(default_factory=list)  # where no formats were mixed, and why
     workshop: Worker | None = None  # builds, one after another; started when needed
     given: str = ""  # the key of the network as it is served today
     usual_ms: float = 0.0  # the fastest block of the baseline while the noise was measured; 0 before
@@ -84,6 +85,11 @@ class Run:
         self.listen(
             Event(kind=kind, stage=self.stage, text=text, done=done, total=total, best=self.best, seconds_left=left)
         )
+
+    def not_planned(self, why: str, kind: str = "note") -> None:
+        """Say where no formats are mixed and why; the report tells it too."""
+        self.unplanned.append(why)
+        self.say(kind, why)
 
     @property
     def proof(self) -> Budget:

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from hasten import registry
 from hasten.errors import InputError
-from hasten.graph import walk
+from hasten.graph import edit, walk
 from hasten.graph.taps import collect
 from hasten.graph.work import multiplications, weights
 from hasten.measure import steps as stairs
@@ -93,7 +93,7 @@ def _fewer(full: int, counts: Sequence[int]) -> list[int]:
 def _layers(of: Material) -> list[Knob]:
     model, context = prepared(of), calibration(of).context()
     graph = model.clone_graph()
-    walk.infer(graph)
+    edit.infer(graph)
     work = multiplications(replace(model, graph=graph), context.feeds)
     knobs = []
     for name, layer in _spectra(model, graph, context):
@@ -186,7 +186,7 @@ def _thinner(of: Material, feeds: Feeds) -> Variants:
     """A layer by itself, and as two of each rank."""
     model, context = prepared(of), calibration(of).context()
     graph = model.clone_graph()
-    walk.infer(graph)
+    edit.infer(graph)
     layers = {layer.node.name or name: (name, layer) for name, layer in _spectra(model, graph, context)}
 
     def variants(knob: Knob) -> tuple[list[Model], dict[str, Array]]:
@@ -197,7 +197,7 @@ def _thinner(of: Material, feeds: Feeds) -> Variants:
             if told:
                 rank, _, kind = told.partition(":")
                 here = replace(layer, node=next(n for n in region.graph if n.outputs[0].name == output))
-                factorize.replace(region, here, int(rank), kind or "channel", walk.names(region))
+                factorize.replace(region, here, int(rank), kind or "channel", edit.names(region))
             found.append(stairs.as_model(region))
         return found, inputs
 

@@ -15,7 +15,7 @@ import msgspec
 
 from hasten import registry
 from hasten.frontends.onnx import load
-from hasten.graph import walk
+from hasten.graph import edit
 from hasten.graph.taps import collect
 from hasten.machine import instruction_sets
 from hasten.model import Model
@@ -159,7 +159,7 @@ def inferred(of: Material) -> Model:
     """The prepared network with shapes and types of its inner tensors: what placements are made on, in copies."""
     model = prepared(of)
     graph = model.clone_graph()
-    walk.infer(graph)
+    edit.infer(graph)
     return replace(model, graph=graph)
 
 

@@ -1,0 +1,29 @@
+"""What the terminal shows: the verdict, tables, and progress; plain where there is no terminal, narrow where it is."""
+
+from hasten.console.blocks import (
+    apply_block,
+    bench_table,
+    doctor_block,
+    facts_block,
+    inspect_block,
+    region_table,
+    verify_block,
+)
+from hasten.console.progress import Progress, line
+from hasten.console.terminal import show, write
+from hasten.console.verdict import result_block
+
+__all__ = [
+    "Progress",
+    "apply_block",
+    "bench_table",
+    "doctor_block",
+    "facts_block",
+    "inspect_block",
+    "line",
+    "region_table",
+    "result_block",
+    "show",
+    "verify_block",
+    "write",
+]

@@ -1,0 +1,62 @@
+"""Progress as it comes."""
+
+from __future__ import annotations
+
+import sys
+from typing import IO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from hasten.console.terminal import BAD, write
+from hasten.protocols import Event
+from hasten.report.words import clean, duration, known, times
+
+
+class Progress:
+    """Draws events as they come: one live line on a terminal, else a plain line a trial. Collects nothing but ``best``.
+
+    ``verbosity``: 0 warnings only, 1 a line a stage on a terminal, 2 a line a trial everywhere.
+    """
+
+    def __init__(self, stream: IO[str] | None = None, verbosity: int = 1) -> None:
+        self.best: float | None = None
+        self._stream = stream or sys.stderr
+        self._verbosity = verbosity
+        self._console = Console(file=self._stream, highlight=False, markup=False, emoji=False)
+        alive = self._console.is_terminal and not self._console.is_dumb_terminal and verbosity > 0
+        self._live = Live(console=self._console, transient=True, refresh_per_second=8) if alive else None
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        self.best = event.best if known(event.best) else self.best
+        if self._live:
+            self._live.update(Text(line(event), no_wrap=True, overflow="ellipsis"))
+        if event.kind == "warning":
+            self._print(f"warning: {clean(event.text)}", BAD)
+        elif self._verbosity and (event.kind in ("stage", "note") or not self._live or self._verbosity > 1):
+            self._print(line(event), "")
+
+    def _print(self, text: str, style: str) -> None:
+        if self._live:
+            self._console.print(Text(text, style=style))
+        else:
+            write(text + "\n", self._stream)
+
+
+def line(event: Event) -> str:
+    """An event as one line: where we are, what happened, the best so far, the time left."""
+    where = event.stage + (f" {event.done}/{event.total}" if event.total else "")
+    best = f"best {times(event.best)}" if known(event.best) else ""
+    remaining = event.seconds_left if known(event.seconds_left) else None
+    left = "" if remaining is None else f"{duration(remaining)} left" if remaining >= 1 else "finishing"
+    return " · ".join(part for part in (where, clean(event.text).replace("\n", " "), best, left) if part)

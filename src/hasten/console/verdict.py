@@ -1,0 +1,87 @@
+"""The verdict, as the last thing that a search prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.rule import Rule
+from rich.text import Text
+
+from hasten.console.terminal import BAD, GOOD, SOFT, lines
+from hasten.report import caveats, fates, story
+from hasten.report.words import clean, count, millis, size, span, times
+from hasten.trial import Result
+
+
+def result_block(result: Result, out: Path | None = None) -> RenderableType:
+    """The verdict as the last thing that a search prints: baseline, proof, what was not chosen, where things are."""
+    parts: list[RenderableType] = [lines(_baseline(result)), Rule(style=SOFT)]
+    parts.append(lines([*_headline(result), *_facts(result)]))
+    misses = fates.near_misses(result)
+    if misses:
+        parts += [Text("Not chosen", style=SOFT), lines([("·", miss, SOFT) for miss in misses])]
+    for warning in result.warnings:
+        parts.append(Text.assemble(("warning: ", BAD), clean(warning)))
+    if out is not None:
+        parts += [Text(), Text(_folder(out)), *_next(result, out)]
+    return Group(*parts)
+
+
+def _baseline(result: Result) -> list[tuple[str, str, str]]:
+    splits = result.provable
+    names = (("calibrate", splits.n_calibrate), ("search", splits.n_search), ("confirm", splits.n_confirm))
+    data = " · ".join(f"{name} {n:,}" for name, n in names)
+    given = story.comparison(result)
+    facts = " · ".join([given[1].before + f" {result.metric}", given[0].before, given[2].before])
+    return [
+        ("Data", data, ""),
+        ("", splits.sentence, SOFT),
+        *([("", caveats.look(result), SOFT)] if result.looks > 1 else []),
+        ("Baseline", f"{facts}  ({story.engine(result.as_given)}, noise {story.noise(result)})", ""),
+    ]
+
+
+def _headline(result: Result) -> list[tuple[str, str, str]]:
+    if not story.changed(result):
+        return [("–", result.sentence, BAD)]
+    timing = result.winner.timing
+    factors = story.factors(result)
+    interval = f" {span(timing.low, timing.high)}" if timing else ""
+    split = f"  ({times(factors[1].step)} lossless, {times(factors[2].step)} lossy)"
+    text = f"{times(result.speedup)} faster{interval}  {millis(story.latency(result, result.winner))}{split}"
+    mark, style = ("✓", GOOD) if result.certified else ("?", BAD)
+    rows = [(mark, text, style), ("", story.name(result.winner), "")]
+    rows += [("", f"ran {result.winner.executed}", SOFT)] if result.winner.executed else []
+    return rows if result.certified else [(story.MARKS[result.verdict], result.sentence, BAD), *rows]
+
+
+def _facts(result: Result) -> list[tuple[str, str, str]]:
+    winner, seen = result.winner, story.quality(result.winner)
+    good = ("✓", GOOD) if result.certified else (story.MARKS[result.verdict], BAD)
+    rows = []
+    if seen is not None and story.changed(result):
+        rows.append((good[0], f"{story.bound(result, seen)} (budget {story.budget_words(result)})", good[1]))
+        if seen.flips is not None and seen.n:
+            share = f"{seen.flips / seen.n * 100:.1f} % of {count(seen.n, 'answer')} changed"
+            rows.append(("", share, SOFT))
+    if story.changed(result):
+        sizes, peaks = story.comparison(result)[2:4]
+        memory = f"  peak memory {peaks.after} ({peaks.change})" if peaks.change else ""
+        rows.append(
+            ("✓" if result.certified else " ", f"{size(winner.bytes)} ({sizes.change or 'size'}){memory}", GOOD)
+        )
+    return rows
+
+
+def _folder(out: Path) -> str:
+    names = sorted(p.name for p in out.iterdir()) if out.is_dir() else []
+    return f"{clean(str(out))}/  {' '.join(map(clean, names))}"
+
+
+def _next(result: Result, out: Path) -> list[RenderableType]:
+    place = clean(str(out))
+    commands = [f"open {place}/report.html", f"hasten verify {place}"]
+    if result.verdict == "met":
+        commands += [f"python {place}/example.py", f"hasten apply {place}/recipe.json OTHER.onnx --data DATA --out OUT"]
+    return [lines([("Next:" if i == 0 else "", command, "") for i, command in enumerate(commands)])]
