@@ -129,6 +129,23 @@ def test_openvino_multiplies_scores_and_values_on_bytes(tmp_path: Path) -> None:
     assert [[z.dtype for z in pair] for pair in zeros] == [[np.int8, np.int8], [np.uint8, np.int8]]
 
 
+def test_openvino_fuses_attention_with_the_transposition_behind_it(tmp_path: Path) -> None:
+    net, d = tiny.Net(), 32
+    split, joined = net.const(np.array([0, 12, 4, 8], np.int64)), net.const(np.array([0, 12, d], np.int64))
+    parts = [net.add("Reshape", net.add("MatMul", "x", net.w(d, d)), split) for _ in range(3)]
+    q, v = (net.add("Transpose", part, perm=[0, 2, 1, 3]) for part in (parts[0], parts[2]))
+    scores = net.add("MatMul", q, net.add("Transpose", parts[1], perm=[0, 2, 3, 1]))
+    found = net.add("Transpose", net.add("MatMul", net.add("Softmax", scores, axis=-1), v), perm=[0, 2, 1, 3])
+    net.add("MatMul", net.add("Reshape", found, joined), net.w(d, d), out="y")
+    model = net.model({"x": ["batch", 12, d]}, {"y": ["batch", 12, d]})
+    samples = tiny.feeds(model, 8)
+    in_floats = openvino_precisions(model, tmp_path)
+    found_bytes = openvino_precisions(Quantize(scheme="openvino")(model, tiny.context(samples)), tmp_path)
+    apart = [sum(n for kind, n in found.items() if kind.startswith("Transpose")) for found in (in_floats, found_bytes)]
+    assert apart[1] == apart[0], "no more transpositions of their own than in floats"
+    assert sum(n for kind, n in found_bytes.items() if kind.startswith("FullyConnected")) == 4
+
+
 def model_node(model: Model, node: ir.Node) -> ir.Node:
     """The node of that name in the float network."""
     return next(n for n in model.graph.graph if n.name == node.name)

@@ -23,11 +23,16 @@ def products(model: ir.Model, anchors: Collection[ir.Node]) -> list[ir.Node]:
     """MatMuls of two computed float tensors whose nearest linear operators are all among ``anchors``, one at least."""
     found = []
     for node in model.graph:
-        if node.op_type == "MatMul" and node.domain == "" and len(patterns.computed(node)) == 2:
+        if is_product(node):
             sources = [before for _, value in patterns.computed(node) if (before := _linear_before(value)) is not None]
             if sources and all(before in anchors for before in sources):
                 found.append(node)
     return found
+
+
+def is_product(node: ir.Node | None) -> bool:
+    """True for a MatMul of two computed float tensors."""
+    return node is not None and node.op_type == "MatMul" and node.domain == "" and len(patterns.computed(node)) == 2
 
 
 def _linear_before(value: ir.Value) -> ir.Node | None:

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from hasten.graph import walk
 from hasten.passes import patterns
-from hasten.passes.attention import products
+from hasten.passes.attention import is_product, products
 
 Use = tuple[ir.Node, int]
 
@@ -217,14 +217,27 @@ def _leads_to(model: ir.Model, anchors: set[ir.Node]) -> set[ir.Node]:
 
 
 def _read_above(plan: Placement, node: ir.Node, index: int, chain: bool) -> ir.Value:
-    """Round the operand; where it only went through shaping operators, round before them, so they move bytes."""
+    """Round the operand; where it only went through shaping operators, round before them, so they move bytes.
+
+    Not what attention gives: OpenVINO makes one kernel of it and the transposition behind it, but not with a rounding
+    in between.
+    """
     value = node.inputs[index]
     assert value is not None
-    while chain:
-        before = value.producer()
-        single = before is not None and before.op_type in patterns.SHAPING and walk.only_consumer(value) is node
-        if before is None or not single or before.inputs[0] is None or not walk.is_float(before.inputs[0]):
-            break
-        node, index, value = before, 0, before.inputs[0]
+    above = _above(node, index) if chain else (node, index)
+    first = above[0].inputs[above[1]]
+    assert first is not None
+    if not is_product(first.producer()):
+        (node, index), value = above, first
     plan.read(value, [(node, index)])
     return value
+
+
+def _above(node: ir.Node, index: int) -> Use:
+    """Where the operand is read first, ahead of shaping operators that nobody else reads."""
+    value = node.inputs[index]
+    before = value.producer() if value is not None else None
+    if value is None or before is None or before.op_type not in patterns.SHAPING:
+        return node, index
+    lone = walk.only_consumer(value) is node and walk.is_float(before.inputs[0])
+    return _above(before, 0) if lone else (node, index)
