@@ -102,7 +102,11 @@ def test_weights_elsewhere_are_refused_and_nothing_is_left(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("engine", "settings"),
-    [("onnxruntime", STOCK), ("openvino", {"precision": "f32", "hint": "LATENCY", "threads": 1})],
+    [
+        ("onnxruntime", STOCK),
+        ("openvino", {"precision": "f32", "hint": "LATENCY", "threads": 1}),
+        ("openvino", {"precision": "f32", "hint": "LATENCY", "threads": 1, "sizes": '{"x": [1, 3]}'}),
+    ],
 )
 def test_the_example_runs_without_hasten(tmp_path: Path, engine: str, settings: dict[str, Scalar]) -> None:
     pytest.importorskip(engine)
@@ -117,6 +121,7 @@ def test_the_example_runs_without_hasten(tmp_path: Path, engine: str, settings: 
     assert "median latency" in done.stdout
     text = (out / "example.py").read_text()
     assert ("INFERENCE_NUM_THREADS': 1" if engine == "openvino" else "intra_op_num_threads = 1") in text
+    assert ('SIZES = {"x": [1, 3]}'.replace('"', "'") in text) == ("sizes" in settings)
     assert ("'f32'" if engine == "openvino" else "ORT_ENABLE_BASIC") in text
 
 

@@ -24,7 +24,7 @@ LAYERS = (
     ("search",),
     ("report", "artefacts", "example"),
     ("handover", "replay"),
-    ("claims",),
+    ("claims", "transfer"),
     ("api",),
     ("console", "options", "cli", "testing"),
 )

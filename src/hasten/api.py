@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hasten import artefacts, claims, handover, replay
+from hasten import artefacts, claims, handover, replay, transfer
 from hasten.budget import Budget, parse_budget
 from hasten.errors import Stopped, UsageError, did_you_mean
 from hasten.frontends.objects import as_file
@@ -216,7 +216,7 @@ def apply(
     artefacts.check_out(Path(out), [Path(model), Path(recipe), *_paths(data)], force)
     with run_folder(Path(out)) as folder:
         door = Door(trust=trust, module=module, signature=signature)
-        return replay.apply(Path(recipe), Path(model), data, folder.path, Path(out), door)
+        return transfer.apply(Path(recipe), Path(model), data, folder.path, Path(out), door)
 
 
 def verify(

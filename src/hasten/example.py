@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,7 @@ def example(result: Result, file: str, inputs: Sequence[TensorSpec], extra: Mapp
         batch=batch,
         statements=_statements(chosen.engine, chosen.settings),
         properties=_literal(_properties(chosen.settings)),
+        sizes=_literal(json.loads(str(chosen.settings["sizes"]))) if "sizes" in chosen.settings else "",
         threads=int(chosen.settings.get("threads", 1)),
     )
 

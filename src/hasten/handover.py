@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hasten import artefacts
-from hasten.samples.sequence import unroll
+from hasten.samples.sequence import fed_shapes
 from hasten.search.field import Run
 from hasten.search.question import Question
 from hasten.trial import Result
@@ -47,7 +47,7 @@ def write(out: Path, run: Run, question: Question, result: Result, force: bool) 
         extra={
             "inputs": list(run.inputs),
             "outputs": run.names,
-            "shapes": _fed_shapes(run),
+            "shapes": fed_shapes(run.evaluator.store, run.work.ids, run.work.batch),
             "command": shlex.join(["hasten", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "hasten" else None,
             "batch": run.evaluator.batch,
             "state": dict(run.evaluator.store.state),
@@ -55,13 +55,6 @@ def write(out: Path, run: Run, question: Question, result: Result, force: bool) 
         },
         force=force,
     )
-
-
-def _fed_shapes(run: Run) -> dict[str, list[int]]:
-    """The shapes that one inference was fed, so that the example runs on the same."""
-    store = run.evaluator.store
-    feeds = unroll(store, next(store.batches(run.work.ids, run.work.batch))[1])[0]
-    return {name: list(array.shape) for name, array in feeds.items()}
 
 
 def _recorded(question: Question) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""After a search: time networks against each other, apply a recipe to another network."""
+"""After a search: what a result folder holds, and networks timed against each other."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from hasten import artefacts, durable, registry
+from hasten import registry
 from hasten.errors import EnvironmentFault, InputError, UsageError, did_you_mean
 from hasten.measure.timing import ROTATING_SAMPLES, Workload, interleave, timing
 from hasten.model import TensorSpec
 from hasten.protocols import Door
 from hasten.samples import load_samples
 from hasten.samples.feedback import telling_of_state
-from hasten.search import forms
 from hasten.search.enter import enter
-from hasten.trial import Candidate, Scalar, Step, plain
-from hasten.worker import CallFailed, Worker, WorkerDied, once
+from hasten.trial import Scalar, Step, plain
+from hasten.worker import CallFailed, Worker, WorkerDied
 
-APPLY_SAMPLES = 256
 RESULTS_OWN = "use the recipe.json of a result"
 
 
@@ -179,78 +176,3 @@ def load_served(worker: Worker, network: Served, names: list[str]) -> None:
         worker.call("load", engine=network.engine, path=str(network.path), settings=dict(network.settings), names=names)
     except (WorkerDied, CallFailed) as fault:
         raise InputError(f"{network.name} cannot be loaded by {network.engine}", cause=str(fault)) from fault
-
-
-def apply(
-    recipe_path: Path,
-    model: Path,
-    data: object,
-    folder: Path,
-    out: Path,
-    door: Door = Door(),  # noqa: B008 - frozen
-) -> dict[str, Any]:
-    """Replay a recipe on another network. The result is built and compared, not certified: that takes a search."""
-    recipe = read_recipe(recipe_path, trust=door.trust)
-    present(recipe["engine"])
-    entered = enter(model, folder, door, data)
-    steps = msgspec.convert(recipe["steps"], list[Step])
-    form = forms.form_of(recipe["engine"], steps, entered.forms)
-    if form is None:
-        cause = f"{recipe['engine']} takes {', '.join(forms.takes(recipe['engine']))}"
-        raise InputError(f"the recipe does not fit {model.name}", cause=cause, help="use the recipe of its own kind")
-    names = [o.name for o in entered.outputs]
-    store = load_samples(data).spool(folder / "samples", entered.inputs)
-    ids = list(range(min(len(store), APPLY_SAMPLES)))
-    try:
-        made = once(
-            "hasten.search.build:build",
-            {
-                "source": str(entered.forms[form]),
-                "form": form,
-                "baked": forms.baked(Candidate(steps=(), engine=recipe["engine"], settings=recipe.get("settings", {}))),
-                "steps": recipe["steps"],
-                "engine": recipe["engine"],
-                "directory": str(folder / "artefact"),
-                "store": str(store.directory),
-                "calibrate": ids,
-                "cache": str(folder / "stats.npz"),
-            },
-        )
-    except (WorkerDied, CallFailed) as fault:
-        raise InputError(f"the recipe does not fit {model.name}", cause=str(fault)) from fault
-    if "not_applicable" in made:
-        raise InputError(f"the recipe does not fit {model.name}", cause=made["not_applicable"])
-    built = Served(model.name, recipe["engine"], Path(made["artefact"]), recipe.get("settings", {}))
-    before = Served(model.name, "onnxruntime", entered.graph, {})
-    error = _difference(before, built, str(store.directory), ids[:32], names)
-
-    def fill(building: Path) -> None:
-        artefacts.copy_model(built.path, building)
-        durable.copy(recipe_path, building / "recipe.json")
-
-    artefacts.publish(out, fill)
-    return {
-        "out": str(out),
-        "bytes": made["bytes"],
-        "history": made["history"],
-        "difference": error,
-        "certified": False,
-    }
-
-
-def _difference(before: Served, after: Served, store: str, ids: list[int], names: list[str]) -> float:
-    """Normalised squared error of all floating outputs on a few samples."""
-    answers = []
-    for network in (before, after):
-        with Worker(name=network.name) as worker:
-            load_served(worker, network, names)
-            try:
-                answers.append(worker.call("run", store=store, ids=ids, batch=1, keep=None)["arrays"])
-            except (WorkerDied, CallFailed) as fault:
-                raise InputError(f"{network.name} does not run on this data", cause=str(fault)) from fault
-    squared = total = 0.0
-    for old, new in zip(*answers, strict=True):
-        if old.dtype.kind == "f":
-            squared += float(np.square(old.astype(np.float64) - new).sum())
-            total += float(np.square(old.astype(np.float64)).sum())
-    return squared / (total or 1.0)

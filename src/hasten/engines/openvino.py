@@ -5,6 +5,7 @@ Its default precision is bf16 on some machines, so every setting here names its 
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 name = scheme = "openvino"
 spins = False
+sized = True
 
 
 def missing() -> str | None:
@@ -85,7 +87,10 @@ def _core() -> ov.Core:
 class _Compiled:
     """One inference request over a compiled network."""
 
-    def __init__(self, path: Path, chosen: Mapping[str, Scalar], *, clocked: bool = False) -> None:
+    def __init__(
+        self, path: Path, chosen: Mapping[str, Scalar], *, sizes: Mapping[str, Sequence[int]] | None = None,
+        clocked: bool = False,
+    ) -> None:  # fmt: skip
         properties: dict[str, Any] = {
             "PERFORMANCE_HINT": chosen.get("hint", "LATENCY"),
             "INFERENCE_PRECISION_HINT": chosen.get("precision", "f32"),
@@ -95,7 +100,10 @@ class _Compiled:
             properties["INFERENCE_NUM_THREADS"] = int(chosen["threads"])
         if "streams" in chosen:
             properties["NUM_STREAMS"] = int(chosen["streams"])
-        self._compiled = _core().compile_model(path, "CPU", properties)
+        network = _core().read_model(path)
+        if sizes:
+            network.reshape({one: list(size) for one, size in sizes.items()})
+        self._compiled = _core().compile_model(network, "CPU", properties)
         self._request = self._compiled.create_infer_request()
 
     def run(self, feeds: Feeds) -> list[Array]:
@@ -130,6 +138,42 @@ class _Compiled:
         del self._request, self._compiled
 
 
+class _Sized:
+    """A network compiled for the sizes of inputs that ``sizes`` tells; on others one runs that takes any.
+
+    With every size known the plugin plans its memory once, and works out no shape from call to call.
+    """
+
+    def __init__(self, path: Path, chosen: Mapping[str, Scalar], *, clocked: bool = False) -> None:
+        self._path, self._chosen = path, chosen
+        self._any: _Compiled | None = None
+        self._sizes: dict[str, list[int]] = json.loads(str(chosen["sizes"]))
+        self._own = _Compiled(path, chosen, sizes=self._sizes, clocked=clocked)
+
+    def run(self, feeds: Feeds) -> list[Array]:
+        if all(list(feeds[one].shape) == size for one, size in self._sizes.items()):
+            return self._own.run(feeds)
+        self._any = self._any or _Compiled(self._path, self._chosen)
+        return self._any.run(feeds)
+
+    def executed(self) -> str:
+        """What was compiled for the sizes that were told."""
+        return self._own.executed()
+
+    def layers(self) -> dict[str, Layer]:
+        """As of the network compiled for the sizes that were told."""
+        return self._own.layers()
+
+    def close(self) -> None:
+        self._own.close()
+        if self._any is not None:
+            self._any.close()
+
+
+def _runner(path: Path, chosen: Mapping[str, Scalar], *, clocked: bool = False) -> _Compiled | _Sized:
+    return _Sized(path, chosen, clocked=clocked) if "sizes" in chosen else _Compiled(path, chosen, clocked=clocked)
+
+
 _BOUNDARIES = frozenset({"FakeQuantize", "Reorder", "Convert"})
 
 _KINDS = {
@@ -158,13 +202,16 @@ def _text(value: Any) -> str:
 
 
 def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
-    """Compile ``path``; the settings are ``precision``, ``hint``, ``threads`` and ``streams``."""
-    return _Compiled(path, settings)
+    """Compile ``path``; the settings are ``precision``, ``hint``, ``threads``, ``streams`` and ``sizes``.
+
+    ``sizes`` is a JSON object from inputs to their sizes; a network compiled for them is faster, and takes others too.
+    """
+    return _runner(path, settings)
 
 
 def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], seconds: float) -> Sequence[Layer]:
     """From the plugin's own counters. They keep means over all inferences, so the cold first round is taken out."""
-    runner = _Compiled(path, settings, clocked=True)
+    runner = _runner(path, settings, clocked=True)
     for one in feeds:
         runner.run(one)
     cold, rounds, until = runner.layers(), 0, time.perf_counter() + seconds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from hasten.measure.sequential import worn_alpha
 from hasten.report.story import quality
 from hasten.report.words import count, known
@@ -10,6 +12,11 @@ from hasten.trial import Result
 UNPROVEN = (
     "Nothing is proven: there were too few samples, or none, to keep some that the search does not see. "
     "Only what changes no arithmetic was tried, and its answers were compared."
+)
+
+_SIZES = (
+    "It is compiled for inputs of the sizes that all your samples have ({sizes}). Inputs of other sizes get the same "
+    "network compiled for any, which is slower."
 )
 
 
@@ -22,12 +29,19 @@ def look(result: Result) -> str:
     )
 
 
-def _elsewhere() -> list[str]:
+def _elsewhere(result: Result) -> list[str]:
     """Where the speed holds."""
+    sizes = result.winner.candidate.settings.get("sizes")
     return [
+        *([_SIZES.format(sizes=_spelt(str(sizes)))] if sizes else []),
         "The speed holds on this machine, with these versions and settings; on another, run hasten verify first.",
         "Latency is one request after another in a warm process; a server under load may behave differently.",
     ]
+
+
+def _spelt(sizes: str) -> str:
+    """``x 1x3x224x224``: sizes of inputs as a person writes them."""
+    return ", ".join(f"{name} {'x'.join(map(str, size))}" for name, size in json.loads(sizes).items())
 
 
 def _better(result: Result) -> list[str]:
@@ -55,7 +69,7 @@ def proof(result: Result) -> str:
 def limits(result: Result) -> list[str]:
     """What the proof does not say, in plain words."""
     if not result.provable.n_confirm:
-        return [UNPROVEN, *_elsewhere()]
+        return [UNPROVEN, *_elsewhere(result)]
     wrong = 1 - result.confidence
     one_in = f"1 time in {round(1 / wrong)}" if 0 < wrong < 1 else "never"
     lines = [
@@ -63,7 +77,7 @@ def limits(result: Result) -> list[str]:
         "The accuracy holds for data like yours: samples drawn as the confirm split was. "
         "If what you serve drifts away from it, measure again.",
         f"If the winner really lost more than the budget, a test like this one would still pass it at most {one_in}.",
-        *_elsewhere(),
+        *_elsewhere(result),
     ]
     if result.looks > 1:
         lines.append(

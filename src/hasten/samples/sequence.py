@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 
+from hasten.model import TensorSpec
 from hasten.samples.store import Array, SampleStore
 
 
@@ -17,3 +19,24 @@ def unroll(store: SampleStore, feeds: Mapping[str, Array]) -> list[Mapping[str, 
     moving = [entry.name for entry in store.inputs if entry.per_step]
     length = len(feeds[moving[0]])
     return [{**store.initial, **{n: a[t] if n in moving else a for n, a in feeds.items()}} for t in range(length)]
+
+
+def fed_shapes(store: SampleStore, ids: Sequence[int], batch: int) -> dict[str, list[int]]:
+    """The shapes that the first inference over ``ids`` is fed, by input."""
+    feeds = unroll(store, next(store.batches(ids, batch))[1])[0]
+    return {name: list(array.shape) for name, array in feeds.items()}
+
+
+def common_sizes(store: SampleStore, inputs: Sequence[TensorSpec], batch: int) -> str:
+    """``{"x": [1, 3, 224, 224]}``, as JSON: what every full batch feeds, where ``inputs`` leave sizes open.
+
+    Empty where they leave none, or the samples differ.
+    """
+    opened = any(not isinstance(size, int) or size < 1 for spec in inputs for size in spec.shape)
+    if not opened or not len(store):
+        return ""
+    for entry in store.inputs:
+        shapes = store.columns[entry.name].shapes[:, int(entry.per_step) :]
+        if (shapes != shapes[:1]).any():
+            return ""
+    return json.dumps(fed_shapes(store, range(min(batch, len(store))), batch))

@@ -21,7 +21,7 @@ TOLERANCE = 1e-3  # of an output's scale: what reordered float32 sums may differ
 
 def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, baseline_ms: float) -> str:
     """Every engine in float32. Returns the key of the fastest whose answers are the baseline's, if need be its own."""
-    candidates = forms.fitting(space.lossless(engines, cores(), threads), run)
+    candidates = forms.fitting(space.lossless(engines, cores(), threads, run.sizes), run)
     build_all(run, candidates)
     for done, candidate in enumerate(candidates):
         run.say("trial", candidate.label, done, len(candidates))

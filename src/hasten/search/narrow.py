@@ -30,7 +30,7 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
     if not len(run.splits.calibrate) or not len(run.splits.confirm):
         return  # too little data to prove anything: only what leaves the answers alone was tried
     base = engine_settings(run)
-    floats = space.narrow_floats(engines, cores(), threads)
+    floats = space.narrow_floats(engines, base, cores(), threads, run.sizes)
     try_all(run, floats, tuned)
     useful = {name: [c.settings["precision"] for c in floats if pays(run, c, name)] for name in engines}
     able = {name: engines[name] for name in fastest_first(run, engines) if "int8" in engines[name].formats()}

@@ -25,6 +25,7 @@ from hasten.safety.stage import staged_digests
 from hasten.samples import SampleStore, load_samples
 from hasten.samples.feedback import telling_of_state
 from hasten.samples.made_up import SIZES, made_up
+from hasten.samples.sequence import common_sizes
 from hasten.search import forms
 from hasten.search.baseline import start_baseline
 from hasten.search.conversion import prove_conversion
@@ -61,13 +62,7 @@ def prepare(
     entering = time.monotonic() - begun
     usable, absent = forms.serving(usable, absent, entered.forms, question.engines)
     inputs, outputs = entered.inputs, entered.outputs
-    if question.data is None:
-        store = make_samples(question, entered.graph, folder.path / "samples", inputs, [o.name for o in outputs])
-        none = np.empty(0, np.int64)
-        splits = Splits(none, np.arange(len(store)), none, (NO_DATA,))
-    else:
-        store = read_samples(question, folder.path / "samples", entered, listen)
-        splits = cut(store, question.seed)
+    store, splits = samples_in_parts(question, entered, folder.path / "samples", listen)
     rotating = [int(i) for i in splits.search[: ROTATING_SAMPLES * question.batch]]
     run = Run(
         folder=folder.path,
@@ -83,6 +78,7 @@ def prepare(
         splits=splits,
         work=Workload(str(store.directory), tuple(rotating), question.batch),
         listen=listen,
+        sizes=common_sizes(store, inputs, question.batch),
         engines=usable,
         made_up=question.data is None,
         seed=question.seed or 0,
@@ -126,6 +122,18 @@ def owner(entered: Entered) -> str:
     """The engine that serves the network at its owner's, where it is installed; else ONNX Runtime."""
     name = entered.origin.engine
     return name if registry.engine(name)[1] is None else "onnxruntime"
+
+
+def samples_in_parts(
+    question: Question, entered: Entered, directory: Path, listen: Listener
+) -> tuple[SampleStore, Splits]:
+    """The user's samples in three parts; without any, made-up ones that prove nothing."""
+    if question.data is not None:
+        store = read_samples(question, directory, entered, listen)
+        return store, cut(store, question.seed)
+    store = make_samples(question, entered.graph, directory, entered.inputs, [o.name for o in entered.outputs])
+    none = np.empty(0, np.int64)
+    return store, Splits(none, np.arange(len(store)), none, (NO_DATA,))
 
 
 def read_samples(question: Question, directory: Path, entered: Entered, listen: Listener) -> SampleStore:

@@ -46,6 +46,7 @@ class Run:
     journal: Journal = field(default_factory=Journal)
     ledger: Ledger | None = None  # None: nobody counts, as when a result is checked again
     look: int = 1
+    sizes: str = ""  # of the inputs, as JSON, where the network leaves some open and all samples have the same
     made_up: bool = False  # the samples are no data
     seed: int = 0
     per_tensor: bool = False  # of the question

@@ -43,35 +43,53 @@ def with_threads(settings: dict[str, Scalar], threads: int | None) -> dict[str, 
     return {**settings, "threads": threads} if threads else settings
 
 
+def choices(engine: Any, cores: int, threads: int | None, sizes: str) -> list[dict[str, Scalar]]:
+    """The engine's settings that keep the arithmetic, the stock ones first.
+
+    Where it can compile for ``sizes`` of inputs, the others only with them.
+    """
+    plain = [with_threads(s, threads) for s in engine.settings(cores) if not (threads and "threads" in s)]
+    if not sizes or not getattr(engine, "sized", False):
+        return plain
+    return [plain[0], *({**settings, "sizes": sizes} for settings in plain)]
+
+
+def _tuned(settings: Mapping[str, Scalar]) -> str:
+    """``", sizes fixed, 2 threads"``; empty where the engine decides."""
+    return (", sizes fixed" if "sizes" in settings else "") + _threads(settings)
+
+
 def _threads(settings: Mapping[str, Scalar]) -> str:
     """``", 2 threads"``; empty where the engine decides."""
     count = settings.get("threads")
     return "" if count is None else f", {count} thread" + ("" if count == 1 else "s")
 
 
-def lossless(engines: dict[str, Any], cores: int, threads: int | None) -> list[Candidate]:
+def lossless(engines: dict[str, Any], cores: int, threads: int | None, sizes: str = "") -> list[Candidate]:
     """The cleaned network on every engine and setting whose arithmetic is float32."""
     found = []
     for name, engine in engines.items():
-        for settings in engine.settings(cores):
-            if threads and "threads" in settings:
-                continue
-            chosen = with_threads(settings, threads)
-            label = f"{name} float32{_threads(chosen)}"
-            found.append(Candidate(steps=(CLEAN,), engine=name, settings=chosen, lossless=True, label=label))
+        for settings in choices(engine, cores, threads, sizes):
+            label = f"{name} float32{_tuned(settings)}"
+            found.append(Candidate(steps=(CLEAN,), engine=name, settings=settings, lossless=True, label=label))
     return found
 
 
-def narrow_floats(engines: dict[str, Any], cores: int, threads: int | None) -> list[Candidate]:
-    """The cleaned network in each narrower float that an engine has, with each of its settings."""
+def narrow_floats(
+    engines: dict[str, Any], base: dict[str, dict[str, Scalar]], cores: int, threads: int | None, sizes: str = ""
+) -> list[Candidate]:
+    """The cleaned network in each narrower float that an engine has, with each of its settings.
+
+    Where the fastest float32 settings (``base``) fix sizes or do not, so do these.
+    """
     found = []
     for name, engine in engines.items():
+        several = choices(engine, cores, threads, sizes)
+        alike = [s for s in several if name not in base or ("sizes" in s) == ("sizes" in base[name])]
         for narrow in engine.lossy_settings(cores):
-            for settings in engine.settings(cores):
-                if threads and "threads" in settings:
-                    continue
-                chosen = with_threads({**settings, **narrow}, threads)
-                label = f"{name} {narrow.get('precision', 'narrow')}{_threads(chosen)}"
+            for settings in alike:
+                chosen = {**settings, **narrow}
+                label = f"{name} {narrow.get('precision', 'narrow')}{_tuned(chosen)}"
                 found.append(Candidate(steps=(CLEAN,), engine=name, settings=chosen, label=label))
     return found
 

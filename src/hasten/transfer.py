@@ -1,0 +1,107 @@
+"""A recipe on another network: built with the same steps, compared, not certified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from hasten import artefacts, durable, replay
+from hasten.errors import InputError
+from hasten.model import TensorSpec
+from hasten.protocols import Door
+from hasten.samples import SampleStore, load_samples
+from hasten.samples.sequence import common_sizes
+from hasten.search import forms
+from hasten.search.enter import enter
+from hasten.trial import Candidate, Scalar, Step, encode
+from hasten.worker import CallFailed, Worker, WorkerDied, once
+
+APPLY_SAMPLES = 256
+
+
+def apply(
+    recipe_path: Path,
+    model: Path,
+    data: object,
+    folder: Path,
+    out: Path,
+    door: Door = Door(),  # noqa: B008 - frozen
+) -> dict[str, Any]:
+    """Replay a recipe on another network. The result is built and compared, not certified: that takes a search."""
+    recipe = replay.read_recipe(recipe_path, trust=door.trust)
+    replay.present(recipe["engine"])
+    entered = enter(model, folder, door, data)
+    steps = msgspec.convert(recipe["steps"], list[Step])
+    form = forms.form_of(recipe["engine"], steps, entered.forms)
+    if form is None:
+        cause = f"{recipe['engine']} takes {', '.join(forms.takes(recipe['engine']))}"
+        raise InputError(f"the recipe does not fit {model.name}", cause=cause, help="use the recipe of its own kind")
+    names = [o.name for o in entered.outputs]
+    store = load_samples(data).spool(folder / "samples", entered.inputs)
+    settings = fitted(recipe.get("settings", {}), store, entered.inputs)
+    ids = list(range(min(len(store), APPLY_SAMPLES)))
+    try:
+        made = once(
+            "hasten.search.build:build",
+            {
+                "source": str(entered.forms[form]),
+                "form": form,
+                "baked": forms.baked(Candidate(steps=(), engine=recipe["engine"], settings=settings)),
+                "steps": recipe["steps"],
+                "engine": recipe["engine"],
+                "directory": str(folder / "artefact"),
+                "store": str(store.directory),
+                "calibrate": ids,
+                "cache": str(folder / "stats.npz"),
+            },
+        )
+    except (WorkerDied, CallFailed) as fault:
+        raise InputError(f"the recipe does not fit {model.name}", cause=str(fault)) from fault
+    if "not_applicable" in made:
+        raise InputError(f"the recipe does not fit {model.name}", cause=made["not_applicable"])
+    built = replay.Served(model.name, recipe["engine"], Path(made["artefact"]), settings)
+    before = replay.Served(model.name, "onnxruntime", entered.graph, {})
+    error = _difference(before, built, str(store.directory), ids[:32], names)
+
+    def fill(building: Path) -> None:
+        artefacts.copy_model(built.path, building)
+        told = {**msgspec.json.decode(recipe_path.read_bytes()), "settings": settings}
+        durable.replace(building / "recipe.json", encode(told))
+
+    artefacts.publish(out, fill)
+    return {
+        "out": str(out),
+        "bytes": made["bytes"],
+        "history": made["history"],
+        "difference": error,
+        "certified": False,
+    }
+
+
+def fitted(settings: Mapping[str, Scalar], store: SampleStore, inputs: Sequence[TensorSpec]) -> dict[str, Scalar]:
+    """The settings of a recipe, with the sizes of this network's samples in the place of those of its own."""
+    rest = {name: value for name, value in settings.items() if name != "sizes"}
+    sizes = common_sizes(store, inputs, 1) if "sizes" in settings else ""
+    return {**rest, "sizes": sizes} if sizes else rest
+
+
+def _difference(before: replay.Served, after: replay.Served, store: str, ids: list[int], names: list[str]) -> float:
+    """Normalised squared error of all floating outputs on a few samples."""
+    answers = []
+    for network in (before, after):
+        with Worker(name=network.name) as worker:
+            replay.load_served(worker, network, names)
+            try:
+                answers.append(worker.call("run", store=store, ids=ids, batch=1, keep=None)["arrays"])
+            except (WorkerDied, CallFailed) as fault:
+                raise InputError(f"{network.name} does not run on this data", cause=str(fault)) from fault
+    squared = total = 0.0
+    for old, new in zip(*answers, strict=True):
+        if old.dtype.kind == "f":
+            squared += float(np.square(old.astype(np.float64) - new).sum())
+            total += float(np.square(old.astype(np.float64)).sum())
+    return squared / (total or 1.0)

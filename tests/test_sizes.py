@@ -1,0 +1,142 @@
+"""Networks that leave sizes open, compiled for those that all samples have: faster, the same answers, nothing lost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hasten import registry, transfer
+from hasten.model import TensorSpec
+from hasten.report.caveats import limits
+from hasten.samples import SampleStore, load_samples
+from hasten.samples.sequence import common_sizes
+from hasten.search import space
+from tests import results, tiny
+
+OPEN, FIXED = TensorSpec("x", ("N", 3, "H"), "float32"), TensorSpec("x", (1, 3, 8), "float32")
+BOTH: dict[str, Any] = {"precision": "f32", "hint": "LATENCY"}
+
+
+def spooled(tmp_path: Path, data: object, *inputs: TensorSpec, **options: Any) -> SampleStore:
+    return load_samples(data, **options).spool(tmp_path / "spool", inputs)
+
+
+def rows(n: int, *shape: int) -> Any:
+    return np.random.default_rng(n).standard_normal((n, *shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("batch", "size"), [(1, [1, 3, 8]), (4, [4, 3, 8]), (9, [5, 3, 8])])
+def test_the_sizes_of_a_full_batch(tmp_path: Path, batch: int, size: list[int]) -> None:
+    store = spooled(tmp_path, {"x": rows(5, 3, 8)}, OPEN)
+    assert json.loads(common_sizes(store, [OPEN], batch)) == {"x": size}
+    assert common_sizes(store, [FIXED], batch) == "", "nothing is open"
+
+
+def test_samples_that_differ_have_no_common_sizes(tmp_path: Path) -> None:
+    store = spooled(tmp_path, ({"x": rows(1, 3, width)} for width in (8, 8, 9)), OPEN)
+    assert common_sizes(store, [OPEN], 1) == ""
+
+
+def test_steps_and_state_have_the_sizes_of_one_step(tmp_path: Path) -> None:
+    h = TensorSpec("h", ("N", 4), "float32")
+    frames = ({"x": rows(steps, 1, 3, 8)} for steps in (5, 7))
+    store = spooled(tmp_path, frames, OPEN, h, state={"h": "h_out"})
+    assert json.loads(common_sizes(store, [OPEN, h], 1)) == {"x": [1, 3, 8], "h": [1, 4]}
+
+
+def network(tmp_path: Path) -> Path:
+    net = tiny.Net()
+    net.add("Relu", net.conv(net.conv("x", 3, 8), 8, 4), out="y")
+    model = net.model({"x": ["batch", 3, "h", "w"]}, {"y": ["batch", 4, "h", "w"]})
+    model.save(tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def test_other_sizes_run_as_well(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    engine = registry.find("engines", "openvino")
+    path = network(tmp_path)
+    sized = engine.load(path, {**BOTH, "sizes": '{"x": [1, 3, 8, 8]}'})
+    plain = engine.load(path, BOTH)
+    for shape in ((1, 3, 8, 8), (2, 3, 8, 8), (1, 3, 5, 7), (1, 3, 8, 8)):
+        x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        [got], [wanted] = sized.run({"x": x}), plain.run({"x": x})
+        assert got.shape == wanted.shape
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+    assert sized.executed() == plain.executed()
+    sized.close()
+
+
+def test_a_profile_is_of_the_network_with_its_sizes(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    engine = registry.find("engines", "openvino")
+    feeds = [{"x": np.ones((1, 3, 8, 8), np.float32)}]
+    layers = engine.profile(network(tmp_path), {**BOTH, "sizes": '{"x": [1, 3, 8, 8]}'}, feeds, 0.01)
+    assert sum(layer.kind == "Convolution" for layer in layers) == 2
+
+
+def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    engine = registry.find("engines", "openvino")
+    with pytest.raises(RuntimeError):
+        engine.load(network(tmp_path), {**BOTH, "sizes": '{"x": [1, 5, 8, 8]}'})
+
+
+SIZED = SimpleNamespace(
+    sized=True,
+    settings=lambda cores: [dict(BOTH), {**BOTH, "threads": 1}][:cores],
+    lossy_settings=lambda _: [{"precision": "bf16"}],
+)
+PLAIN = SimpleNamespace(settings=SIZED.settings, lossy_settings=SIZED.lossy_settings)
+
+
+def labels(candidates: list[Any]) -> list[str]:
+    return [c.label for c in candidates]
+
+
+def test_what_is_tried_with_sizes() -> None:
+    assert labels(space.lossless({"e": SIZED}, 2, None, '{"x": [1]}')) == [
+        "e float32",
+        "e float32, sizes fixed",
+        "e float32, sizes fixed, 1 thread",
+    ]
+    assert labels(space.lossless({"e": SIZED}, 2, None)) == ["e float32", "e float32, 1 thread"]
+    assert labels(space.lossless({"e": PLAIN}, 2, None, '{"x": [1]}')) == ["e float32", "e float32, 1 thread"]
+    assert labels(space.lossless({"e": SIZED}, 2, 3, '{"x": [1]}')) == [
+        "e float32, 3 threads",
+        "e float32, sizes fixed, 3 threads",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("base", "wanted"),
+    [
+        ({}, ["e bf16", "e bf16, sizes fixed", "e bf16, sizes fixed, 1 thread"]),
+        ({"e": dict(BOTH)}, ["e bf16"]),
+        ({"e": {**BOTH, "sizes": "{}"}}, ["e bf16, sizes fixed", "e bf16, sizes fixed, 1 thread"]),
+    ],
+)
+def test_narrow_floats_do_as_the_fastest_float32(base: dict[str, Any], wanted: list[str]) -> None:
+    assert labels(space.narrow_floats({"e": SIZED}, base, 2, None, '{"x": [1]}')) == wanted
+
+
+def test_a_recipe_takes_the_sizes_of_the_other_networks_samples(tmp_path: Path) -> None:
+    store = spooled(tmp_path, {"x": rows(5, 3, 8)}, OPEN)
+    before = {**BOTH, "sizes": '{"pixels": [1, 3, 224, 224]}'}
+    assert transfer.fitted(before, store, [OPEN]) == {**BOTH, "sizes": '{"x": [1, 3, 8]}'}
+    assert transfer.fitted(before, store, [FIXED]) == BOTH
+    assert transfer.fitted(BOTH, store, [OPEN]) == BOTH
+
+
+def test_the_report_says_which_sizes_it_was_compiled_for() -> None:
+    base = results.met()
+    chosen = replace(base.winner.candidate, settings={**BOTH, "sizes": '{"x": [1, 3, 8, 8], "n": [1]}'})
+    told = limits(replace(base, winner=replace(base.winner, candidate=chosen)))
+    assert any("compiled for inputs of the sizes that all your samples have (x 1x3x8x8, n 1)." in line for line in told)
+    assert not any("compiled for inputs" in line for line in limits(base))
