@@ -17,7 +17,10 @@ from hasten.report.caveats import limits
 from hasten.samples import SampleStore, load_samples
 from hasten.samples.sequence import common_sizes
 from hasten.search import space
+from hasten.search.lossless import engine_settings
+from hasten.trial import Candidate, Status
 from tests import results, tiny
+from tests.test_confirm import a_run, trial
 
 OPEN, FIXED = TensorSpec("x", ("N", 3, "H"), "float32"), TensorSpec("x", (1, 3, 8), "float32")
 BOTH: dict[str, Any] = {"precision": "f32", "hint": "LATENCY"}
@@ -140,3 +143,16 @@ def test_the_report_says_which_sizes_it_was_compiled_for() -> None:
     told = limits(replace(base, winner=replace(base.winner, candidate=chosen)))
     assert any("compiled for inputs of the sizes that all your samples have (x 1x3x8x8, n 1)." in line for line in told)
     assert not any("compiled for inputs" in line for line in limits(base))
+
+
+@pytest.mark.parametrize(("status", "fixed"), [("ok", True), ("slower", True), ("rejected", False)])
+def test_narrow_candidates_have_sizes_fixed_wherever_that_ran(tmp_path: Path, status: Status, fixed: bool) -> None:
+    """What it saves of every call is lost in the noise beside a float32 network, and much of a narrow one."""
+    sizes = '{"x": [1, 3]}'
+    run = a_run(tmp_path)
+    run.sizes = sizes
+    for settings, speedup in ((dict(BOTH), 1.2), ({**BOTH, "sizes": sizes}, 1.1)):
+        one = Candidate(steps=(space.CLEAN,), engine="openvino", settings=settings, lossless=True, label="f32")
+        state: Status = status if "sizes" in settings else "ok"
+        run.record(replace(trial("any", speedup, None), candidate=one, status=state))
+    assert engine_settings(run) == {"openvino": {**BOTH, **({"sizes": sizes} if fixed else {})}}

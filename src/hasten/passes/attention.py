@@ -37,12 +37,9 @@ def is_product(node: ir.Node | None) -> bool:
 
 def _linear_before(value: ir.Value) -> ir.Node | None:
     """The linear operator that a tensor comes from in a straight line; None where there is none."""
-    for _ in range(MOST_STEPS):
-        node = value.producer()
-        if node is None or walk.weight(node):
+    for node in patterns.straight(value, MOST_STEPS):
+        if walk.weight(node):
             return node
-        inputs = patterns.computed(node)
-        if node.op_type not in ALONG or node.domain != "" or len(inputs) != 1:
+        if node.op_type not in ALONG or node.domain != "":
             return None
-        value = inputs[0][1]
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -26,6 +27,7 @@ OPENVINO_KERNELS = frozenset({"Add", "AveragePool", "Concat", "GlobalAveragePool
 CLAMPS = frozenset({"Relu", "Clip"})
 GATES = frozenset({"Sigmoid", "HardSigmoid"})
 POOLS = frozenset({"GlobalAveragePool", "ReduceMean"})
+MOST_IN_GATE = 13  # nodes, the sigmoid and the pool among them
 
 _INTEGER = ("QuantizeLinear", "DequantizeLinear", "MatMulInteger", "ConvInteger", "MatMulNBits", "GatherBlockQuantized")
 
@@ -78,20 +80,28 @@ def gates(model: ir.Model) -> Gates:
 
 def _gate_branch(value: ir.Value | None) -> list[ir.Node]:
     """The nodes from the gate's sigmoid back to its pool, that included; empty when it is no gate."""
-    node = value.producer() if value is not None else None
-    if node is None or node.op_type not in GATES:
-        return []
-    branch, linears = [node], 0
-    for _ in range(12):
-        inputs = computed(branch[-1])
-        before = inputs[0][1].producer() if len(inputs) == 1 else None
-        if before is None:
+    branch, linears = list[ir.Node](), 0
+    for node in straight(value, MOST_IN_GATE):
+        if not branch and node.op_type not in GATES:
             return []
-        if before.op_type in POOLS:
-            return [*branch, before] if linears else []
-        linears += before.op_type in walk.LINEAR
-        branch.append(before)
+        branch.append(node)
+        if node.op_type in POOLS:
+            return branch if linears else []
+        linears += node.op_type in walk.LINEAR
     return []
+
+
+def straight(value: ir.Value | None, most: int) -> Iterator[ir.Node]:
+    """Up to ``most`` nodes that a tensor comes through, last first, as long as each computes from one tensor alone."""
+    for _ in range(most):
+        node = value.producer() if value is not None else None
+        if node is None:
+            return
+        yield node
+        inputs = computed(node)
+        if len(inputs) != 1:
+            return
+        value = inputs[0][1]
 
 
 def in_bodies(model: ir.Model) -> int:

@@ -72,7 +72,7 @@ def _compare(run: Run, candidate: Candidate) -> None:
 def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:
     """The fastest float32 settings of each engine, which its narrow candidates start from.
 
-    By the race where an engine took part in it, else by a first look.
+    By the race where an engine took part in it, else by a first look; with sizes fixed wherever that ran.
     """
     best: dict[str, tuple[bool, float, dict[str, Scalar]]] = {}
     for trial in run.trials.values():
@@ -83,4 +83,15 @@ def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:
         rank = (raced, trial.timing.speedup if trial.timing else -(quick or 0.0), candidate.settings)
         if candidate.engine not in best or rank[:2] > best[candidate.engine][:2]:
             best[candidate.engine] = rank
-    return {engine: settings for engine, (*_, settings) in best.items()}
+    return {engine: sized(run, engine, settings) for engine, (*_, settings) in best.items()}
+
+
+def sized(run: Run, engine: str, settings: dict[str, Scalar]) -> dict[str, Scalar]:
+    """The settings with sizes fixed, where the engine ran so.
+
+    What that saves is the same in every call: beside a float32 network it may be lost in the noise, and be a sixth of
+    a narrow one.
+    """
+    fixed = {**settings, "sizes": run.sizes}
+    ran = (t.candidate for t in run.trials.values() if t.candidate.lossless and t.status in ("ok", "slower"))
+    return fixed if any(c.engine == engine and c.settings == fixed for c in ran) else settings
