@@ -17,7 +17,7 @@ from hasten.report.caveats import limits
 from hasten.samples import SampleStore, load_samples
 from hasten.samples.sequence import common_sizes
 from hasten.search import space
-from hasten.search.lossless import engine_settings
+from hasten.search.lossless import engine_settings, near_settings
 from hasten.trial import Candidate, Status
 from tests import results, tiny
 from tests.test_confirm import a_run, trial
@@ -156,3 +156,15 @@ def test_narrow_candidates_have_sizes_fixed_wherever_that_ran(tmp_path: Path, st
         state: Status = status if "sizes" in settings else "ok"
         run.record(replace(trial("any", speedup, None), candidate=one, status=state))
     assert engine_settings(run) == {"openvino": {**BOTH, **({"sizes": sizes} if fixed else {})}}
+
+
+@pytest.mark.parametrize(("alone_ms", "tried"), [(1.2, True), (1.3, False)])
+def test_int8_is_tried_with_every_setting_that_is_about_as_fast_in_float32(
+    tmp_path: Path, alone_ms: float, tried: bool
+) -> None:
+    run = a_run(tmp_path)
+    alone = {**BOTH, "threads": 1}
+    for settings, ms in ((dict(BOTH), 1.0), (alone, alone_ms), ({**BOTH, "sizes": "{}"}, 0.9)):
+        one = Candidate(steps=(space.CLEAN,), engine="openvino", settings=settings, lossless=True, label="f32")
+        run.record(replace(trial("any", 2 - ms if settings == BOTH else 0.5, None), candidate=one, quick_ms=ms))
+    assert near_settings(run) == {"openvino": [BOTH, *([alone] if tried else [])]}

@@ -16,6 +16,7 @@ from hasten.search.screening import answers_beside, hopelessly_slow, race
 from hasten.trial import Candidate, Scalar
 from hasten.worker import CallFailed, WorkerDied
 
+ABOUT = 1.25  # times as slow, at most
 TOLERANCE = 1e-3  # of an output's scale: what reordered float32 sums may differ by
 
 
@@ -84,6 +85,27 @@ def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:
         if candidate.engine not in best or rank[:2] > best[candidate.engine][:2]:
             best[candidate.engine] = rank
     return {engine: sized(run, engine, settings) for engine, (*_, settings) in best.items()}
+
+
+def near_settings(run: Run) -> dict[str, list[dict[str, Scalar]]]:
+    """The settings that an engine's int8 starts from: the fastest in float32, then those about as fast at a first look.
+
+    Where one thread is nearly as fast as two in float32, it often is faster in int8.
+    """
+    found = {engine: [settings] for engine, settings in engine_settings(run).items()}
+    for engine, several in found.items():
+        looks = [
+            (t.candidate.settings, t.quick_ms)
+            for t in run.trials.values()
+            if t.candidate.lossless and t.candidate.engine == engine and t.candidate.steps and t.quick_ms is not None
+        ]
+        own = min((ms for settings, ms in looks if settings == several[0]), default=0.0)
+        several += [
+            settings
+            for settings, ms in looks
+            if ms <= ABOUT * own and settings not in several and ("sizes" in settings) == ("sizes" in several[0])
+        ]
+    return found
 
 
 def sized(run: Run, engine: str, settings: dict[str, Scalar]) -> dict[str, Scalar]:

@@ -12,7 +12,7 @@ from hasten.search.field import SCREEN_ROUNDS, Run, first_line
 from hasten.search.finalists import clearly_inside, finalists, front, looks_inside
 from hasten.search.grounds import NEAR, grounds, outclassed
 from hasten.search.loading import ready
-from hasten.search.lossless import engine_settings
+from hasten.search.lossless import engine_settings, near_settings
 from hasten.search.mixed import plan_for
 from hasten.search.mixes import DEEP, Ground, holds
 from hasten.search.objective import better, bytes_count, gain, quick_ms, speed
@@ -29,7 +29,7 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
     """Narrow floats and dynamic int8, then static int8 on every engine, then a mix of both, engine by engine."""
     if not len(run.splits.calibrate) or not len(run.splits.confirm):
         return  # too little data to prove anything: only what leaves the answers alone was tried
-    base = engine_settings(run)
+    base, near = engine_settings(run), near_settings(run)
     floats = space.narrow_floats(engines, base, cores(), threads, run.sizes)
     try_all(run, floats, tuned)
     useful = {name: [c.settings["precision"] for c in floats if pays(run, c, name)] for name in engines}
@@ -41,7 +41,10 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
 
     def static() -> dict[str, list[Candidate]]:
         first = {n: space.first_variants(e.scheme, rounding.options, rounding.attends) for n, e in able.items()}
-        return {n: space.static(n, e, first[n], base.get(n, {}), useful[n], rounding.before) for n, e in able.items()}
+        return {
+            n: [c for own in near.get(n, [{}]) for c in space.static(n, e, first[n], own, useful[n], rounding.before)]
+            for n, e in able.items()
+        }
 
     int8 = static()
     dynamic = space.dynamic(engines, base, per_tensor=run.per_tensor)

@@ -136,7 +136,7 @@ def static(
     found = []
     for variant in chosen:
         steps = (CLEAN, *before, as_step("quantize", variant))
-        label = f"{name} int8 ({', '.join([told(variant), *(step.name for step in before)])})"
+        label = f"{name} int8 ({', '.join([told(variant), *(step.name for step in before)])}){_threads(base)}"
         found.append(Candidate(steps=steps, engine=name, settings=base, label=label))
         for narrow in (n for n in engine.lossy_settings(0) if n["precision"] in floats):
             both = f"{label} + {narrow['precision']}"
