@@ -22,7 +22,7 @@ from hasten import api, machine, registry, worker
 from hasten.budget import parse_budget
 from hasten.cli import main
 from hasten.errors import HastenError, InputError, UsageError
-from hasten.search import prepare, screening
+from hasten.search import narrow, prepare, screening
 from hasten.trial import encode
 from tests import networks
 from tests.engines.lying import LIES
@@ -59,6 +59,7 @@ def test_every_lie_of_an_engine_is_a_row_with_a_reason(
     labelled: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(screening, "CLEARLY_SLOWER", inf)  # a call takes microseconds, and a busy machine makes it two
+    monkeypatch.setattr(narrow, "NEAR", inf)
     result = hasten.optimize(
         *labelled, output="y", metric="top1", served_by="tests.engines.brisk", engines=["tests.engines.lying"],
         seconds=60, out=tmp_path / "out",
