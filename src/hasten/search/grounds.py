@@ -11,11 +11,10 @@ from hasten.search import space
 from hasten.search.field import Run
 from hasten.search.finalists import CERTAIN, looks_inside
 from hasten.search.mixes import SERVES, Ground, holds
-from hasten.search.objective import quick_ms, speed
+from hasten.search.objective import NEAR, quick_ms, speed
 from hasten.search.rounding import Rounding
 from hasten.trial import Candidate
 
-NEAR = 1.25  # quick looks differ by less on a noisy machine; what is this much slower than the best is not planned for
 LEAST_GAIN = 0.02  # of the latency: a plan that promises less over what is there already is not worth its search
 
 

@@ -11,12 +11,11 @@ from hasten.search import forms, space
 from hasten.search.field import CONTENDERS, RESTED_ROUNDS, SCREEN_ROUNDS, Run, build_all, recipe_key
 from hasten.search.finalists import WORTH
 from hasten.search.loading import load, lost
-from hasten.search.objective import speed
+from hasten.search.objective import NEAR, speed
 from hasten.search.screening import answers_beside, hopelessly_slow, race
 from hasten.trial import Candidate, Scalar
 from hasten.worker import CallFailed, WorkerDied
 
-ABOUT = 1.25  # times as slow, at most
 TOLERANCE = 1e-3  # of an output's scale: what reordered float32 sums may differ by
 
 
@@ -103,7 +102,7 @@ def near_settings(run: Run) -> dict[str, list[dict[str, Scalar]]]:
         several += [
             settings
             for settings, ms in looks
-            if ms <= ABOUT * own and settings not in several and ("sizes" in settings) == ("sizes" in several[0])
+            if ms <= NEAR * own and settings not in several and ("sizes" in settings) == ("sizes" in several[0])
         ]
     return found
 

@@ -10,12 +10,12 @@ from hasten.machine import cores
 from hasten.search import forms, space
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line
 from hasten.search.finalists import clearly_inside, finalists, front, looks_inside
-from hasten.search.grounds import NEAR, grounds, outclassed
+from hasten.search.grounds import grounds, outclassed
 from hasten.search.loading import ready
-from hasten.search.lossless import engine_settings, near_settings
+from hasten.search.lossless import near_settings
 from hasten.search.mixed import plan_for
 from hasten.search.mixes import DEEP, Ground, holds
-from hasten.search.objective import better, bytes_count, gain, quick_ms, speed
+from hasten.search.objective import NEAR, better, bytes_count, gain, quick_ms, speed
 from hasten.search.rounding import choose_rounding, recovered
 from hasten.search.screening import hopelessly_slow, race, screen
 from hasten.trial import Candidate, Scalar, Trial
@@ -29,7 +29,8 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
     """Narrow floats and dynamic int8, then static int8 on every engine, then a mix of both, engine by engine."""
     if not len(run.splits.calibrate) or not len(run.splits.confirm):
         return  # too little data to prove anything: only what leaves the answers alone was tried
-    base, near = engine_settings(run), near_settings(run)
+    near = near_settings(run)
+    base = {name: settings[0] for name, settings in near.items()}
     floats = space.narrow_floats(engines, base, cores(), threads, run.sizes)
     try_all(run, floats, tuned)
     useful = {name: [c.settings["precision"] for c in floats if pays(run, c, name)] for name in engines}
