@@ -31,9 +31,13 @@ def measured(run: Run) -> list[str]:
 
 def front(run: Run) -> list[str]:
     """Candidates that no other beats clearly on speed without being riskier, fastest first."""
-    known = [(gain(run, key), risk(run.trials[key]), key) for key in measured(run)]
+    known = [(gain(run, key), risk(run.trials[key]), chance(run, key), key) for key in measured(run)]
     ranked = sorted(known, key=lambda k: (-k[0], k[1]))
-    return [key for speedup, at, key in ranked if not any(s > CLEARLY * speedup and r <= at for s, r, _ in ranked)]
+    return [
+        key
+        for speedup, at, likely, key in ranked
+        if not any(s > CLEARLY * speedup and r <= at and c >= likely for s, r, c, _ in ranked)
+    ]
 
 
 def risk(trial: Trial) -> tuple[float, float]:
@@ -43,50 +47,48 @@ def risk(trial: Trial) -> tuple[float, float]:
 
 
 def finalists(run: Run) -> list[str]:
-    """Whom to prove, safest first: the fastest that look inside the budget, and one to fall back on.
+    """Whom to prove, safest first: the fastest that look inside the budget, and some to fall back on.
 
     Each costs a pass over the confirm split, so only candidates within a quarter of the fastest count, three at most.
-    When the search split leaves it open whether even the safest of them is inside, the fastest of which it does not
-    goes first, else the safest of all: one failed proof must not leave the user with nothing. So does one that is
-    more likely to pass than the safest of them (``surest``). Where a pass is quick, steps in between go as well
-    (``rungs``).
+    One failed proof must not leave the user with nothing: where even the least harmful of them is in doubt, the
+    fastest that is not goes as well, else the least harmful of all; and so does the one most likely to pass, narrowed
+    in its arithmetic alone if there is such a one. Where a pass is quick, steps in between go too (``rungs``).
     """
     able = [k for k in front(run) if looks_inside(run, k) and gain(run, k) > WORTH]
     if not able:
         return []
     near = [k for k in able if gain(run, k) >= NEAR * gain(run, able[0])]
-    chosen = [*near[: MOST_FINALISTS - 1], near[-1]]
+    surest = max(able, key=lambda k: (likelihood(run, k), floats(run, k)))
+    chosen = [*near[: MOST_FINALISTS - 1], near[-1], surest]
     if not clearly_inside(run, near[-1]):
         chosen.append(next((k for k in able if clearly_inside(run, k)), able[-1]))
     order = sorted({*chosen, *rungs(run, able)}, key=lambda k: risk(run.trials[k]))
-    first = surest(run)
-    return [first, *(k for k in order if k != first)] if surer(run, first, order[0]) else order
-
-
-def surest(run: Run) -> str:
-    """Of those that look inside and are faster, the one that is most likely to be proven; of equals the fastest."""
-    able = [k for k in measured(run) if looks_inside(run, k) and gain(run, k) > WORTH]
-    return max(able, key=lambda k: (*chance(run, k), gain(run, k)))
-
-
-def surer(run: Run, key: str, other: str) -> bool:
-    """Is ``key`` more likely to be proven than ``other``, which is not all but certain?"""
-    quality = run.trials[other].search
-    return not (quality and promises(run, quality, CERTAIN)) and chance(run, key) > chance(run, other)
+    return sorted(order, key=lambda k: chance(run, k), reverse=True)
 
 
 def chance(run: Run, key: str) -> tuple[float, bool]:
-    """About how likely the search split makes a proof, in few steps; and whether all arithmetic is in floats.
+    """What puts finalists in order: about how likely a proof is; of equals, whether there is little doubt about it.
 
-    Harm, which orders finalists, is an average: a few answers that were undecided anyway may make most of it. Where
+    Harm, which ranks the rest, is an average: a few answers that were undecided anyway may make most of it. Where
     flips do not tell two apart, the one whose arithmetic alone was narrowed is the safer guess.
     """
-    trial = run.trials[key]
-    assert trial.search is not None
-    floats = all(step.name == "clean" for step in trial.candidate.steps)
-    if clearly_inside(run, key) or promises(run, trial.search, LIKELY):
-        return LIKELY, floats
-    return EVEN if promises(run, trial.search) else 0.0, floats
+    quality = run.trials[key].search
+    assert quality is not None
+    return likelihood(run, key), floats(run, key) or promises(run, quality, CERTAIN)
+
+
+def likelihood(run: Run, key: str) -> float:
+    """About how likely the search split makes a proof, in three steps: few samples tell no more."""
+    quality = run.trials[key].search
+    assert quality is not None
+    if clearly_inside(run, key) or promises(run, quality, LIKELY):
+        return LIKELY
+    return EVEN if promises(run, quality) else 0.0
+
+
+def floats(run: Run, key: str) -> bool:
+    """Is all arithmetic in floats, and nothing but its width changed?"""
+    return all(step.name == "clean" for step in run.trials[key].candidate.steps)
 
 
 def promises(run: Run, quality: Quality, power: float = EVEN) -> bool:
