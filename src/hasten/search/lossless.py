@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,17 +31,25 @@ def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, basel
             hopelessly_slow(run, candidate, baseline_ms)
     racing = [c.key for c in candidates if c.key in run.loaded]
     race(run, racing, SCREEN_ROUNDS)
-    able = sorted((k for k in racing if k in run.loaded and speed(run, k) > WORTH), key=lambda k: -speed(run, k))
-    if able:
-        race(run, able[:CONTENDERS], RESTED_ROUNDS, rested=True)
+    if able := contenders(run, racing):
+        race(run, able, RESTED_ROUNDS, rested=True)
     alive = [k for k in racing if k in run.loaded]
-    fastest = max((k for k in able[:CONTENDERS] if k in alive), key=lambda k: speed(run, k), default=run.given)
+    fastest = max((k for k in able if k in alive), key=lambda k: speed(run, k), default=run.given)
     tuned = fastest if speed(run, fastest) > WORTH else run.given
     run.retire(k for k in alive if k != tuned)
     if tuned != run.given:
         run.best = speed(run, tuned)
         run.say("best", f"{run.trials[tuned].candidate.label}: {run.best:.2f}×, answers unchanged")
     return tuned
+
+
+def contenders(run: Run, keys: Sequence[str]) -> list[str]:
+    """Those of ``keys`` that may be faster with pauses between requests, fastest first; a few at most.
+
+    Who is a little behind while every core is warm may be ahead then.
+    """
+    able = [k for k in keys if k in run.loaded and speed(run, k) * NEAR > 1]
+    return sorted(able, key=lambda k: -speed(run, k))[:CONTENDERS]
 
 
 def same_answers(run: Run, candidate: Candidate) -> bool:
