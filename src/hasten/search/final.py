@@ -20,9 +20,9 @@ AS_FAST = 0.97  # the first calls after a pause may lose no more than what two r
 
 def from_rest(run: Run, tuned: str) -> None:
     """Race those that may be proven as the final timing will, from sleeping threads, so that the right ones are."""
-    able = [k for k in front(run) if looks_inside(run, k) and k in run.loaded][:CONTENDERS]
+    able = [k for k in front(run) if looks_inside(run, k)][:CONTENDERS]
     if len(able) > 1:
-        race(run, [tuned, *able] if tuned in run.loaded and tuned != run.given else able, RESTED_ROUNDS, rested=True)
+        race(run, [tuned, *able] if tuned != run.given else able, RESTED_ROUNDS, rested=True)
 
 
 def confirm_stage(run: Run, tuned: str) -> tuple[str, list[Quality]]:

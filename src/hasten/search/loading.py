@@ -93,8 +93,21 @@ def ready(run: Run, candidate: Candidate) -> bool:
     """Built and loaded; what prevents it is on record."""
     if candidate.key in run.loaded:
         return True
+    if candidate.key in run.trials:
+        return run.trials[candidate.key].status == "ok" and again(run, candidate)
     build_all(run, [candidate])
     return "artefact" in run.artefacts[recipe_key(candidate)] and load(run, candidate) is not None
+
+
+def again(run: Run, candidate: Candidate) -> bool:
+    """A worker for a candidate whose own was closed to save memory; False when it does not start this time."""
+    if make_room(run):
+        return False
+    try:
+        fresh_worker(run, candidate)
+    except (WorkerDied, CallFailed, InputError):
+        return False
+    return True
 
 
 def fresh_worker(run: Run, candidate: Candidate, *, keep: bool = True) -> Worker:

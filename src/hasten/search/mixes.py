@@ -13,13 +13,12 @@ from hasten.search import space
 from hasten.search.field import Run, material, study
 from hasten.search.finalists import CERTAIN, promises
 from hasten.search.improve import Bench
-from hasten.search.loading import fresh_worker, ready
+from hasten.search.loading import again, ready
 from hasten.search.objective import speed
 from hasten.search.plan import WIDE, Plan, Problem, plain
 from hasten.search.rounding import Rounding, judged
 from hasten.search.screening import race, screen
 from hasten.trial import Candidate, Scalar
-from hasten.worker import CallFailed, WorkerDied
 
 ROUNDS = 6  # of a race among plans
 JOINT_SAMPLES = 16
@@ -149,15 +148,6 @@ class Mixes(Bench):
             return known.status in SERVES and again(self.run, candidate)
         self.run.say("trial", candidate.label)
         return ready(self.run, candidate)
-
-
-def again(run: Run, candidate: Candidate) -> bool:
-    """A worker for a candidate whose own was closed; False when it does not start this time."""
-    try:
-        fresh_worker(run, candidate)
-    except (WorkerDied, CallFailed):
-        return False
-    return True
 
 
 def holds(run: Run, candidate: Candidate, power: float = EVEN) -> bool:

@@ -17,11 +17,12 @@ from hasten.search.mixed import plan_for
 from hasten.search.mixes import DEEP, Ground, holds
 from hasten.search.objective import NEAR, better, bytes_count, gain, quick_ms, speed
 from hasten.search.rounding import choose_rounding, recovered
-from hasten.search.screening import hopelessly_slow, race, screen
+from hasten.search.screening import hopelessly_slow, race, screen, too_slow
 from hasten.trial import Candidate, Scalar, Trial
 from hasten.worker import CallFailed, WorkerDied
 
 FIELD_SIZE = 5  # workers alive at once in a race
+HELD = 2  # of a wave between its first look and its turn; the others are loaded again
 HEAVY = 32 << 20  # bytes: a smaller network stays in the processor's cache, and waits for no weights
 
 
@@ -90,17 +91,18 @@ def pays(run: Run, candidate: Candidate, engine: str) -> bool:
 
 
 def quickest_first(run: Run, candidates: Sequence[Candidate], to_beat: float = inf) -> list[Candidate]:
-    """Build and load all, look at the clock, and leave out what cannot win any more.
+    """Build all, look at the clock, and leave out what cannot win any more.
 
-    That is what is behind ``to_beat`` milliseconds, of another that holds.
+    That is what is behind ``to_beat`` milliseconds, of another that holds. Only the fastest stay in memory meanwhile.
     """
+    able: list[Candidate] = []
     for candidate in candidates:
-        if ready(run, candidate):
-            hopelessly_slow(run, candidate, inf)
-    able = [c for c in candidates if c.key in run.loaded]
+        if ready(run, candidate) and not hopelessly_slow(run, candidate, inf):
+            able = sorted([*able, candidate], key=lambda c: quick_ms(run, c.key))
+            run.retire(c.key for c in able[HELD:])
     for candidate in [c for c in able if quick_ms(run, c.key) > to_beat]:
         outrun(run, candidate, to_beat, "one that is likely to be proven")
-    return sorted((c for c in able if c.key in run.loaded), key=lambda c: quick_ms(run, c.key))
+    return [c for c in able if run.trials[c.key].status == "ok"]
 
 
 def outdone(run: Run, candidate: Candidate) -> bool:
@@ -111,7 +113,9 @@ def outdone(run: Run, candidate: Candidate) -> bool:
     if bytes_count(run):
         return False
     mine = run.trials[candidate.key].harm or 0.0
-    others = [k for k in run.loaded if looks_inside(run, k) and not run.trials[k].candidate.lossless]
+    others = [
+        k for k, t in run.trials.items() if t.status == "ok" and not t.candidate.lossless and looks_inside(run, k)
+    ]
     no_worse = {k for k in others if (run.trials[k].harm or 0.0) <= mine}
     safer = [k for k in others if k in no_worse or clearly_inside(run, k)]
     best = min(safer, key=lambda k: quick_ms(run, k), default=None)
@@ -131,13 +135,14 @@ def outrun(run: Run, candidate: Candidate, best: float, whose: str) -> None:
 
 def mix(run: Run, ground: Ground, tuned: str, baseline_ms: float) -> None:
     """Plan for one engine, then screen and race what came out of it like any other wave."""
+    run.retire(k for k in run.loaded if k not in (run.given, ground.wide.key, ground.narrow.key))  # back when they race
     try:
         keys = plan_for(run, ground, baseline_ms)
     except (WorkerDied, CallFailed) as fault:
         run.not_planned(f"no mixed precision for {ground.engine}: {first_line(fault)}", "warning")
         return
     for key in keys:
-        if key in run.loaded and run.trials[key].search is None:
+        if run.trials[key].search is None and ready(run, run.trials[key].candidate):
             screen(run, run.trials[key].candidate, DEEP)
     race_beside(run, [k for k in keys if k in run.loaded], tuned)
     drop_losers(run, tuned)
@@ -165,15 +170,18 @@ def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
             out_of_time(run, candidates[done:])
             break
         run.say("trial", candidate.label, done, len(candidates))
-        if (
-            ready(run, candidate)
-            and not hopelessly_slow(run, candidate, to_beat)
-            and not outdone(run, candidate)
-            and screen(run, candidate) is not None
-        ):
+        fast = quick_enough(run, candidate, to_beat) and not outdone(run, candidate) and ready(run, candidate)
+        if fast and screen(run, candidate) is not None:
             wave.append(candidate.key)
     race_beside(run, wave, tuned)
     drop_losers(run, tuned)
+
+
+def quick_enough(run: Run, candidate: Candidate, to_beat: float) -> bool:
+    """Not clearly behind the milliseconds ``to_beat`` at a first look, which is taken where that was not done yet."""
+    if quick_ms(run, candidate.key) == inf:
+        return ready(run, candidate) and not hopelessly_slow(run, candidate, to_beat)
+    return not too_slow(run, candidate, to_beat)
 
 
 def reigning_ms(run: Run, tuned: str) -> float:

@@ -19,7 +19,7 @@ from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import Series, alone, interleave, milliseconds, timing, warm_up
 from hasten.protocols import Array
 from hasten.search.field import SCREENED, Run
-from hasten.search.loading import lost
+from hasten.search.loading import lost, ready
 from hasten.search.question import digest
 from hasten.trial import Candidate, Quality, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
@@ -103,6 +103,8 @@ def race(run: Run, keys: Sequence[str], rounds: int, *, rested: bool = False) ->
     ``rested``: from sleeping threads, as the final timing does; that takes twice as long. Some pools then wake on one
     core, and are half as fast until they have run for long.
     """
+    for key in keys:
+        ready(run, run.trials[key].candidate)  # closed meanwhile, to save memory
     racing = [k for k in keys if k in run.loaded]
     if rested:
         run.say("trial", "timing the fastest with pauses between requests")
@@ -164,9 +166,18 @@ def _look_at_the_clock(run: Run, candidate: Candidate, best_ms: float) -> None:
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
         return
-    if taken > CLEARLY_SLOWER * best_ms:
-        text = f"{taken:.3g} ms in a quick look, {best_ms:.3g} ms are to be beaten"
-        run.update(candidate.key, status="slower", reason=text)
+    too_slow(run, candidate, best_ms)
+
+
+def too_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
+    """True where the first look put a candidate clearly behind ``best_ms`` milliseconds; it is out then."""
+    taken = run.trials[candidate.key].quick_ms or 0.0
+    if taken <= CLEARLY_SLOWER * best_ms:
+        return False
+    run.retire([candidate.key])
+    text = f"{taken:.3g} ms in a quick look, {best_ms:.3g} ms are to be beaten"
+    run.update(candidate.key, status="slower", reason=text)
+    return True
 
 
 def quick_look(run: Run, worker: Worker) -> float:

@@ -20,7 +20,8 @@ from hasten.quant.allocate import Allocation, Option
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, material, study
 from hasten.search.finalists import CERTAIN, promises
 from hasten.search.foundation import excluded, foundation, narrowing, near, stands
-from hasten.search.mixes import SERVES, again
+from hasten.search.loading import again
+from hasten.search.mixes import SERVES
 from hasten.search.narrow import drop_losers, out_of_time
 from hasten.search.objective import bytes_count
 from hasten.search.offers import KINDS, LEAST, Offers, before, clocked, guessed, saving, stops, structural, weighed
