@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from hasten import registry, transfer
+from hasten.example import example
 from hasten.model import TensorSpec
 from hasten.report.caveats import limits
 from hasten.samples import SampleStore, load_samples
@@ -74,6 +77,21 @@ def test_other_sizes_run_as_well(tmp_path: Path) -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
     assert sized.executed() == plain.executed()
     sized.close()
+
+
+def test_the_example_runs_samples_of_other_sizes_as_well(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    base, file = results.met(), network(tmp_path)
+    candidate = Candidate(steps=(), engine="openvino", settings={**BOTH, "sizes": '{"x": [1, 3, 8, 8]}'})
+    inputs = [TensorSpec("x", ("batch", 3, "h", "w"), "float32")]
+    text = example(replace(base, winner=replace(base.winner, candidate=candidate)), file.name, inputs, {})
+    (tmp_path / "example.py").write_text(text)
+    for shape in ((3, 8, 8), (3, 5, 7)):
+        np.savez(tmp_path / "data.npz", x=rows(2, *shape))
+        command = [sys.executable, "-I", str(tmp_path / "example.py"), str(tmp_path / "data.npz")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert f"y: {(1, 4, *shape[1:])} float32" in done.stdout
 
 
 def test_a_profile_is_of_the_network_with_its_sizes(tmp_path: Path) -> None:
