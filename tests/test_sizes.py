@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import hasten
 from hasten import registry, transfer
 from hasten.example import example
 from hasten.model import TensorSpec
@@ -23,6 +24,7 @@ from hasten.search import space
 from hasten.search.lossless import engine_settings, near_settings
 from hasten.trial import Candidate, Status
 from tests import results, tiny
+from tests.reject import rejected
 from tests.test_confirm import a_run, trial
 
 OPEN, FIXED = TensorSpec("x", ("N", 3, "H"), "float32"), TensorSpec("x", (1, 3, 8), "float32")
@@ -102,11 +104,40 @@ def test_a_profile_is_of_the_network_with_its_sizes(tmp_path: Path) -> None:
     assert sum(layer.kind == "Convolution" for layer in layers) == 2
 
 
-def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def a_result(folder: Path, sizes: object) -> Path:
+    """The folder of a result whose recipe has these sizes; a network lies beside it."""
+    out = folder / "out"
+    out.mkdir()
+    (out / network(folder).name).write_bytes((folder / "model.onnx").read_bytes())
+    told = {"steps": [], "engine": "openvino", "settings": {**BOTH, "sizes": sizes}}
+    (out / "recipe.json").write_text(json.dumps(told))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        (5, "Expected `object`, got `int`"), ("5", "Expected `object`, got `int`"), ("[]", "got `array`"),
+        ('{"x": "a"}', "Expected `array`, got `str`"), ('{"x": [-1]}', "Expected `int` >= 0"), ("nope", "malformed"),
+    ],
+)  # fmt: skip
+def test_sizes_that_are_none_are_refused(tmp_path: Path, sizes: object, said: str) -> None:
+    out = a_result(tmp_path, sizes)
+    data, recipe = {"x": rows(8, 3, 8, 8)}, out / "recipe.json"
+    with rejected(f"the sizes in {recipe} cannot be read: '{sizes}'", said, '{"x": [1, 3, 224, 224]}'):
+        hasten.bench([tmp_path / "model.onnx", out], data)
+    with rejected(f"the sizes in {recipe} cannot be read: '{sizes}'", said, '{"x": [1, 3, 224, 224]}'):
+        hasten.apply(recipe, tmp_path / "model.onnx", data, out=tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("sizes", ['{"z": [1, 3, 8, 8]}', '{"x": [3, 8, 8]}', '{"x": [1, 5, 8, 8]}'])
+def test_sizes_that_do_not_fit_are_refused(tmp_path: Path, sizes: str) -> None:
     pytest.importorskip("openvino")
-    engine = registry.find("engines", "openvino")
-    with pytest.raises(RuntimeError):
-        engine.load(network(tmp_path), {**BOTH, "sizes": '{"x": [1, 5, 8, 8]}'})
+    out = a_result(tmp_path, sizes)
+    [(name, size)] = json.loads(sizes).items()
+    with rejected(f"{out / 'model.onnx'} takes no input {name!r} of sizes {size}", "it takes x[?,3,?,?]"):
+        hasten.bench([tmp_path / "model.onnx", out], {"x": rows(8, 3, 8, 8)})
 
 
 SIZED = SimpleNamespace(

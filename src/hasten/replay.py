@@ -18,6 +18,7 @@ from hasten.model import TensorSpec
 from hasten.protocols import Door
 from hasten.samples import load_samples
 from hasten.samples.feedback import telling_of_state
+from hasten.samples.sequence import read_sizes
 from hasten.search.enter import enter
 from hasten.trial import Scalar, Step, plain
 from hasten.worker import CallFailed, Worker, WorkerDied
@@ -91,7 +92,7 @@ def read_recipe(path: Path, *, trust: bool = False) -> dict[str, Any]:
 
     Raises:
         UsageError: it cannot be read, a field is missing or of the wrong type, or a name is unknown.
-        InputError: it names code by a dotted path, and nobody said ``trust``.
+        InputError: it names code by a dotted path, and nobody said ``trust``; or it fixes sizes that are none.
     """
     try:
         recipe = msgspec.json.decode(path.read_bytes(), type=_Recipe)
@@ -102,6 +103,8 @@ def read_recipe(path: Path, *, trust: bool = False) -> dict[str, Any]:
         raise UsageError(f"{path} is not a recipe", cause=str(fault), help=RESULTS_OWN) from fault
     for group, name in [("engines", recipe.engine), *(("passes", step.name) for step in recipe.steps)]:
         only_known(group, name, path, trust=trust)
+    if "sizes" in recipe.settings:
+        read_sizes(recipe.settings["sizes"], path)
     return dict(plain(recipe))
 
 
