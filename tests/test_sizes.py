@@ -181,9 +181,29 @@ def test_narrow_floats_do_as_the_fastest_float32(base: dict[str, Any], wanted: l
 def test_a_recipe_takes_the_sizes_of_the_other_networks_samples(tmp_path: Path) -> None:
     store = spooled(tmp_path, {"x": rows(5, 3, 8)}, OPEN)
     before = {**BOTH, "sizes": '{"pixels": [1, 3, 224, 224]}'}
-    assert transfer.fitted(before, store, [OPEN]) == {**BOTH, "sizes": '{"x": [1, 3, 8]}'}
-    assert transfer.fitted(before, store, [FIXED]) == BOTH
-    assert transfer.fitted(BOTH, store, [OPEN]) == BOTH
+    assert transfer.fitted(before, store, [OPEN], 1) == {**BOTH, "sizes": '{"x": [1, 3, 8]}'}
+    assert transfer.fitted(before, store, [OPEN], 4) == {**BOTH, "sizes": '{"x": [4, 3, 8]}'}
+    assert transfer.fitted(before, store, [FIXED], 1) == BOTH
+    assert transfer.fitted(BOTH, store, [OPEN], 1) == BOTH
+
+
+@pytest.mark.parametrize("batch", [None, 1, 4, 40])
+def test_a_recipe_is_applied_with_its_batch(tmp_path: Path, batch: int | None) -> None:
+    pytest.importorskip("openvino")
+    recipe = a_result(tmp_path, '{"pixels": [1, 3, 224, 224]}') / "recipe.json"
+    said = {} if batch is None else {"batch": batch}
+    recipe.write_text(json.dumps({**json.loads(recipe.read_text()), **said}))
+    told = hasten.apply(recipe, tmp_path / "model.onnx", {"x": rows(40, 3, 8, 8)}, out=tmp_path / "again")
+    assert told["difference"] < 1e-6
+    made = json.loads((tmp_path / "again" / "recipe.json").read_text())
+    assert json.loads(made["settings"]["sizes"]) == {"x": [batch or 1, 3, 8, 8]}
+    assert made.get("batch") == batch
+
+
+def test_a_network_whose_batch_is_fixed_keeps_it(tmp_path: Path) -> None:
+    half = TensorSpec("x", (1, 3, "H"), "float32")
+    store = spooled(tmp_path, {"x": rows(5, 3, 8)}, half)
+    assert transfer.fitted({"sizes": "{}"}, store, [half], 4) == {"sizes": '{"x": [1, 3, 8]}'}
 
 
 def test_the_report_says_which_sizes_it_was_compiled_for() -> None:
