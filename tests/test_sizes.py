@@ -70,15 +70,15 @@ def test_other_sizes_run_as_well(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     engine = registry.find("engines", "openvino")
     path = network(tmp_path)
-    sized = engine.load(path, {**BOTH, "sizes": '{"x": [1, 3, 8, 8]}'})
+    fixed = engine.load(path, {**BOTH, "sizes": '{"x": [1, 3, 8, 8]}'})
     plain = engine.load(path, BOTH)
     for shape in ((1, 3, 8, 8), (2, 3, 8, 8), (1, 3, 5, 7), (1, 3, 8, 8)):
         x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-        [got], [wanted] = sized.run({"x": x}), plain.run({"x": x})
+        [got], [wanted] = fixed.run({"x": x}), plain.run({"x": x})
         assert got.shape == wanted.shape
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
-    assert sized.executed() == plain.executed()
-    sized.close()
+    assert fixed.executed() == plain.executed()
+    fixed.close()
 
 
 def test_the_example_runs_samples_of_other_sizes_as_well(tmp_path: Path) -> None:
@@ -140,12 +140,12 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path: Path, sizes: str) -> None:
         hasten.bench([tmp_path / "model.onnx", out], {"x": rows(8, 3, 8, 8)})
 
 
-SIZED = SimpleNamespace(
-    sized=True,
+FIXING = SimpleNamespace(
+    fixes_sizes=True,
     settings=lambda cores: [dict(BOTH), {**BOTH, "threads": 1}][:cores],
     lossy_settings=lambda _: [{"precision": "bf16"}],
 )
-PLAIN = SimpleNamespace(settings=SIZED.settings, lossy_settings=SIZED.lossy_settings)
+PLAIN = SimpleNamespace(settings=FIXING.settings, lossy_settings=FIXING.lossy_settings)
 
 
 def labels(candidates: list[Any]) -> list[str]:
@@ -153,14 +153,14 @@ def labels(candidates: list[Any]) -> list[str]:
 
 
 def test_what_is_tried_with_sizes() -> None:
-    assert labels(space.lossless({"e": SIZED}, 2, None, '{"x": [1]}')) == [
+    assert labels(space.lossless({"e": FIXING}, 2, None, '{"x": [1]}')) == [
         "e float32",
         "e float32, sizes fixed",
         "e float32, sizes fixed, 1 thread",
     ]
-    assert labels(space.lossless({"e": SIZED}, 2, None)) == ["e float32", "e float32, 1 thread"]
+    assert labels(space.lossless({"e": FIXING}, 2, None)) == ["e float32", "e float32, 1 thread"]
     assert labels(space.lossless({"e": PLAIN}, 2, None, '{"x": [1]}')) == ["e float32", "e float32, 1 thread"]
-    assert labels(space.lossless({"e": SIZED}, 2, 3, '{"x": [1]}')) == [
+    assert labels(space.lossless({"e": FIXING}, 2, 3, '{"x": [1]}')) == [
         "e float32, 3 threads",
         "e float32, sizes fixed, 3 threads",
     ]
@@ -175,7 +175,7 @@ def test_what_is_tried_with_sizes() -> None:
     ],
 )
 def test_narrow_floats_do_as_the_fastest_float32(base: dict[str, Any], wanted: list[str]) -> None:
-    assert labels(space.narrow_floats({"e": SIZED}, base, 2, None, '{"x": [1]}')) == wanted
+    assert labels(space.narrow_floats({"e": FIXING}, base, 2, None, '{"x": [1]}')) == wanted
 
 
 def test_a_recipe_takes_the_sizes_of_the_other_networks_samples(tmp_path: Path) -> None:

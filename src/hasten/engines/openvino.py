@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 name = scheme = "openvino"
 spins = False
-sized = True
+fixes_sizes = True
 
 
 def missing() -> str | None:
@@ -152,7 +152,7 @@ def _fix(network: ov.Model, sizes: Mapping[str, Sequence[int]], path: Path) -> N
     network.reshape({one: list(size) for one, size in sizes.items()})
 
 
-class _Sized:
+class _FixedElseAny:
     """A network compiled for the sizes of inputs that ``sizes`` tells; on others one runs that takes any.
 
     With every size known the plugin plans its memory once, and works out no shape from call to call.
@@ -184,8 +184,10 @@ class _Sized:
             self._any.close()
 
 
-def _runner(path: Path, chosen: Mapping[str, Scalar], *, clocked: bool = False) -> _Compiled | _Sized:
-    return _Sized(path, chosen, clocked=clocked) if "sizes" in chosen else _Compiled(path, chosen, clocked=clocked)
+def _runner(path: Path, chosen: Mapping[str, Scalar], *, clocked: bool = False) -> _Compiled | _FixedElseAny:
+    return (
+        _FixedElseAny(path, chosen, clocked=clocked) if "sizes" in chosen else _Compiled(path, chosen, clocked=clocked)
+    )
 
 
 _BOUNDARIES = frozenset({"FakeQuantize", "Reorder", "Convert"})
