@@ -65,7 +65,7 @@ def write(out: Path, artefact: Path, *, result: Result | None = None, force: boo
 
 def test_the_folder_is_complete_and_the_manifest_covers_it(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    write(out, network(tmp_path / "candidate.onnx"), command="hasten optimize candidate.onnx")
+    write(out, network(tmp_path / "candidate.onnx"), command="hasten optimize candidate.onnx", batch=4)
     assert sorted(p.name for p in out.iterdir()) == sorted(["model.onnx", *artefacts.NAMES])
     manifest = json.loads((out / "manifest.json").read_bytes())
     assert set(manifest["files"]) == {p.name for p in out.iterdir()} - {"manifest.json"}
@@ -73,6 +73,7 @@ def test_the_folder_is_complete_and_the_manifest_covers_it(tmp_path: Path) -> No
     assert manifest["splits"] == SPLITS
     assert manifest["command"] == "hasten optimize candidate.onnx"
     recipe = json.loads((out / "recipe.json").read_bytes())
+    assert recipe["batch"] == 4
     assert recipe["steps"][1] == {"name": "quantize", "options": {"ranges": "mse"}}
     with np.load(out / "timings.npz") as stored:
         assert stored["noise"].shape == (40,)

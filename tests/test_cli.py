@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -204,3 +206,16 @@ def test_a_block_goes_to_where_the_result_was_written(
     api(results.met())
     cli.main(["optimize", "m.onnx", "--data", "d.npz", "--out", str(tmp_path)])
     assert "report.html" in capsys.readouterr().out
+
+
+def test_python_m_hasten_is_the_command(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    api(results.met())
+    monkeypatch.setattr(sys, "argv", ["hasten/__main__.py", "optimize", "m.onnx", "--data", "d.npz"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("hasten", run_name="__main__")
+    assert ended.value.code == 0
+    assert sys.argv[0] == "hasten", "what the manifest of a result goes by"
+    command = [sys.executable, "-m", "hasten", "inspect", "nowhere.onnx"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: no model at ")

@@ -223,7 +223,7 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatc
 )
 def test_figures_and_json_do_not_depend_on_the_locale(tmp_path: Path, outside: dict[str, str]) -> None:
     path = networks.mlp(tmp_path / "Iİıi.onnx") if outside["LC_ALL"] != "C" else networks.mlp(tmp_path / "m.onnx")
-    command = [sys.executable, "-m", "hasten.cli", "inspect", str(path), "--json"]
+    command = [sys.executable, "-m", "hasten", "inspect", str(path), "--json"]
     plain = subprocess.run(command, capture_output=True, check=True).stdout
     other = subprocess.run(command, capture_output=True, check=True, env={**os.environ, **outside}).stdout
     assert json.loads(other) == json.loads(plain)

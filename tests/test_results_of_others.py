@@ -72,6 +72,7 @@ def test_a_recipe_that_names_code_is_refused(tmp_path: Path, canary: Path, field
         ('{"steps": []}', "missing required field `engine`"),
         ('{"steps": [{"name": 3}], "engine": "a"}', "Expected `str`"),
         ('{"steps": [], "engine": "onnxruntime", "settings": {"threads": [[]]}}', "Expected"),
+        ('{"steps": [], "engine": "onnxruntime", "batch": 0}', "Expected `int` >= 1"),
         ("!!python/object/apply:os.system ['touch ran']", "malformed"), ("\xff\xfe", "malformed"),
         ('{"a": ' + "[" * 100_000, "recursion"),
     ],

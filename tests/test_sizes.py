@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import hasten
 from hasten import registry, transfer
+from hasten.example import example
 from hasten.model import TensorSpec
 from hasten.report.caveats import limits
 from hasten.samples import SampleStore, load_samples
@@ -20,6 +24,7 @@ from hasten.search import space
 from hasten.search.lossless import engine_settings, near_settings
 from hasten.trial import Candidate, Status
 from tests import results, tiny
+from tests.reject import rejected
 from tests.test_confirm import a_run, trial
 
 OPEN, FIXED = TensorSpec("x", ("N", 3, "H"), "float32"), TensorSpec("x", (1, 3, 8), "float32")
@@ -65,15 +70,30 @@ def test_other_sizes_run_as_well(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     engine = registry.find("engines", "openvino")
     path = network(tmp_path)
-    sized = engine.load(path, {**BOTH, "sizes": '{"x": [1, 3, 8, 8]}'})
+    fixed = engine.load(path, {**BOTH, "sizes": '{"x": [1, 3, 8, 8]}'})
     plain = engine.load(path, BOTH)
     for shape in ((1, 3, 8, 8), (2, 3, 8, 8), (1, 3, 5, 7), (1, 3, 8, 8)):
         x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-        [got], [wanted] = sized.run({"x": x}), plain.run({"x": x})
+        [got], [wanted] = fixed.run({"x": x}), plain.run({"x": x})
         assert got.shape == wanted.shape
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
-    assert sized.executed() == plain.executed()
-    sized.close()
+    assert fixed.executed() == plain.executed()
+    fixed.close()
+
+
+def test_the_example_runs_samples_of_other_sizes_as_well(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    base, file = results.met(), network(tmp_path)
+    candidate = Candidate(steps=(), engine="openvino", settings={**BOTH, "sizes": '{"x": [1, 3, 8, 8]}'})
+    inputs = [TensorSpec("x", ("batch", 3, "h", "w"), "float32")]
+    text = example(replace(base, winner=replace(base.winner, candidate=candidate)), file.name, inputs, {})
+    (tmp_path / "example.py").write_text(text)
+    for shape in ((3, 8, 8), (3, 5, 7)):
+        np.savez(tmp_path / "data.npz", x=rows(2, *shape))
+        command = [sys.executable, "-I", str(tmp_path / "example.py"), str(tmp_path / "data.npz")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert f"y: {(1, 4, *shape[1:])} float32" in done.stdout
 
 
 def test_a_profile_is_of_the_network_with_its_sizes(tmp_path: Path) -> None:
@@ -84,19 +104,48 @@ def test_a_profile_is_of_the_network_with_its_sizes(tmp_path: Path) -> None:
     assert sum(layer.kind == "Convolution" for layer in layers) == 2
 
 
-def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def a_result(folder: Path, sizes: object) -> Path:
+    """The folder of a result whose recipe has these sizes; a network lies beside it."""
+    out = folder / "out"
+    out.mkdir()
+    (out / network(folder).name).write_bytes((folder / "model.onnx").read_bytes())
+    told = {"steps": [], "engine": "openvino", "settings": {**BOTH, "sizes": sizes}}
+    (out / "recipe.json").write_text(json.dumps(told))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        (5, "Expected `object`, got `int`"), ("5", "Expected `object`, got `int`"), ("[]", "got `array`"),
+        ('{"x": "a"}', "Expected `array`, got `str`"), ('{"x": [-1]}', "Expected `int` >= 0"), ("nope", "malformed"),
+    ],
+)  # fmt: skip
+def test_sizes_that_are_none_are_refused(tmp_path: Path, sizes: object, said: str) -> None:
+    out = a_result(tmp_path, sizes)
+    data, recipe = {"x": rows(8, 3, 8, 8)}, out / "recipe.json"
+    with rejected(f"the sizes in {recipe} cannot be read: '{sizes}'", said, '{"x": [1, 3, 224, 224]}'):
+        hasten.bench([tmp_path / "model.onnx", out], data)
+    with rejected(f"the sizes in {recipe} cannot be read: '{sizes}'", said, '{"x": [1, 3, 224, 224]}'):
+        hasten.apply(recipe, tmp_path / "model.onnx", data, out=tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("sizes", ['{"z": [1, 3, 8, 8]}', '{"x": [3, 8, 8]}', '{"x": [1, 5, 8, 8]}'])
+def test_sizes_that_do_not_fit_are_refused(tmp_path: Path, sizes: str) -> None:
     pytest.importorskip("openvino")
-    engine = registry.find("engines", "openvino")
-    with pytest.raises(RuntimeError):
-        engine.load(network(tmp_path), {**BOTH, "sizes": '{"x": [1, 5, 8, 8]}'})
+    out = a_result(tmp_path, sizes)
+    [(name, size)] = json.loads(sizes).items()
+    with rejected(f"{out / 'model.onnx'} takes no input {name!r} of sizes {size}", "it takes x[?,3,?,?]"):
+        hasten.bench([tmp_path / "model.onnx", out], {"x": rows(8, 3, 8, 8)})
 
 
-SIZED = SimpleNamespace(
-    sized=True,
+FIXING = SimpleNamespace(
+    fixes_sizes=True,
     settings=lambda cores: [dict(BOTH), {**BOTH, "threads": 1}][:cores],
     lossy_settings=lambda _: [{"precision": "bf16"}],
 )
-PLAIN = SimpleNamespace(settings=SIZED.settings, lossy_settings=SIZED.lossy_settings)
+PLAIN = SimpleNamespace(settings=FIXING.settings, lossy_settings=FIXING.lossy_settings)
 
 
 def labels(candidates: list[Any]) -> list[str]:
@@ -104,14 +153,14 @@ def labels(candidates: list[Any]) -> list[str]:
 
 
 def test_what_is_tried_with_sizes() -> None:
-    assert labels(space.lossless({"e": SIZED}, 2, None, '{"x": [1]}')) == [
+    assert labels(space.lossless({"e": FIXING}, 2, None, '{"x": [1]}')) == [
         "e float32",
         "e float32, sizes fixed",
         "e float32, sizes fixed, 1 thread",
     ]
-    assert labels(space.lossless({"e": SIZED}, 2, None)) == ["e float32", "e float32, 1 thread"]
+    assert labels(space.lossless({"e": FIXING}, 2, None)) == ["e float32", "e float32, 1 thread"]
     assert labels(space.lossless({"e": PLAIN}, 2, None, '{"x": [1]}')) == ["e float32", "e float32, 1 thread"]
-    assert labels(space.lossless({"e": SIZED}, 2, 3, '{"x": [1]}')) == [
+    assert labels(space.lossless({"e": FIXING}, 2, 3, '{"x": [1]}')) == [
         "e float32, 3 threads",
         "e float32, sizes fixed, 3 threads",
     ]
@@ -126,15 +175,35 @@ def test_what_is_tried_with_sizes() -> None:
     ],
 )
 def test_narrow_floats_do_as_the_fastest_float32(base: dict[str, Any], wanted: list[str]) -> None:
-    assert labels(space.narrow_floats({"e": SIZED}, base, 2, None, '{"x": [1]}')) == wanted
+    assert labels(space.narrow_floats({"e": FIXING}, base, 2, None, '{"x": [1]}')) == wanted
 
 
 def test_a_recipe_takes_the_sizes_of_the_other_networks_samples(tmp_path: Path) -> None:
     store = spooled(tmp_path, {"x": rows(5, 3, 8)}, OPEN)
     before = {**BOTH, "sizes": '{"pixels": [1, 3, 224, 224]}'}
-    assert transfer.fitted(before, store, [OPEN]) == {**BOTH, "sizes": '{"x": [1, 3, 8]}'}
-    assert transfer.fitted(before, store, [FIXED]) == BOTH
-    assert transfer.fitted(BOTH, store, [OPEN]) == BOTH
+    assert transfer.fitted(before, store, [OPEN], 1) == {**BOTH, "sizes": '{"x": [1, 3, 8]}'}
+    assert transfer.fitted(before, store, [OPEN], 4) == {**BOTH, "sizes": '{"x": [4, 3, 8]}'}
+    assert transfer.fitted(before, store, [FIXED], 1) == BOTH
+    assert transfer.fitted(BOTH, store, [OPEN], 1) == BOTH
+
+
+@pytest.mark.parametrize("batch", [None, 1, 4, 40])
+def test_a_recipe_is_applied_with_its_batch(tmp_path: Path, batch: int | None) -> None:
+    pytest.importorskip("openvino")
+    recipe = a_result(tmp_path, '{"pixels": [1, 3, 224, 224]}') / "recipe.json"
+    said = {} if batch is None else {"batch": batch}
+    recipe.write_text(json.dumps({**json.loads(recipe.read_text()), **said}))
+    told = hasten.apply(recipe, tmp_path / "model.onnx", {"x": rows(40, 3, 8, 8)}, out=tmp_path / "again")
+    assert told["difference"] < 1e-6
+    made = json.loads((tmp_path / "again" / "recipe.json").read_text())
+    assert json.loads(made["settings"]["sizes"]) == {"x": [batch or 1, 3, 8, 8]}
+    assert made.get("batch") == batch
+
+
+def test_a_network_whose_batch_is_fixed_keeps_it(tmp_path: Path) -> None:
+    half = TensorSpec("x", (1, 3, "H"), "float32")
+    store = spooled(tmp_path, {"x": rows(5, 3, 8)}, half)
+    assert transfer.fitted({"sizes": "{}"}, store, [half], 4) == {"sizes": '{"x": [1, 3, 8]}'}
 
 
 def test_the_report_says_which_sizes_it_was_compiled_for() -> None:

@@ -26,7 +26,7 @@ LAYERS = (
     ("handover", "replay"),
     ("claims", "transfer"),
     ("api",),
-    ("console", "options", "cli", "testing"),
+    ("console", "options", "cli", "__main__", "testing"),
 )
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 LINES, FUNCTION = 350, 60

@@ -78,7 +78,8 @@ def write(
     """Write the folder that a person takes away: model, recipe, manifest, reports, timings, example.
 
     ``extra`` goes into the manifest as it is; of it, ``state`` (input -> output), ``batch`` and ``shapes``
-    (input -> a real shape) also shape ``example.py``, and ``command`` is the line that made all this.
+    (input -> a real shape) also shape ``example.py``, ``batch`` goes into the recipe too, and ``command`` is the line
+    that made all this.
 
     Raises:
         UsageError: as ``check_out``.
@@ -88,7 +89,7 @@ def write(
 
     def fill(building: Path) -> None:
         model = copy_model(artefact, building)
-        durable.put(building / "recipe.json", recipe(result))
+        durable.put(building / "recipe.json", recipe(result, int(extra.get("batch", 1))))
         durable.put(building / "report.json", trial.encode(result))
         durable.put(building / "report.html", build(result).encode())
         durable.put(building / "timings.npz", _timings(result))
@@ -118,7 +119,7 @@ def publish(out: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def recipe(result: Result) -> bytes:
+def recipe(result: Result, batch: int) -> bytes:
     """What ``hasten apply`` replays: the winner's steps, engine and settings, and what was asked for."""
     chosen = result.winner.candidate
     return trial.encode(
@@ -127,6 +128,7 @@ def recipe(result: Result) -> bytes:
             "steps": chosen.steps,
             "engine": chosen.engine,
             "settings": chosen.settings,
+            "batch": batch,
             "lossless": chosen.lossless,
             "label": chosen.label,
             "budget": result.budget,

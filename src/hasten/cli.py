@@ -263,7 +263,7 @@ def _translate(fault: Exception) -> HastenError | None:
 
 
 def run() -> NoReturn:
-    """The entry point of ``python -m hasten.cli``."""
+    """The entry point of ``python -m hasten``."""
     raise SystemExit(main())
 
 

@@ -137,7 +137,7 @@ class Engine(Protocol):
     spins: bool  # its thread pool keeps cores busy after a call
     takes: tuple[str, ...]  # forms that it serves, best first; without the name it is ("onnx",)
     baked: tuple[str, ...]  # settings that go into the file: keywords of ``export``; without the name there are none
-    sized: bool  # the setting ``sizes`` compiles for sizes of inputs; without the name there is no such setting
+    fixes_sizes: bool  # the setting ``sizes`` compiles for sizes of inputs; without the name there is no such setting
     writes: str  # the format of the file that it serves, for ``--format``; without the name it is the engine's
 
     def missing(self) -> str | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -18,8 +18,9 @@ from hasten.model import TensorSpec
 from hasten.protocols import Door
 from hasten.samples import load_samples
 from hasten.samples.feedback import telling_of_state
+from hasten.samples.sequence import read_sizes
 from hasten.search.enter import enter
-from hasten.trial import Scalar, Step, plain
+from hasten.trial import Scalar, Step
 from hasten.worker import CallFailed, Worker, WorkerDied
 
 RESULTS_OWN = "use the recipe.json of a result"
@@ -32,6 +33,7 @@ class _Recipe:
     steps: list[Step]
     engine: str
     settings: dict[str, Scalar] = field(default_factory=dict)
+    batch: Annotated[int, msgspec.Meta(ge=1)] = 1  # samples a request; older recipes do not say
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def served(place: Path, *, trust: bool = False) -> Served:
     found = sorted(p for p in place.glob("model*") if p.suffix not in (".bin", ".data"))
     if not found:
         raise UsageError(f"{place} holds no network", help="name a folder that optimize wrote")
-    return Served(place.name, recipe["engine"], found[0].resolve(), recipe.get("settings", {}), _recorded(place))
+    return Served(place.name, recipe["engine"], found[0].resolve(), recipe["settings"], _recorded(place))
 
 
 def _recorded(place: Path) -> tuple[TensorSpec, ...] | None:
@@ -87,11 +89,11 @@ def network(place: Path, folder: Path, door: Door) -> Served:
 
 
 def read_recipe(path: Path, *, trust: bool = False) -> dict[str, Any]:
-    """A recipe as a dictionary with ``steps``, ``engine`` and ``settings``.
+    """A recipe as a dictionary with ``steps``, ``engine``, ``settings`` and ``batch``.
 
     Raises:
         UsageError: it cannot be read, a field is missing or of the wrong type, or a name is unknown.
-        InputError: it names code by a dotted path, and nobody said ``trust``.
+        InputError: it names code by a dotted path, and nobody said ``trust``; or it fixes sizes that are none.
     """
     try:
         recipe = msgspec.json.decode(path.read_bytes(), type=_Recipe)
@@ -102,7 +104,9 @@ def read_recipe(path: Path, *, trust: bool = False) -> dict[str, Any]:
         raise UsageError(f"{path} is not a recipe", cause=str(fault), help=RESULTS_OWN) from fault
     for group, name in [("engines", recipe.engine), *(("passes", step.name) for step in recipe.steps)]:
         only_known(group, name, path, trust=trust)
-    return dict(plain(recipe))
+    if "sizes" in recipe.settings:
+        read_sizes(recipe.settings["sizes"], path)
+    return asdict(recipe)
 
 
 def present(name: str) -> None:

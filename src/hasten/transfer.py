@@ -11,6 +11,7 @@ import numpy as np
 
 from hasten import artefacts, durable, replay
 from hasten.errors import InputError
+from hasten.measure.timing import Workload
 from hasten.model import TensorSpec
 from hasten.protocols import Door
 from hasten.samples import SampleStore, load_samples
@@ -21,6 +22,7 @@ from hasten.trial import Candidate, Scalar, Step, encode
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
 APPLY_SAMPLES = 256
+COMPARED = 32  # or a whole batch, where that is more
 
 
 def apply(
@@ -42,7 +44,8 @@ def apply(
         raise InputError(f"the recipe does not fit {model.name}", cause=cause, help="use the recipe of its own kind")
     names = [o.name for o in entered.outputs]
     store = load_samples(data).spool(folder / "samples", entered.inputs)
-    settings = fitted(recipe.get("settings", {}), store, entered.inputs)
+    batch: int = recipe["batch"]
+    settings = fitted(recipe["settings"], store, entered.inputs, batch)
     ids = list(range(min(len(store), APPLY_SAMPLES)))
     try:
         made = once(
@@ -65,7 +68,8 @@ def apply(
         raise InputError(f"the recipe does not fit {model.name}", cause=made["not_applicable"])
     built = replay.Served(model.name, recipe["engine"], Path(made["artefact"]), settings)
     before = replay.Served(model.name, "onnxruntime", entered.graph, {})
-    error = _difference(before, built, str(store.directory), ids[:32], names)
+    work = Workload(str(store.directory), tuple(ids[: max(COMPARED, batch)]), batch)
+    error = _difference(before, built, work, names)
 
     def fill(building: Path) -> None:
         artefacts.copy_model(built.path, building)
@@ -82,21 +86,24 @@ def apply(
     }
 
 
-def fitted(settings: Mapping[str, Scalar], store: SampleStore, inputs: Sequence[TensorSpec]) -> dict[str, Scalar]:
+def fitted(
+    settings: Mapping[str, Scalar], store: SampleStore, inputs: Sequence[TensorSpec], batch: int
+) -> dict[str, Scalar]:
     """The settings of a recipe, with the sizes of this network's samples in the place of those of its own."""
     rest = {name: value for name, value in settings.items() if name != "sizes"}
-    sizes = common_sizes(store, inputs, 1) if "sizes" in settings else ""
+    sizes = common_sizes(store, inputs, batch) if "sizes" in settings else ""
     return {**rest, "sizes": sizes} if sizes else rest
 
 
-def _difference(before: replay.Served, after: replay.Served, store: str, ids: list[int], names: list[str]) -> float:
+def _difference(before: replay.Served, after: replay.Served, work: Workload, names: list[str]) -> float:
     """Normalised squared error of all floating outputs on a few samples."""
     answers = []
+    asked: dict[str, Any] = {"store": work.store, "ids": list(work.ids), "batch": work.batch, "keep": None}
     for network in (before, after):
         with Worker(name=network.name) as worker:
             replay.load_served(worker, network, names)
             try:
-                answers.append(worker.call("run", store=store, ids=ids, batch=1, keep=None)["arrays"])
+                answers.append(worker.call("run", **asked)["arrays"])
             except (WorkerDied, CallFailed) as fault:
                 raise InputError(f"{network.name} does not run on this data", cause=str(fault)) from fault
     squared = total = 0.0

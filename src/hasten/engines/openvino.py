@@ -5,7 +5,6 @@ Its default precision is bf16 on some machines, so every setting here names its 
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hasten.engines.executed import describe
+from hasten.errors import InputError
 from hasten.machine import instruction_sets
 from hasten.protocols import Array, Feeds, Layer, Runner
+from hasten.samples.sequence import SIZES_HELP, read_sizes
 from hasten.trial import Scalar
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 name = scheme = "openvino"
 spins = False
-sized = True
+fixes_sizes = True
 
 
 def missing() -> str | None:
@@ -102,7 +103,7 @@ class _Compiled:
             properties["NUM_STREAMS"] = int(chosen["streams"])
         network = _core().read_model(path)
         if sizes:
-            network.reshape({one: list(size) for one, size in sizes.items()})
+            _fix(network, sizes, path)
         self._compiled = _core().compile_model(network, "CPU", properties)
         self._request = self._compiled.create_infer_request()
 
@@ -138,7 +139,20 @@ class _Compiled:
         del self._request, self._compiled
 
 
-class _Sized:
+def _fix(network: ov.Model, sizes: Mapping[str, Sequence[int]], path: Path) -> None:
+    """Give the inputs these ``sizes``; refuse what does not agree with what the network declares."""
+    import openvino as ov
+
+    takes = {name: port.get_partial_shape() for port in network.inputs for name in port.get_names()}
+    for one, size in sizes.items():
+        if one not in takes or not takes[one].compatible(ov.PartialShape(list(size))):
+            known = ", ".join(f"{name}{shape}" for name, shape in takes.items())
+            what = f"{path} takes no input {one!r} of sizes {list(size)}"
+            raise InputError(what, cause=f"it takes {known}", help=SIZES_HELP)
+    network.reshape({one: list(size) for one, size in sizes.items()})
+
+
+class _FixedElseAny:
     """A network compiled for the sizes of inputs that ``sizes`` tells; on others one runs that takes any.
 
     With every size known the plugin plans its memory once, and works out no shape from call to call.
@@ -147,7 +161,7 @@ class _Sized:
     def __init__(self, path: Path, chosen: Mapping[str, Scalar], *, clocked: bool = False) -> None:
         self._path, self._chosen = path, chosen
         self._any: _Compiled | None = None
-        self._sizes: dict[str, list[int]] = json.loads(str(chosen["sizes"]))
+        self._sizes = read_sizes(chosen["sizes"], path)
         self._own = _Compiled(path, chosen, sizes=self._sizes, clocked=clocked)
 
     def run(self, feeds: Feeds) -> list[Array]:
@@ -170,8 +184,10 @@ class _Sized:
             self._any.close()
 
 
-def _runner(path: Path, chosen: Mapping[str, Scalar], *, clocked: bool = False) -> _Compiled | _Sized:
-    return _Sized(path, chosen, clocked=clocked) if "sizes" in chosen else _Compiled(path, chosen, clocked=clocked)
+def _runner(path: Path, chosen: Mapping[str, Scalar], *, clocked: bool = False) -> _Compiled | _FixedElseAny:
+    return (
+        _FixedElseAny(path, chosen, clocked=clocked) if "sizes" in chosen else _Compiled(path, chosen, clocked=clocked)
+    )
 
 
 _BOUNDARIES = frozenset({"FakeQuantize", "Reorder", "Convert"})
@@ -205,6 +221,9 @@ def load(path: Path, settings: Mapping[str, Scalar]) -> Runner:
     """Compile ``path``; the settings are ``precision``, ``hint``, ``threads``, ``streams`` and ``sizes``.
 
     ``sizes`` is a JSON object from inputs to their sizes; a network compiled for them is faster, and takes others too.
+
+    Raises:
+        InputError: the sizes cannot be read, or are none of the network's.
     """
     return _runner(path, settings)
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
+import msgspec
+
+from hasten.errors import InputError
 from hasten.model import TensorSpec
 from hasten.samples.store import Array, SampleStore
+from hasten.trial import Scalar
+
+SIZES_HELP = 'write {"x": [1, 3, 224, 224]}, or leave the setting "sizes" out: without it any size runs'
 
 
 def unroll(store: SampleStore, feeds: Mapping[str, Array]) -> list[Mapping[str, Array]]:
@@ -40,3 +47,16 @@ def common_sizes(store: SampleStore, inputs: Sequence[TensorSpec], batch: int) -
         if (shapes != shapes[:1]).any():
             return ""
     return json.dumps(fed_shapes(store, range(min(batch, len(store))), batch))
+
+
+def read_sizes(sizes: Scalar, where: object) -> dict[str, list[int]]:
+    """The setting ``sizes`` of ``where``, as ``common_sizes`` writes it.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        return msgspec.json.decode(str(sizes), type=dict[str, list[Annotated[int, msgspec.Meta(ge=0)]]])
+    except msgspec.MsgspecError as fault:
+        what = f"the sizes in {where} cannot be read: {str(sizes)!r:.80}"
+        raise InputError(what, cause=str(fault), help=SIZES_HELP) from fault

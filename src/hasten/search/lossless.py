@@ -92,7 +92,7 @@ def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:
         rank = (raced, trial.timing.speedup if trial.timing else -(quick or 0.0), candidate.settings)
         if candidate.engine not in best or rank[:2] > best[candidate.engine][:2]:
             best[candidate.engine] = rank
-    return {engine: sized(run, engine, settings) for engine, (*_, settings) in best.items()}
+    return {engine: with_sizes(run, engine, settings) for engine, (*_, settings) in best.items()}
 
 
 def near_settings(run: Run) -> dict[str, list[dict[str, Scalar]]]:
@@ -116,7 +116,7 @@ def near_settings(run: Run) -> dict[str, list[dict[str, Scalar]]]:
     return found
 
 
-def sized(run: Run, engine: str, settings: dict[str, Scalar]) -> dict[str, Scalar]:
+def with_sizes(run: Run, engine: str, settings: dict[str, Scalar]) -> dict[str, Scalar]:
     """The settings with sizes fixed, where the engine ran so.
 
     What that saves is the same in every call: beside a float32 network it may be lost in the noise, and be a sixth of

@@ -49,7 +49,7 @@ def choices(engine: Any, cores: int, threads: int | None, sizes: str) -> list[di
     Where it can compile for ``sizes`` of inputs, the others only with them.
     """
     plain = [with_threads(s, threads) for s in engine.settings(cores) if not (threads and "threads" in s)]
-    if not sizes or not getattr(engine, "sized", False):
+    if not sizes or not getattr(engine, "fixes_sizes", False):
         return plain
     return [plain[0], *({**settings, "sizes": sizes} for settings in plain)]
 
