@@ -31,9 +31,9 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     narrow.narrow_stage(run, run.engines, tuned, question.threads, noise.median_ms)
     structure.structure_stage(run, tuned)
     stopped = run.stopping()
-    final.what_ran(run, list(run.loaded))
     run.leave_workshop()
     final.from_rest(run, tuned)
+    final.what_ran(run, list(run.loaded))
     run.stage = "3/3 confirm"
     run.say("stage", "proof on unseen samples, then the final timing")
     winner, looks = final.confirm_stage(run, tuned)

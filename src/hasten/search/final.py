@@ -64,6 +64,7 @@ def final_timing(run: Run, keys: Sequence[str], restarts: int, rounds: int) -> d
             if series.lost:
                 raise next(iter(series.lost.values()))
             peaks = {k: int(w.call("memory")["peak_bytes"]) for k, w in sides.items()}
+            what_ran(run, keys)
         except (WorkerDied, CallFailed) as fault:
             run.say("warning", f"a restart of the final timing was lost: {first_line(fault)}")
             continue

@@ -84,7 +84,12 @@ class Mixes(Bench):
         )
 
     def times(self, plans: Sequence[Plan]) -> list[float]:
-        """Latency of each plan by its speed-up in a race, on the scale of the baseline's first median."""
+        """Latency of each plan by its speed-up in a race, on the scale of the baseline's first median.
+
+        Only who races stays in memory.
+        """
+        wanted = {self.run.given, *(self.candidate(p).key for p in plans)}
+        self.run.retire(k for k in self.run.loaded if k not in wanted)
         ready = [self.candidate(p) for p in plans if self.loaded(p)]
         if ready:
             race(self.run, [c.key for c in ready], ROUNDS)

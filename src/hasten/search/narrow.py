@@ -8,8 +8,8 @@ from typing import Any
 
 from hasten.machine import cores
 from hasten.search import forms, space
-from hasten.search.field import SCREEN_ROUNDS, Run, first_line
-from hasten.search.finalists import clearly_inside, finalists, front, looks_inside
+from hasten.search.field import SCREEN_ROUNDS, Run, build_all, first_line
+from hasten.search.finalists import clearly_inside, finalists, looks_inside
 from hasten.search.grounds import grounds, outclassed
 from hasten.search.loading import ready
 from hasten.search.lossless import near_settings
@@ -21,7 +21,6 @@ from hasten.search.screening import hopelessly_slow, race, screen, too_slow
 from hasten.trial import Candidate, Scalar, Trial
 from hasten.worker import CallFailed, WorkerDied
 
-FIELD_SIZE = 5  # workers alive at once in a race
 HELD = 2  # of a wave between its first look and its turn; the others are loaded again
 HEAVY = 32 << 20  # bytes: a smaller network stays in the processor's cache, and waits for no weights
 
@@ -95,6 +94,7 @@ def quickest_first(run: Run, candidates: Sequence[Candidate], to_beat: float = i
 
     That is what is behind ``to_beat`` milliseconds, of another that holds. Only the fastest stay in memory meanwhile.
     """
+    build_all(run, candidates)
     able: list[Candidate] = []
     for candidate in candidates:
         if ready(run, candidate) and not hopelessly_slow(run, candidate, inf):
@@ -135,7 +135,6 @@ def outrun(run: Run, candidate: Candidate, best: float, whose: str) -> None:
 
 def mix(run: Run, ground: Ground, tuned: str, baseline_ms: float) -> None:
     """Plan for one engine, then screen and race what came out of it like any other wave."""
-    run.retire(k for k in run.loaded if k not in (run.given, ground.wide.key, ground.narrow.key))  # back when they race
     try:
         keys = plan_for(run, ground, baseline_ms)
     except (WorkerDied, CallFailed) as fault:
@@ -206,18 +205,15 @@ def out_of_time(run: Run, candidates: Sequence[Candidate]) -> None:
 
 
 def drop_losers(run: Run, tuned: str) -> None:
-    """Retire what is slower than the best lossless setting, and what another candidate beats on both axes."""
+    """Leave out what is slower than the best lossless setting. Who may still win is loaded again when it races."""
     floor = run.trials[tuned].timing.low if tuned != run.given and run.trials[tuned].timing else 1.0  # type: ignore[union-attr]
-    alive = [k for k in run.loaded if k not in (run.given, tuned)]
+    alive = [k for k, t in run.trials.items() if t.status == "ok" and not t.candidate.lossless]
     for key in alive:
-        trial = run.trials[key]
-        if trial.timing is not None and trial.timing.high < floor and not bytes_count(run):
-            run.retire([key])
-            text = f"{trial.timing.speedup:.2f}×, slower than the best lossless setting"
+        timed = run.trials[key].timing
+        if timed is not None and timed.high < floor and not bytes_count(run):
+            text = f"{timed.speedup:.2f}×, slower than the best lossless setting"
             run.update(key, status="slower", reason=text)
-    kept = set(front(run)[:FIELD_SIZE])
-    for key in [k for k in run.loaded if k not in (run.given, tuned) and k not in kept]:
-        run.retire([key])
+    run.retire(k for k in run.loaded if k != run.given)
     promising = [run.trials[k] for k in finalists(run)]
     best = max((gain(run, t.candidate.key) for t in promising), default=1.0)
     if best > run.best:
