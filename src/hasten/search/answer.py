@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from hasten.machine import machine
+from hasten.measure.speed import steady_speedup
 from hasten.model import file_digest
 from hasten.search import baseline, final, lossless, narrow, structure
 from hasten.search.field import Run
@@ -16,6 +17,7 @@ from hasten.worker import peak_together
 RESTARTS = 4
 FINAL_ROUNDS = 8
 SLOW_TO_WAKE = 0.9  # of the speed-up: less than this after a pause is told
+UNSTEADY = 0.9  # of the interval's lower end: less than this in a quarter of the rounds is told
 CUT_SHORT = "the search was cut short: the same command goes on from there"
 
 
@@ -67,7 +69,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
             *warnings,
             *_forgotten(run, warnings),
             *_noise_warning(noise),
-            *_waking_warning(run.trials[winner].timing),
+            *_speed_warnings(run.trials[winner].timing),
             *[CUT_SHORT] * stopped,
         ),
         looks=run.look,
@@ -82,13 +84,18 @@ def _forgotten(run: Run, told: list[str]) -> list[str]:
     return [text for text in (run.ledger.warnings if run.ledger else ()) if text not in told]
 
 
-def _waking_warning(timed: Timing | None) -> tuple[str, ...]:
-    """Say so when requests that come one by one, with pauses between, gain clearly less."""
-    if timed is None or timed.waking is None or timed.waking[2] >= SLOW_TO_WAKE * timed.speedup:
-        return ()
-    return (
-        f"right after a pause it is {timed.waking[0]:.2f}× as fast as the network as given: its threads wake slowly",
-    )
+def _speed_warnings(timed: Timing | None) -> list[str]:
+    """Say so when some requests gain clearly less: those after a pause, or a quarter of all."""
+    found: list[str] = []
+    if timed is None:
+        return found
+    if timed.waking is not None and timed.waking[2] < SLOW_TO_WAKE * timed.speedup:
+        waking = f"{timed.waking[0]:.2f}× as fast as the network as given"
+        found.append(f"right after a pause it is {waking}: its threads wake slowly")
+    steady = steady_speedup(timed.log_ratios) if timed.log_ratios else timed.low
+    if steady < UNSTEADY * timed.low:
+        found.append(f"in a quarter of the rounds it was {steady:.2f}× as fast, or less: its threads may share a core")
+    return found
 
 
 def _noise_warning(noise: Timing) -> tuple[str, ...]:

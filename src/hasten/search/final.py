@@ -105,9 +105,9 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
 
 
 def together(run: Run, left: Sequence[str]) -> list[str]:
-    """Of ``left``, fastest first: the two fastest so far, and the least harmful of those that may be as fast."""
+    """Of ``left``, fastest first: the three fastest so far, and the least harmful of those that may be as fast."""
     near = [k for k in left if gain(run, k) * CLEARLY > gain(run, left[0])]
-    return list(dict.fromkeys([*near[:2], *sorted(near, key=lambda k: harm(run, k))[:1]]))
+    return list(dict.fromkeys([*near[:3], *sorted(near, key=lambda k: harm(run, k))[:1]]))
 
 
 def least_harm(run: Run, standing: Sequence[str], blocks: dict[str, list[float]]) -> str:
@@ -124,10 +124,16 @@ def least_harm(run: Run, standing: Sequence[str], blocks: dict[str, list[float]]
     for key in standing:
         if key in equal and harm(run, key) > harm(run, chosen):
             run.update(key, reason=f"no faster than {label} within the noise, and does more harm")
-        elif key not in equal and gain(run, key) > gain(run, chosen):
+        elif key not in equal and in_the_middle(run, key) > in_the_middle(run, chosen):
             least, wins = promised(run, key), promised(run, chosen)
             run.update(key, reason=f"faster at times, but promises {least:.2f}× where {label} promises {wins:.2f}×")
     return chosen
+
+
+def in_the_middle(run: Run, key: str) -> float:
+    """The speed-up that half of the pairs reach."""
+    timed = run.trials[key].timing
+    return timed.speedup if timed else 0.0
 
 
 def tied(gained: Timing) -> bool:

@@ -12,11 +12,12 @@ from hasten.search import forms, space
 from hasten.search.field import CONTENDERS, RESTED_ROUNDS, SCREEN_ROUNDS, Run, build_all, recipe_key
 from hasten.search.finalists import WORTH
 from hasten.search.loading import load, lost
-from hasten.search.objective import NEAR, speed
-from hasten.search.screening import answers_beside, hopelessly_slow, race
+from hasten.search.objective import NEAR, quick_ms, speed
+from hasten.search.screening import answers_beside, hopelessly_slow, outrun, race
 from hasten.trial import Candidate, Scalar
 from hasten.worker import CallFailed, WorkerDied
 
+RACED = 5  # processes alive at once; each holds a copy of the network
 TOLERANCE = 1e-3  # of an output's scale: what reordered float32 sums may differ by
 
 
@@ -24,12 +25,16 @@ def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, basel
     """Every engine in float32. Returns the key of the fastest whose answers are the baseline's, if need be its own."""
     candidates = forms.fitting(space.lossless(engines, cores(), threads, run.sizes), run)
     build_all(run, candidates)
+    racing: list[str] = []
     for done, candidate in enumerate(candidates):
         run.say("trial", candidate.label, done, len(candidates))
         ready = "artefact" in run.artefacts[recipe_key(candidate)] and load(run, candidate) is not None
-        if ready and same_answers(run, candidate):
-            hopelessly_slow(run, candidate, baseline_ms)
-    racing = [c.key for c in candidates if c.key in run.loaded]
+        if ready and same_answers(run, candidate) and not hopelessly_slow(run, candidate, baseline_ms):
+            racing = sorted([*racing, candidate.key], key=lambda k: quick_ms(run, k))
+            for late in racing[RACED:]:
+                slowest = f"the slowest of the {RACED} that race"
+                outrun(run, run.trials[late].candidate, quick_ms(run, racing[RACED - 1]), slowest)
+            racing = racing[:RACED]
     race(run, racing, SCREEN_ROUNDS)
     if able := contenders(run, racing):
         race(run, able, RESTED_ROUNDS, rested=True)

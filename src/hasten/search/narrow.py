@@ -17,7 +17,7 @@ from hasten.search.mixed import plan_for
 from hasten.search.mixes import DEEP, Ground, holds
 from hasten.search.objective import NEAR, better, bytes_count, gain, quick_ms, speed
 from hasten.search.rounding import choose_rounding, recovered
-from hasten.search.screening import hopelessly_slow, race, screen, too_slow
+from hasten.search.screening import hopelessly_slow, outrun, race, screen, too_slow
 from hasten.trial import Candidate, Scalar, Trial
 from hasten.worker import CallFailed, WorkerDied
 
@@ -124,13 +124,6 @@ def outdone(run: Run, candidate: Candidate) -> bool:
     whose = "one that does no more harm" if best in no_worse else "one that is clearly inside the budget"
     outrun(run, candidate, quick_ms(run, best), whose)
     return True
-
-
-def outrun(run: Run, candidate: Candidate, best: float, whose: str) -> None:
-    """Retire what a quick look showed to be slower than the ``best`` milliseconds of another."""
-    run.retire([candidate.key])
-    text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {best:.3g} ms by {whose}"
-    run.update(candidate.key, status="slower", reason=text)
 
 
 def mix(run: Run, ground: Ground, tuned: str, baseline_ms: float) -> None:

@@ -20,6 +20,7 @@ from hasten.measure.timing import Series, alone, interleave, milliseconds, timin
 from hasten.protocols import Array
 from hasten.search.field import SCREENED, Run
 from hasten.search.loading import lost, ready
+from hasten.search.objective import quick_ms
 from hasten.search.question import digest
 from hasten.trial import Candidate, Quality, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
@@ -178,6 +179,13 @@ def too_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
     text = f"{taken:.3g} ms in a quick look, {best_ms:.3g} ms are to be beaten"
     run.update(candidate.key, status="slower", reason=text)
     return True
+
+
+def outrun(run: Run, candidate: Candidate, best: float, whose: str) -> None:
+    """Retire what a quick look showed to be slower than the ``best`` milliseconds of another."""
+    run.retire([candidate.key])
+    text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {best:.3g} ms by {whose}"
+    run.update(candidate.key, status="slower", reason=text)
 
 
 def quick_look(run: Run, worker: Worker) -> float:
