@@ -50,11 +50,13 @@ def quick_ms(run: Run, key: str) -> float:
 def promised(run: Run, key: str) -> float:
     """The gain that holds whatever the pauses between requests: of time the lower end of the interval.
 
-    Or what three of four pairs show, where that is less: the interval is of the middle, and tells nothing of a quarter
-    of the time in which threads share a core.
+    Or what three of four pairs show, or that interval for the first calls after a pause, where that is less: a middle
+    tells nothing of a quarter of the time in which threads share a core.
     """
     timed = run.trials[key].timing
-    return gain(run, key) if bytes_count(run) or timed is None else min(timed.low, speed(run, key))
+    if bytes_count(run) or timed is None:
+        return gain(run, key)
+    return min(timed.low, speed(run, key), timed.waking[1] if timed.waking else timed.low)
 
 
 def better(run: Run) -> str:
