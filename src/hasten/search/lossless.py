@@ -32,7 +32,7 @@ def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, basel
         if ready and same_answers(run, candidate) and not hopelessly_slow(run, candidate, baseline_ms):
             racing = sorted([*racing, candidate.key], key=lambda k: quick_ms(run, k))
             for late in racing[RACED:]:
-                slowest = f"the slowest of the {RACED} that race"
+                slowest = f"by the slowest of the {RACED} that race"
                 outrun(run, run.trials[late].candidate, quick_ms(run, racing[RACED - 1]), slowest)
             racing = racing[:RACED]
     race(run, racing, SCREEN_ROUNDS)

@@ -101,7 +101,7 @@ def quickest_first(run: Run, candidates: Sequence[Candidate], to_beat: float = i
             able = sorted([*able, candidate], key=lambda c: quick_ms(run, c.key))
             run.retire(c.key for c in able[HELD:])
     for candidate in [c for c in able if quick_ms(run, c.key) > to_beat]:
-        outrun(run, candidate, to_beat, "one that is likely to be proven")
+        outrun(run, candidate, to_beat, "by one that is likely to be proven")
     return [c for c in able if run.trials[c.key].status == "ok"]
 
 
@@ -121,7 +121,7 @@ def outdone(run: Run, candidate: Candidate) -> bool:
     best = min(safer, key=lambda k: quick_ms(run, k), default=None)
     if best is None or quick_ms(run, candidate.key) <= NEAR * quick_ms(run, best):
         return False
-    whose = "one that does no more harm" if best in no_worse else "one that is clearly inside the budget"
+    whose = "by one that does no more harm" if best in no_worse else "by one that is clearly inside the budget"
     outrun(run, candidate, quick_ms(run, best), whose)
     return True
 

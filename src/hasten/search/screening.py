@@ -172,19 +172,16 @@ def _look_at_the_clock(run: Run, candidate: Candidate, best_ms: float) -> None:
 
 def too_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
     """True where the first look put a candidate clearly behind ``best_ms`` milliseconds; it is out then."""
-    taken = run.trials[candidate.key].quick_ms or 0.0
-    if taken <= CLEARLY_SLOWER * best_ms:
+    if quick_ms(run, candidate.key) <= CLEARLY_SLOWER * best_ms:
         return False
-    run.retire([candidate.key])
-    text = f"{taken:.3g} ms in a quick look, {best_ms:.3g} ms are to be beaten"
-    run.update(candidate.key, status="slower", reason=text)
+    outrun(run, candidate, best_ms, "are to be beaten")
     return True
 
 
 def outrun(run: Run, candidate: Candidate, best: float, whose: str) -> None:
-    """Retire what a quick look showed to be slower than the ``best`` milliseconds of another."""
+    """Retire what a quick look showed to be slower than ``best`` milliseconds; ``whose`` says whose these are."""
     run.retire([candidate.key])
-    text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {best:.3g} ms by {whose}"
+    text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {best:.3g} ms {whose}"
     run.update(candidate.key, status="slower", reason=text)
 
 
