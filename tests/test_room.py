@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hasten.search import loading
-from hasten.trial import Candidate, Timing, Trial
+from hasten.trial import Candidate, Status, Timing, Trial
+from hasten.worker import WorkerDied
 
 GIB = 1 << 30
 
@@ -28,12 +30,22 @@ class Crowd:
         monkeypatch.setattr(loading, "memory_bytes", lambda: (16 * GIB, self.free))
 
     def retire(self, keys: list[str]) -> None:
-        for key in keys:
+        for key in filter(self.loaded.__contains__, keys):
             del self.loaded[key]
             self.free += GIB
 
-    def record(self, trial: Trial) -> None:
-        self.trials["new"] = trial
+    def record(self, trial: Trial) -> Trial:
+        self.trials["new" if trial.candidate.key not in self.trials else trial.candidate.key] = trial
+        return trial
+
+    def update(self, key: str, **changes: Any) -> Trial:
+        return self.record(replace(self.trials[key], **changes))
+
+    def closed(self, key: str, status: Status) -> Candidate:
+        """A candidate that ran before, and whose process was closed to save memory."""
+        candidate = Candidate(steps=(), engine=key)
+        self.trials[candidate.key] = Trial(candidate=candidate, status=status, reason="" if status == "ok" else "told")
+        return candidate
 
 
 def test_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,3 +73,31 @@ def test_without_room_the_candidate_is_told_why(monkeypatch: pytest.MonkeyPatch)
 def test_memory_that_cannot_be_read_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     crowd: Any = Crowd(0, {"given": 1.0}, monkeypatch)
     assert loading.make_room(crowd) == ""
+
+
+def test_no_room_to_load_one_again_is_its_fate(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd: Any = Crowd(GIB // 2, {"given": 1.0, "unseen": None}, monkeypatch)
+    candidate = crowd.closed("once loaded", "ok")
+    assert not loading.ready(crowd, candidate)
+    told = crowd.trials[candidate.key]
+    assert (told.status, told.reason) == (
+        "skipped",
+        "no room to load it again: one more copy of the network takes 1024 MiB or more, and 512 MiB are free",
+    )
+
+
+def test_one_that_does_not_start_again_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd: Any = Crowd(9 * GIB, {"given": 1.0}, monkeypatch)
+    fault = WorkerDied("it crashed with SIGSEGV while it loaded")
+    monkeypatch.setattr(loading, "_started", lambda run, candidate: (_ for _ in ()).throw(fault))
+    candidate = crowd.closed("once loaded", "ok")
+    assert not loading.ready(crowd, candidate)
+    assert (crowd.trials[candidate.key].status, crowd.trials[candidate.key].reason) == ("crashed", str(fault))
+
+
+@pytest.mark.parametrize("status", ["slower", "rejected"])
+def test_a_fate_that_was_told_stays(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd: Any = Crowd(GIB // 2, {"given": 1.0, "unseen": None}, monkeypatch)
+    candidate = crowd.closed("once loaded", status)
+    assert not loading.again(crowd, candidate)
+    assert (crowd.trials[candidate.key].status, crowd.trials[candidate.key].reason) == (status, "told")

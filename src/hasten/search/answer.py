@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from hasten.machine import machine
-from hasten.measure.speed import steady_speedup
 from hasten.model import file_digest
 from hasten.search import baseline, final, lossless, narrow, structure
 from hasten.search.field import Run
+from hasten.search.objective import steady
 from hasten.search.question import Question
 from hasten.search.verdict import decide, tell_the_others
 from hasten.trial import Provable, Result, Timing
@@ -92,9 +92,9 @@ def _speed_warnings(timed: Timing | None) -> list[str]:
     if timed.waking is not None and timed.waking[2] < SLOW_TO_WAKE * timed.speedup:
         waking = f"{timed.waking[0]:.2f}× as fast as the network as given"
         found.append(f"right after a pause it is {waking}: its threads wake slowly")
-    steady = steady_speedup(timed.log_ratios) if timed.log_ratios else timed.low
-    if steady < UNSTEADY * timed.low:
-        found.append(f"in a quarter of the rounds it was {steady:.2f}× as fast, or less: its threads may share a core")
+    reached = steady(timed)
+    if reached < UNSTEADY * timed.low:
+        found.append(f"in a quarter of the rounds it was {reached:.2f}× as fast, or less: its threads may share a core")
     return found
 
 

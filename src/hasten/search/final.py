@@ -8,7 +8,7 @@ from hasten.measure.speed import LEAST_PAIRS, MARGIN
 from hasten.measure.timing import interleave, timing
 from hasten.search.confirm import IDENTICAL, count_look, prove
 from hasten.search.field import CONTENDERS, RESTED_ROUNDS, Run, first_line
-from hasten.search.finalists import CLEARLY, finalists, front, looks_inside
+from hasten.search.finalists import CLEARLY, MOST_FINALISTS, finalists, front, looks_inside
 from hasten.search.loading import fresh_worker
 from hasten.search.objective import better, bytes_count, gain, promised
 from hasten.search.screening import race
@@ -105,9 +105,9 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
 
 
 def together(run: Run, left: Sequence[str]) -> list[str]:
-    """Of ``left``, fastest first: the three fastest so far, and the least harmful of those that may be as fast."""
+    """Of ``left``, fastest first: as many as one proof tests, and the least harmful of those that may be as fast."""
     near = [k for k in left if gain(run, k) * CLEARLY > gain(run, left[0])]
-    return list(dict.fromkeys([*near[:3], *sorted(near, key=lambda k: harm(run, k))[:1]]))
+    return list(dict.fromkeys([*near[:MOST_FINALISTS], *sorted(near, key=lambda k: harm(run, k))[:1]]))
 
 
 def least_harm(run: Run, standing: Sequence[str], blocks: dict[str, list[float]]) -> str:

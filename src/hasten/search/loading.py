@@ -100,12 +100,17 @@ def ready(run: Run, candidate: Candidate) -> bool:
 
 
 def again(run: Run, candidate: Candidate) -> bool:
-    """A worker for a candidate whose own was closed to save memory; False when it does not start this time."""
-    if make_room(run):
+    """A worker for a candidate whose own was closed to save memory; where it does not start, that ends its way here."""
+    went_well = run.trials[candidate.key].status == "ok"
+    if short := make_room(run):
+        if went_well:
+            run.update(candidate.key, status="skipped", reason=f"no room to load it again: {short}")
         return False
     try:
         fresh_worker(run, candidate)
-    except (WorkerDied, CallFailed, InputError):
+    except (WorkerDied, CallFailed, InputError) as fault:
+        if went_well:  # any other fate was told before
+            lost(run, candidate, fault)
         return False
     return True
 

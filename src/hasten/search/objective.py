@@ -9,6 +9,7 @@ from math import inf
 
 from hasten.measure.speed import steady_speedup
 from hasten.search.run import Run
+from hasten.trial import Timing
 
 OBJECTIVES = ("latency", "throughput", "size", "memory")
 BYTES = {"size": "smaller", "memory": "leaner"}
@@ -36,8 +37,11 @@ def gain(run: Run, key: str) -> float:
 def speed(run: Run, key: str) -> float:
     """The speed-up that candidates are ranked by; 0 when it was not timed."""
     timed = run.trials[key].timing
-    if timed is None:
-        return 0.0
+    return 0.0 if timed is None else steady(timed)
+
+
+def steady(timed: Timing) -> float:
+    """The speed-up that three of four pairs reach."""
     return steady_speedup(timed.log_ratios) if timed.log_ratios else timed.speedup
 
 
