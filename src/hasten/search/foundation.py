@@ -15,7 +15,6 @@ from hasten.search.offers import structural
 from hasten.search.screening import hopelessly_slow, screen
 from hasten.trial import Candidate, Step, Trial
 
-LOOK_SECONDS = 2.0  # for all answers of one candidate
 NEAR = 1.5  # engines this much slower than the fastest may overtake it once there is less to do
 
 
@@ -57,19 +56,13 @@ def stands(run: Run, candidate: Candidate) -> bool:
     run.say("trial", candidate.label)
     quality = None
     if ready(run, candidate) and not hopelessly_slow(run, candidate, float("inf")):
-        quality = screen(run, candidate, enough(run, candidate))
+        quality = screen(run, candidate, DEEP)
     inside = quality is not None and promises(run, quality)
     if quality is not None and not inside:
         text = f"drop {quality.drop * 100:.2f} points on {quality.n} samples: unlikely to be proven"
         run.update(candidate.key, status="rejected", reason=text)
         run.retire([candidate.key])
     return inside
-
-
-def enough(run: Run, candidate: Candidate) -> int:
-    """Search samples to look at: all of them where that takes no time. The more, the less is luck."""
-    ms = run.trials[candidate.key].quick_ms or float("inf")
-    return max(DEEP, int(1000 * LOOK_SECONDS / ms))
 
 
 def excluded(base: Candidate) -> set[str]:

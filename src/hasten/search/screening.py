@@ -26,19 +26,30 @@ from hasten.trial import Candidate, Quality, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
 
 WEIGHED = 16  # samples
+SPARE_MS = 4.0  # a call
 QUICK_ROUNDS = 2
 BEATEN = 1.1  # times as slow, in every round
 CLEARLY_SLOWER = 1.15  # a quick look is this far off at most
 
 
-def screen(run: Run, candidate: Candidate, most: int = SCREENED) -> Quality | None:
+def screen(run: Run, candidate: Candidate, least: int = SCREENED) -> Quality | None:
     """Look at the candidate's answers on growing parts of the search split; stop as soon as it is hopeless.
 
-    Rejecting early adds no false acceptance: proof happens elsewhere, on data that nobody has looked at.
+    At ``least`` samples, where there are so many, and at more where the network is fast. Rejecting early adds no false
+    acceptance: proof happens elsewhere, on data that nobody has looked at.
     """
-    name = "screen" if most == SCREENED else "deep screen"
+    most, known = affordable(run, least), run.trials[candidate.key]
+    if known.search is not None and most <= affordable(run, SCREENED):  # the first look was at as many
+        return known.search if known.status == "ok" else None
+    name = "screen" if least == SCREENED else "deep screen"
     alive = run.step(name, candidate, lambda: _screen(run, candidate, most))
     return run.trials[candidate.key].search if alive else None
+
+
+def affordable(run: Run, least: int) -> int:
+    """As many search samples as a network of ``SPARE_MS`` answers ``least`` of: the more, the less is luck."""
+    times = max(1.0, SPARE_MS / run.usual_ms) if run.usual_ms else 1.0
+    return min(int(least * times), len(run.splits.search))
 
 
 def _screen(run: Run, candidate: Candidate, most: int) -> None:
