@@ -26,9 +26,13 @@ class FakeWorker:
     def __init__(self, store: SampleStore, answer: Any) -> None:
         self.store, self.answer = store, answer
         self.asked: list[int] = []
+        self.waits = set[float]()
 
-    def call(self, operation: str, *, ids: Sequence[int], batch: int, keep: Sequence[int], **_: Any) -> Any:
+    def call(
+        self, operation: str, *, seconds: float, ids: Sequence[int], batch: int, keep: Sequence[int], **_: Any
+    ) -> Any:
         assert operation == "run"
+        self.waits.add(seconds)
         arrays: list[Array] = []
         sizes = []
         for members, feeds in self.store.batches(ids, batch):
@@ -60,6 +64,14 @@ def test_rows_are_the_same_for_every_batch(tmp_path: Path, batch: int) -> None:
     rows = held.rows(worker(held), range(10))
     assert rows.shape == (10,)
     np.testing.assert_array_equal(rows, 1.0)
+
+
+def test_a_large_request_is_waited_for_no_longer_than_a_small_one(tmp_path: Path) -> None:
+    """A request is made as large as seconds allow; a hang in one of a thousand samples is not to take hours."""
+    held = evaluator(tmp_path)
+    fake = FakeWorker(held.store, one_hot)
+    held.rows(cast(Worker, fake), list(range(10)) * 40)
+    assert fake.waits == {held.limit_seconds}
 
 
 def test_known_rows_are_not_run_again(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def int8(precision: str, speedup: float, found: Quality | None, excluded: str = 
 def on(narrow: Trial, **changes: Any) -> Ground:
     """The ground that ends at ``narrow``."""
     c = replace(narrow.candidate, **changes)
-    return Ground(c.engine, "openvino", dict(c.settings), c, c, Rounding({}))
+    return Ground(c.engine, "openvino", dict(c.settings), c, c, Rounding({}), (c, c))
 
 
 def heard(run: Run) -> list[str]:

@@ -99,5 +99,5 @@ def test_one_that_does_not_start_again_is_told_so(monkeypatch: pytest.MonkeyPatc
 def test_a_fate_that_was_told_stays(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
     crowd: Any = Crowd(GIB // 2, {"given": 1.0, "unseen": None}, monkeypatch)
     candidate = crowd.closed("once loaded", status)
-    assert not loading.again(crowd, candidate)
+    assert not loading.ready(crowd, candidate, loading.SERVES)
     assert (crowd.trials[candidate.key].status, crowd.trials[candidate.key].reason) == (status, "told")

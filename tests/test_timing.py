@@ -24,12 +24,15 @@ class FakeWorker:
         self.ms, self.noise, self.left = ms, noise, dies_after
         self.random = np.random.default_rng(seed)
         self.held = 0
+        self.usual_ms = float("inf")
+        self.waits = list[float]()
 
     def hold(self) -> None:
         self.held += 1
 
     def call(self, operation: str, *, seconds: float, inner: int, **_: Any) -> Any:
         assert operation == "time"
+        self.waits.append(seconds)
         self.left -= 1
         if self.left < 0:
             raise WorkerDied("killed by SIGSEGV in time after 1.0 s")
@@ -65,6 +68,15 @@ def test_a_side_that_dies_leaves_and_the_others_go_on() -> None:
     assert "SIGSEGV" in str(series.lost["b"])
     assert len(series.blocks["a"]) == 20
     assert len(series.blocks["b"]) < 20
+
+
+def test_who_was_timed_before_is_not_waited_for_as_long() -> None:
+    """A hang in the middle of a race costs seconds, not the minutes that a first call may take."""
+    quick, slow = FakeWorker(1.0), FakeWorker(2000.0)
+    raced({"quick": quick, "slow": slow})
+    assert quick.waits[0] == slow.waits[0] == WORK.limit_seconds
+    assert quick.waits[-1] == pytest.approx(module.PATIENCE_SECONDS + module.HUNG * 21 * 1.0 / 1000)
+    assert set(slow.waits) == {WORK.limit_seconds}
 
 
 def test_a_side_that_dies_in_its_warm_up_never_starts() -> None:

@@ -146,6 +146,7 @@ class Mixed:
     measured_ms: tuple[float, ...] = ()
     summed_harm: tuple[float, ...] = ()
     joint_harm: tuple[float, ...] = ()
+    teller: str = ""  # the engine whose kernels told the regions' shares of the time, where it is another
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,7 @@ class Worker:
     def __init__(self, *, memory_limit: int | None = None, name: str = "worker") -> None:
         self.name = name
         self.spins = True  # until its engine is known to leave the cores alone after a call
+        self.usual_ms = float("inf")  # of an inference, once some were timed
         self._held = False
         self._memory_limit = memory_limit or int(memory_bytes()[1] * 0.9) or None
         self._folder = tempfile.TemporaryDirectory(prefix="hasten-worker-")

@@ -52,7 +52,7 @@ class Evaluator:
             chunk, began = [int(i) for i in ids[start : start + size]], time.monotonic()
             reply = worker.call(
                 "run",
-                seconds=self.limit_seconds * max(1, len(chunk) // 8),
+                seconds=self.limit_seconds,
                 store=str(self.store.directory),
                 ids=chunk,
                 batch=self.batch,

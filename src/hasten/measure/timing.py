@@ -32,6 +32,7 @@ SETTLE_SECONDS = 0.005
 BLOCK_MS = 20.0
 WAKING_MS = 5.0  # calls that begin so soon after a rest meet threads that still sleep, or share a core
 WARM_SECONDS = 3.0
+PATIENCE_SECONDS, HUNG = 20.0, 100  # a call that takes so long, and so many times as long as the last ones, hangs
 ROTATING_SAMPLES = 8
 
 
@@ -58,11 +59,19 @@ class Series:
 
 
 def milliseconds(worker: Worker, work: Workload, inner: int) -> list[float]:
-    """Times of ``inner`` inferences in one block."""
+    """Times of ``inner`` inferences in one block. One that was timed before is not waited for as long as a new one."""
+    patience = PATIENCE_SECONDS + HUNG * (inner + 1) * worker.usual_ms / 1000
     reply = worker.call(
-        "time", seconds=work.limit_seconds, store=work.store, ids=list(work.ids), batch=work.batch, inner=inner
+        "time",
+        seconds=min(work.limit_seconds, patience),
+        store=work.store,
+        ids=list(work.ids),
+        batch=work.batch,
+        inner=inner,
     )
-    return [float(t) for t in reply["milliseconds"]]
+    times = [float(t) for t in reply["milliseconds"]]
+    worker.usual_ms = median(times)
+    return times
 
 
 def warm_up(worker: Worker, work: Workload) -> int:

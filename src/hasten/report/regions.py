@@ -54,10 +54,11 @@ def summary(plan: Mixed) -> str:
     narrow = sum(g.chosen == NARROW for g in plan.groups)
     text = f"{narrow} of {count(len(plan.groups), 'region')} run in int8 on {plan.engine}"
     text += f", the others in {plan.wide}" if narrow < len(plan.groups) else ""
-    if plan.samples:
-        found = f"Harm was measured on {count(plan.samples, 'sample')}. This took {duration(plan.seconds)}."
-        return ". ".join(filter(None, (text, spared(plan), found)))
-    return f"{text}. Only times were measured: there was no harm to weigh. This took {duration(plan.seconds)}."
+    shares = f"{plan.engine} does not tell where its time goes: the shares of the regions are {plan.teller}'s"
+    harm = f"Harm was measured on {count(plan.samples, 'sample')}"
+    weighed = (spared(plan), harm) if plan.samples else ("Only times were measured: there was no harm to weigh",)
+    took = f"This took {duration(plan.seconds)}."
+    return ". ".join(filter(None, (text, shares if plan.teller else "", *weighed, took)))
 
 
 def spared(plan: Mixed) -> str:

@@ -62,4 +62,4 @@ def _ground(run: Run, name: str, engine: Any) -> Ground:
     rounding = choose_rounding(run, engine.scheme)
     wide = Candidate(steps=(space.CLEAN,), engine=name, settings=settings, lossless=True, label=f"{name} float32")
     [narrow] = space.static(name, engine, space.first_variants(engine.scheme, rounding.options), settings, ())
-    return Ground(name, engine.scheme, settings, wide, narrow, rounding)
+    return Ground(name, engine.scheme, settings, wide, narrow, rounding, (wide, narrow))

@@ -37,6 +37,7 @@ def told(bench: Mixes, problem: Problem, known: Known, best: Plan, samples: int,
         measured_ms=tuple(known.ms[p] for p in timed),
         summed_harm=tuple(predicted_harm(problem, p) for p in known.harm),
         joint_harm=tuple(known.harm.values()),
+        teller=ground.tellers[0].engine if ground.borrows else "",
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hasten.measure.provable import EVEN, likely
 from hasten.search.objective import gain
 from hasten.search.run import Run
-from hasten.trial import Quality, Trial
+from hasten.trial import Candidate, Quality, Trial
 
 MOST_FINALISTS = 3
 WORTH = 1.03  # a speed-up that is worth a pass over the confirm split; the final timing decides
@@ -100,6 +100,13 @@ def promises(run: Run, quality: Quality, power: float = EVEN) -> bool:
     return likely(quality, run.proof, int(each * len(run.splits.confirm)), power)
 
 
+def holds(run: Run, candidate: Candidate, power: float = EVEN) -> bool:
+    """True when the search split promises a proof on the confirm split."""
+    trial = run.trials.get(candidate.key)
+    quality = trial.search if trial else None
+    return quality is not None and promises(run, quality, power)
+
+
 def rungs(run: Run, able: Sequence[str]) -> list[str]:
     """Those all but certain to pass, safest first, each clearly faster than all below, where a pass takes no time.
 
@@ -107,14 +114,18 @@ def rungs(run: Run, able: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for key in sorted(able, key=lambda k: risk(run.trials[k])):
-        trial, count = run.trials[key], len(run.splits.confirm)
+        trial = run.trials[key]
         assert trial.timing is not None
         assert trial.search is not None
-        quick = trial.timing.median_ms * count / 1000 < RUNG_SECONDS
         faster = gain(run, key) > RUNG * max((gain(run, k) for k in found), default=0.0)
-        if quick and faster and promises(run, trial.search, CERTAIN):
+        if quick_to_prove(run, trial.timing.median_ms) and faster and promises(run, trial.search, CERTAIN):
             found.append(key)
     return found[:1] + found[1:][-MOST_RUNGS:]
+
+
+def quick_to_prove(run: Run, ms: float) -> bool:
+    """Does a pass over the confirm split take no time, at so many milliseconds a call?"""
+    return ms * len(run.splits.confirm) / 1000 < RUNG_SECONDS
 
 
 def clearly_inside(run: Run, key: str) -> bool:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from hasten.search import forms, space
 from hasten.search.field import Run
 from hasten.search.finalists import promises
-from hasten.search.loading import ready
-from hasten.search.mixes import DEEP, SERVES
+from hasten.search.loading import SERVES, ready
+from hasten.search.mixes import DEEP
 from hasten.search.objective import gain
 from hasten.search.offers import structural
 from hasten.search.screening import hopelessly_slow, screen

@@ -9,8 +9,9 @@ from typing import Any
 from hasten import registry
 from hasten.search import space
 from hasten.search.field import Run
-from hasten.search.finalists import CERTAIN, looks_inside
-from hasten.search.mixes import SERVES, Ground, holds
+from hasten.search.finalists import CERTAIN, holds, looks_inside
+from hasten.search.loading import SERVES
+from hasten.search.mixes import Ground
 from hasten.search.objective import NEAR, quick_ms, speed
 from hasten.search.rounding import Rounding
 from hasten.trial import Candidate
@@ -23,22 +24,22 @@ def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]
 
     Each may be the faster one in other regions, and a mix faster than both. The fastest engine first, and of one
     engine the narrow float. Left out is what is clearly slower than the fastest of them, or than any int8 that is all
-    but proven, and an engine that does not tell where its time goes.
+    but proven, and an engine that does not tell where its time goes if no other one does.
     """
     found: list[Ground] = []
-    sure = inf
+    sure, lent = inf, lender(run, static)
     for name, several in static.items():
-        tells = hasattr(registry.find("engines", name), "profile")
         for narrow in several:
             wide, quick = wide_of(run, narrow), quick_ms(run, narrow.key)
             if run.trials[narrow.key].status not in SERVES:
                 continue
             sure = min(sure, quick) if holds(run, narrow, CERTAIN) else sure
-            if tells and wide is not None and quick < NEAR * quick_ms(run, wide.key):
+            tellers = (wide, narrow) if tells(name) and wide is not None else lent
+            if tellers is not None and wide is not None and quick < NEAR * quick_ms(run, wide.key):
                 attention = str(narrow.steps[-1].options.get("attention", "float"))
                 own = replace(rounding, options={**rounding.options, "attention": attention})
-                found.append(Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, own))
-        if not tells:
+                found.append(Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, own, tellers))
+        if lent is None and not tells(name):
             run.not_planned(f"{name} does not tell where its time goes: no mixed precision planned")
     fastest: dict[str, float] = {}
     faster: dict[tuple[str, str], Ground] = {}  # of several ways to narrow an engine's network
@@ -48,6 +49,20 @@ def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]
     most = NEAR * min(sure, *fastest.values()) if fastest else inf
     near = [ground for ground in faster.values() if quick_ms(run, ground.narrow.key) <= most]
     return sorted(near, key=lambda g: (fastest[g.engine], g.wide_format == "f32"))
+
+
+def tells(engine: str) -> bool:
+    """Does an engine count the time of its kernels?"""
+    return hasattr(registry.find("engines", engine), "profile")
+
+
+def lender(run: Run, static: dict[str, list[Candidate]]) -> tuple[Candidate, Candidate] | None:
+    """Float32 and int8 on an engine that tells where their time goes, for one that does not; None without one."""
+    for narrow in (c for name, several in static.items() if tells(name) for c in several):
+        wide = wide_of(run, narrow)
+        if wide is not None and wide.lossless and run.trials[narrow.key].status in SERVES:
+            return wide, narrow
+    return None
 
 
 def wide_of(run: Run, narrow: Candidate) -> Candidate | None:

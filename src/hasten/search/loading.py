@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hasten.search.field import BUILD_SECONDS, Run, build_all, first_line, quara
 from hasten.trial import Candidate, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
 
+SERVES = ("ok", "rejected", "slower")  # fates of candidates that run
 ROOM = 2  # copies of the network, as large as the largest so far, that must fit before one is loaded
 LOOKED = ("load", "answers", "clock", "screen", "deep screen")  # steps of a candidate's trial before it races
 
@@ -89,17 +91,20 @@ def _started(run: Run, candidate: Candidate) -> tuple[Worker, float]:
     return worker, float(reply["load_seconds"])
 
 
-def ready(run: Run, candidate: Candidate) -> bool:
-    """Built and loaded; what prevents it is on record."""
+def ready(run: Run, candidate: Candidate, fates: Sequence[str] = ("ok",)) -> bool:
+    """Built and loaded; what prevents it is on record.
+
+    One that was closed meanwhile is loaded again if it met one of ``fates``.
+    """
     if candidate.key in run.loaded:
         return True
     if candidate.key in run.trials:
-        return run.trials[candidate.key].status == "ok" and again(run, candidate)
+        return run.trials[candidate.key].status in fates and _again(run, candidate)
     build_all(run, [candidate])
     return "artefact" in run.artefacts[recipe_key(candidate)] and load(run, candidate) is not None
 
 
-def again(run: Run, candidate: Candidate) -> bool:
+def _again(run: Run, candidate: Candidate) -> bool:
     """A worker for a candidate whose own was closed to save memory; where it does not start, that ends its way here."""
     went_well = run.trials[candidate.key].status == "ok"
     if short := make_room(run):

@@ -14,10 +14,13 @@ from hasten.graph.regions import OUTSIDE, Region
 from hasten.protocols import Layer
 from hasten.search.explain import told
 from hasten.search.field import Run, first_line, in_workshop, material, study
+from hasten.search.finalists import quick_to_prove
 from hasten.search.grounds import LEAST_GAIN, out_of_reach
 from hasten.search.improve import Known, improve
+from hasten.search.loading import SERVES, ready
 from hasten.search.mixes import Ground, Mixes
-from hasten.search.plan import Plan, Problem, crossings, predicted_ms, unlimited
+from hasten.search.objective import quick_ms
+from hasten.search.plan import Plan, Problem, crossings, predicted_harm, predicted_ms, unlimited
 from hasten.search.question import digest
 from hasten.search.rounding import judged
 from hasten.search.times import Spent, by_region, typical
@@ -49,8 +52,9 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
     gained = predicted_ms(problem, ends(problem.regions)[1]) / predicted_ms(problem, boldest)
     if enough(bench, gained):
         run.say("note", f"{ground.engine}: int8 everywhere is inside {run.budget}, and no region is faster in float")
-        run.plans.append(told(bench, problem, Known(), ends(problem.regions)[1], 0, time.monotonic() - start))
-        return []
+        problem, samples, plan = rung(bench, problem)
+        run.plans.append(told(bench, problem, Known(), plan, samples, time.monotonic() - start))
+        return [] if all(plan) else [bench.candidate(plan).key]
     if out_of_reach(run, ground, gained):
         return []
     problem, samples = weighed(bench, problem)
@@ -103,21 +107,45 @@ def enough(bench: Mixes, gained: float) -> bool:
     return gained < 1 + LEAST_GAIN and bench.inside(narrow) and bench.certain(narrow)
 
 
+def rung(bench: Mixes, problem: Problem) -> tuple[Problem, int, Plan]:
+    """A plan of half the harm, for the proof to test before int8 everywhere, where a proof takes no time.
+
+    What loses nothing on the search samples may still fail on others. Returns the problem with the harm, the samples
+    that it was measured on, and the plan; that is int8 everywhere where there is none below it.
+    """
+    wide, narrow = ends(problem.regions)
+    if not quick_to_prove(bench.run, bench.run.usual_ms):
+        return problem, 0, narrow
+    problem, samples = weighed(bench, problem)
+    [plan] = bench.solve(problem, [predicted_harm(problem, narrow) / 2])
+    if plan in (wide, narrow) or not (bench.inside(plan) and bench.certain(plan)):
+        return problem, samples, narrow
+    bench.times([plan])
+    return problem, samples, plan
+
+
 def ends(regions: int) -> tuple[Plan, Plan]:
     return (0,) * regions, (1,) * regions
 
 
 def profiled(bench: Mixes, places: dict[str, int]) -> Problem | None:
     """Times of every region in both formats, in the context of the whole network; None when the engine cannot tell."""
-    key = digest([end.key for end in (bench.ground.wide, bench.ground.narrow)])
+    ground = bench.ground
+    if not all(ready(bench.run, c, SERVES) for c in ground.tellers):
+        return None
+    key = digest([*(c.key for c in ground.tellers), ground.scheme])
     try:
         spent = bench.run.once("profile", key, list[list[Any]], lambda: _profiles(bench, places))
     except (WorkerDied, CallFailed) as fault:
-        bench.run.say("warning", f"{bench.ground.engine} could not be profiled: {first_line(fault)}")
+        bench.run.say("warning", f"{ground.tellers[0].engine} could not be profiled: {first_line(fault)}")
         return None
     wide, narrow = (typical(msgspec.convert(several, list[Spent])) for several in spent)
     if not wide.total or not narrow.total:
         return None
+    if ground.borrows:
+        totals = [quick_ms(bench.run, c.key) for c in (ground.wide, ground.narrow)]
+        wide, narrow = (s.scaled(total / s.total) for s, total in zip((wide, narrow), totals, strict=True))
+        narrow = narrow.at_most(wide)
     outside = sum(n for region in bench.regions for _, source, n in region.reads if source == OUTSIDE)
     enough = outside > ENOUGH_ELEMENTS and narrow.converting > wide.converting
     each = (narrow.converting - wide.converting) / outside if enough else DEFAULT_CROSSING
@@ -131,8 +159,8 @@ def _profiles(bench: Mixes, places: dict[str, int]) -> list[list[Any]]:
     run, count = bench.run, len(bench.regions)
     seen: list[list[Any]] = [[], []]
     for _ in range(PROFILES):
-        for end, several in zip(ends(count), seen, strict=True):
-            reply = run.loaded[bench.candidate(end).key].call(
+        for teller, several in zip(bench.ground.tellers, seen, strict=True):
+            reply = run.loaded[teller.key].call(
                 "profile", store=run.work.store, ids=list(run.work.ids), batch=run.work.batch, lasting=PROFILE_SECONDS
             )
             layers = msgspec.convert(reply["layers"], list[Layer])

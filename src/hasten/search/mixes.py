@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 from math import inf
 
 from hasten.graph.regions import Region
-from hasten.measure.provable import EVEN
 from hasten.search import space
 from hasten.search.field import Run, material, study
-from hasten.search.finalists import CERTAIN, promises
+from hasten.search.finalists import CERTAIN, holds, promises
 from hasten.search.improve import Bench
-from hasten.search.loading import again, ready
+from hasten.search.loading import SERVES, ready
 from hasten.search.objective import speed
 from hasten.search.plan import WIDE, Plan, Problem, plain
 from hasten.search.rounding import Rounding, judged
@@ -24,12 +23,14 @@ ROUNDS = 6  # of a race among plans
 JOINT_SAMPLES = 16
 DEEP = 512  # search samples that decide whether a plan is inside
 KEPT = 1  # of each kind of mixes alive while others are tried
-SERVES = ("ok", "rejected", "slower")  # fates of candidates that run
 
 
 @dataclass(frozen=True)
 class Ground:
-    """Where a plan is to run: an engine with the settings of its wide format, and the two ends of the scale."""
+    """Where a plan is to run: an engine with the settings of its wide format, and the two ends of the scale.
+
+    ``tellers`` are the two whose kernels tell where time goes: those ends, or the like on an engine that counts.
+    """
 
     engine: str
     scheme: str
@@ -37,6 +38,12 @@ class Ground:
     wide: Candidate
     narrow: Candidate
     rounding: Rounding
+    tellers: tuple[Candidate, Candidate]
+
+    @property
+    def borrows(self) -> bool:
+        """True where another engine tells the times."""
+        return self.tellers[0].engine != self.engine
 
     @property
     def wide_format(self) -> str:
@@ -146,17 +153,6 @@ class Mixes(Bench):
     def loaded(self, plan: Plan) -> bool:
         """Build and load a plan's candidate if that has not been done; False when it cannot be."""
         candidate = self.candidate(plan)
-        if candidate.key in self.run.loaded:
-            return True
-        known = self.run.trials.get(candidate.key)
-        if known is not None:  # it was screened before, and its fate stays as it is
-            return known.status in SERVES and again(self.run, candidate)
-        self.run.say("trial", candidate.label)
-        return ready(self.run, candidate)
-
-
-def holds(run: Run, candidate: Candidate, power: float = EVEN) -> bool:
-    """True when the search split promises a proof on the confirm split."""
-    trial = run.trials.get(candidate.key)
-    quality = trial.search if trial else None
-    return quality is not None and promises(run, quality, power)
+        if candidate.key not in self.run.trials:
+            self.run.say("trial", candidate.label)
+        return ready(self.run, candidate, SERVES)

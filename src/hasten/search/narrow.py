@@ -9,12 +9,12 @@ from typing import Any
 from hasten.machine import cores
 from hasten.search import forms, space
 from hasten.search.field import SCREEN_ROUNDS, Run, build_all, first_line
-from hasten.search.finalists import clearly_inside, finalists, looks_inside
+from hasten.search.finalists import clearly_inside, finalists, holds, looks_inside
 from hasten.search.grounds import grounds, outclassed
 from hasten.search.loading import ready
 from hasten.search.lossless import near_settings
 from hasten.search.mixed import plan_for
-from hasten.search.mixes import DEEP, Ground, holds
+from hasten.search.mixes import DEEP, Ground
 from hasten.search.objective import NEAR, better, bytes_count, gain, quick_ms, speed
 from hasten.search.rounding import choose_rounding, recovered
 from hasten.search.screening import hopelessly_slow, outrun, race, screen, too_slow

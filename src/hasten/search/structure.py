@@ -20,8 +20,7 @@ from hasten.quant.allocate import Allocation, Option
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, material, study
 from hasten.search.finalists import CERTAIN, promises
 from hasten.search.foundation import excluded, foundation, narrowing, near, stands
-from hasten.search.loading import again
-from hasten.search.mixes import SERVES
+from hasten.search.loading import SERVES, ready
 from hasten.search.narrow import drop_losers, out_of_time
 from hasten.search.objective import bytes_count
 from hasten.search.offers import KINDS, LEAST, Offers, before, clocked, guessed, saving, stops, structural, weighed
@@ -160,8 +159,8 @@ def shrink(run: Run, base: Candidate, kind: str, idle: Candidate) -> None:
     else:
         bolder(plan, clocked(run, base, kind, knobs), time_of(run, base))
     alive = [key for key, inside in plan.tried.items() if inside and key in run.loaded]
-    if base.key in run.trials and run.trials[base.key].status in SERVES and base.key not in run.loaded:
-        again(run, base)
+    if base.key in run.trials:
+        ready(run, base, SERVES)
     race(run, [base.key, *alive], SCREEN_ROUNDS)
 
 

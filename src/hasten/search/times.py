@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -24,6 +24,14 @@ class Spent:
     def total(self) -> float:
         """All of it."""
         return sum(self.regions) + self.outside + self.converting
+
+    def scaled(self, share: float) -> Spent:
+        """The same shares of another total."""
+        return Spent(tuple(share * r for r in self.regions), share * self.outside, share * self.converting)
+
+    def at_most(self, wide: Spent) -> Spent:
+        """No region slower than in ``wide``: which kernels are slower in int8 differs from engine to engine."""
+        return replace(self, regions=tuple(min(pair) for pair in zip(self.regions, wide.regions, strict=True)))
 
 
 def by_region(layers: Sequence[Layer], known: Mapping[str, int], count: int) -> Spent:

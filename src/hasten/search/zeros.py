@@ -14,8 +14,8 @@ from hasten.protocols import Array
 from hasten.quant import sparse
 from hasten.search import forms
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, study
-from hasten.search.loading import ready
-from hasten.search.mixes import DEEP, SERVES
+from hasten.search.loading import SERVES, ready
+from hasten.search.mixes import DEEP
 from hasten.search.screening import hopelessly_slow, race, screen
 from hasten.trial import Candidate, Scalar, Step, Trial
 from hasten.worker import CallFailed, WorkerDied
