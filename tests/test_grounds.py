@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from hasten.protocols import Event
-from hasten.search import grounds
+from hasten.search import grounds, mixed
 from hasten.search.field import Run
 from hasten.search.mixes import Ground
+from hasten.search.plan import Plan, Problem, fastest
 from hasten.search.rounding import Rounding
 from hasten.search.space import CLEAN
+from hasten.search.times import Spent
 from hasten.trial import Candidate, Quality, Step, Trial
 from tests.test_confirm import a_run, quality, trial
 
@@ -112,3 +115,59 @@ def test_a_mix_may_be_faster_than_either_end(tmp_path: Path, int8_ms: float, pla
     engines = {"openvino": SimpleNamespace(scheme="openvino")}
     found = grounds.grounds(run, engines, {"openvino": [narrow.candidate]}, Rounding({}))
     assert [g.narrow for g in found] == ([narrow.candidate] if planned else [])
+
+
+def lent(tmp_path: Path, told: bool) -> tuple[Run, list[Ground]]:
+    """LiteRT, which tells no times, beside OpenVINO, whose int8 can be ``told`` from its float or does not run."""
+    trials = []
+    static: dict[str, list[Candidate]] = {}
+    for engine, wide_ms, int8_ms in (("litert", 2.0, 1.0), ("openvino", 3.0, 2.0)):
+        wide = Candidate(steps=(CLEAN,), engine=engine, lossless=True, label=f"{engine} wide")
+        narrow = Candidate(steps=(CLEAN, Step(name="quantize")), engine=engine, label=f"{engine} int8")
+        trials.append(replace(trial("any", 1.0, None), candidate=wide, quick_ms=wide_ms, status="slower"))
+        trials.append(replace(trial("any", 2.0, EVEN), candidate=narrow, quick_ms=int8_ms))
+        static[engine] = [narrow]
+    if not told:
+        trials[-1] = replace(trials[-1], status="unsupported")
+    run = a_run(tmp_path, *trials)
+    run.usual_ms = 2.0
+    engines = {name: SimpleNamespace(scheme=name) for name in static}
+    return run, grounds.grounds(run, engines, static, Rounding({}))
+
+
+def test_an_engine_that_tells_no_times_borrows_those_of_one_that_does(tmp_path: Path) -> None:
+    run, found = lent(tmp_path, told=True)
+    assert [g.engine for g in found] == ["litert"]  # OpenVINO's int8 takes twice as long: nothing to gain
+    assert found[0].borrows
+    assert [c.label for c in found[0].tellers] == ["openvino wide", "openvino int8"]
+    assert run.unplanned == []
+    wide, narrow = mixed.to_scale(run, found[0], Spent((4.0, 1.0), 1.0, 0.0), Spent((1.0, 2.0), 1.0, 0.0))
+    assert wide.total == pytest.approx(2.0)
+    assert narrow.regions == pytest.approx((0.25, 1 / 3)), "half of a region's share, but no more than in float"
+
+
+def test_without_such_an_engine_it_is_said_that_nothing_is_planned(tmp_path: Path) -> None:
+    run, found = lent(tmp_path, told=False)
+    assert found == []
+    assert run.unplanned == ["litert does not tell where its time goes: no mixed precision planned"]
+
+
+@pytest.mark.parametrize(
+    ("usual_ms", "certain", "planned"), [(0.1, True, (1, 1, 0)), (0.1, False, (1, 1, 1)), (9.0, True, (1, 1, 1))]
+)
+def test_int8_everywhere_gets_a_rung_of_half_its_harm_below_it(
+    usual_ms: float, certain: bool, planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A last layer that does most of the harm and takes no time: without it the proof is safer at no price."""
+    ms, harm = np.array([[3.0, 1.0], [3.0, 1.0], [0.1, 0.05]]), np.array([[0, 0.1], [0, 0.1], [0, 0.9]])
+    run, timed = a_run(tmp_path), list[Plan]()
+    run.usual_ms = usual_ms
+    bench = SimpleNamespace(
+        run=run, solve=fastest, inside=lambda p: True, certain=lambda p: certain, times=lambda ps: timed.extend(ps)
+    )
+    monkeypatch.setattr(mixed, "weighed", lambda bench, problem: (replace(problem, harm=harm), 16))
+    problem, samples, plan = mixed.rung(cast(Any, bench), Problem(ms, np.zeros_like(ms), (False, True)))
+    assert plan == planned
+    assert timed == ([plan] if not all(plan) else [])
+    assert samples == (16 if usual_ms < 1 else 0)
+    assert (problem.harm.sum() > 0) == (usual_ms < 1)

@@ -54,6 +54,12 @@ def test_a_plan_without_harms_is_told_as_such() -> None:
     assert "conv_13" in str(regions.picture(bare, 370))
 
 
+def test_whose_times_they_are_is_told_where_the_engine_tells_none() -> None:
+    told = regions.summary(replace(results.mixed(), engine="litert", teller="openvino"))
+    assert "litert does not tell where its time goes: the shares of the regions are openvino's. In int8" in told
+    assert "does not tell" not in regions.summary(results.mixed())
+
+
 def test_the_page_shows_the_picture_and_folds_the_long_table() -> None:
     html = build(results.met())
     assert "Which part in which precision" in html

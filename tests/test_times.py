@@ -63,3 +63,10 @@ def test_engines_name_the_kernels_after_the_network(name: str, narrow: bool, tmp
     assert spent.total > 0
     assert sum(ms > 0 for ms in spent.regions) >= len(found) - 1, "each convolution takes its microseconds"
     assert spent.outside < 0.2 * spent.total
+
+
+def test_shares_of_another_engine_s_time_are_scaled_and_no_region_is_slower_in_int8() -> None:
+    wide, narrow = Spent((2.0, 1.0), 0.5, 0.5).scaled(0.5), Spent((0.5, 1.5), 0.0, 1.0).scaled(0.5)
+    assert wide == Spent((1.0, 0.5), 0.25, 0.25)
+    assert wide.total == 2.0
+    assert narrow.at_most(wide) == Spent((0.25, 0.5), 0.0, 0.5)

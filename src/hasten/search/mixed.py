@@ -143,15 +143,20 @@ def profiled(bench: Mixes, places: dict[str, int]) -> Problem | None:
     if not wide.total or not narrow.total:
         return None
     if ground.borrows:
-        totals = [quick_ms(bench.run, c.key) for c in (ground.wide, ground.narrow)]
-        wide, narrow = (s.scaled(total / s.total) for s, total in zip((wide, narrow), totals, strict=True))
-        narrow = narrow.at_most(wide)
+        wide, narrow = to_scale(bench.run, ground, wide, narrow)
     outside = sum(n for region in bench.regions for _, source, n in region.reads if source == OUTSIDE)
     enough = outside > ENOUGH_ELEMENTS and narrow.converting > wide.converting
     each = (narrow.converting - wide.converting) / outside if enough else DEFAULT_CROSSING
     ms = np.column_stack([wide.regions, narrow.regions])
     reads = [region.reads for region in bench.regions]
     return Problem(ms, np.zeros_like(ms), (False, True), crossings(reads, each), wide.outside + wide.converting)
+
+
+def to_scale(run: Run, ground: Ground, wide: Spent, narrow: Spent) -> tuple[Spent, Spent]:
+    """What another engine's kernels took, as shares of the time that this one takes; what races correct that."""
+    ends = ((ground.wide, wide), (ground.narrow, narrow))
+    wide, narrow = (s.scaled(ms / s.total if (ms := quick_ms(run, c.key)) < inf else 1.0) for c, s in ends)
+    return wide, narrow.at_most(wide)
 
 
 def _profiles(bench: Mixes, places: dict[str, int]) -> list[list[Any]]:
