@@ -328,6 +328,9 @@ def test_whoever_was_not_chosen_gets_a_reason(tmp_path: Path) -> None:
         ),
         "others are faster at no more risk": trial("dominated", 1.5, quality(0.0, 0.004)),
         "not faster than the network as given": trial("slow", 1.0, quality(0.0, 0.004)),
+        "not raced: others promised more, or the time was up": replace(
+            trial("a plan", 1.0, quality(0.0, 0.004)), timing=None
+        ),
     }
     run = a_run(tmp_path, winner, *others.values())
     verdict.tell_the_others(run, winner.candidate.key, "given")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hasten.protocols import Event
-from hasten.search import grounds, mixed
+from hasten.search import grounds, mixed, narrow
 from hasten.search.field import Run
 from hasten.search.mixes import Ground
 from hasten.search.plan import Plan, Problem, fastest
@@ -19,7 +19,7 @@ from hasten.search.rounding import Rounding
 from hasten.search.space import CLEAN
 from hasten.search.times import Spent
 from hasten.trial import Candidate, Quality, Step, Trial
-from tests.test_confirm import a_run, quality, trial
+from tests.test_confirm import a_run, quality, timed, trial
 
 CERTAIN, EVEN = quality(0.0, 0.004, flips=0), quality(0.006, 0.02, flips=5)
 
@@ -146,6 +146,23 @@ def test_an_engine_that_tells_no_times_borrows_those_of_one_that_does(tmp_path: 
     assert narrow.regions == pytest.approx((0.25, 1 / 3)), "half of a region's share, but no more than in float"
 
 
+def test_grounds_that_no_time_is_left_for_are_named(tmp_path: Path) -> None:
+    run, found = lent(tmp_path, told=True)
+    run.deadline = 0.0
+    narrow.mix_formats(run, [*found, on(int8("bf16", 2.0, EVEN))], "tuned", 1.0)
+    assert run.unplanned == [
+        "no time was left to mix formats on litert (int8 with f32), openvino (int8 with bf16)",
+    ]
+
+
+@pytest.mark.parametrize(("speedup", "planned"), [(2.3, False), (2.5, True)])
+def test_a_plan_by_borrowed_times_must_promise_clearly_more(speedup: float, planned: bool, tmp_path: Path) -> None:
+    run, [ground] = lent(tmp_path, told=True)
+    run.update(ground.narrow.key, timing=timed(speedup))
+    run.record(int8("bf16", 2.2, CERTAIN))
+    assert grounds.out_of_reach(run, ground, 1.0) != planned
+
+
 def test_without_such_an_engine_it_is_said_that_nothing_is_planned(tmp_path: Path) -> None:
     run, found = lent(tmp_path, told=False)
     assert found == []
@@ -160,14 +177,14 @@ def test_int8_everywhere_gets_a_rung_of_half_its_harm_below_it(
 ) -> None:
     """A last layer that does most of the harm and takes no time: without it the proof is safer at no price."""
     ms, harm = np.array([[3.0, 1.0], [3.0, 1.0], [0.1, 0.05]]), np.array([[0, 0.1], [0, 0.1], [0, 0.9]])
-    run, timed = a_run(tmp_path), list[Plan]()
+    run, raced = a_run(tmp_path), list[Plan]()
     run.usual_ms = usual_ms
     bench = SimpleNamespace(
-        run=run, solve=fastest, inside=lambda p: True, certain=lambda p: certain, times=lambda ps: timed.extend(ps)
+        run=run, solve=fastest, inside=lambda p: True, certain=lambda p: certain, times=lambda ps: raced.extend(ps)
     )
     monkeypatch.setattr(mixed, "weighed", lambda bench, problem: (replace(problem, harm=harm), 16))
     problem, samples, plan = mixed.rung(cast(Any, bench), Problem(ms, np.zeros_like(ms), (False, True)))
     assert plan == planned
-    assert timed == ([plan] if not all(plan) else [])
+    assert raced == ([plan] if not all(plan) else [])
     assert samples == (16 if usual_ms < 1 else 0)
     assert (problem.harm.sum() > 0) == (usual_ms < 1)

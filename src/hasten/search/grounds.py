@@ -9,7 +9,7 @@ from typing import Any
 from hasten import registry
 from hasten.search import space
 from hasten.search.field import Run
-from hasten.search.finalists import CERTAIN, holds, looks_inside
+from hasten.search.finalists import CERTAIN, CLEARLY, holds, looks_inside
 from hasten.search.loading import SERVES
 from hasten.search.mixes import Ground
 from hasten.search.objective import NEAR, quick_ms, speed
@@ -22,9 +22,10 @@ LEAST_GAIN = 0.02  # of the latency: a plan that promises less over what is ther
 def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]], rounding: Rounding) -> list[Ground]:
     """Where int8 everywhere runs, and is about as fast as the float it would be mixed with, or faster.
 
-    Each may be the faster one in other regions, and a mix faster than both. The fastest engine first, and of one
-    engine the narrow float. Left out is what is clearly slower than the fastest of them, or than any int8 that is all
-    but proven, and an engine that does not tell where its time goes if no other one does.
+    Each may be the faster one in other regions, and a mix faster than both. The fastest engine first, of one engine
+    the narrow float, and last those whose times are borrowed: such a plan is a guess until it is raced. Left out is
+    what is clearly slower than the fastest of them, or than any int8 that is all but proven, and an engine that does
+    not tell where its time goes if no other one does.
     """
     found: list[Ground] = []
     sure, lent = inf, lender(run, static)
@@ -48,7 +49,7 @@ def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]
         faster.setdefault((ground.engine, ground.wide_format), ground)
     most = NEAR * min(sure, *fastest.values()) if fastest else inf
     near = [ground for ground in faster.values() if quick_ms(run, ground.narrow.key) <= most]
-    return sorted(near, key=lambda g: (fastest[g.engine], g.wide_format == "f32"))
+    return sorted(near, key=lambda g: (g.borrows, fastest[g.engine], g.wide_format == "f32"))
 
 
 def tells(engine: str) -> bool:
@@ -97,7 +98,7 @@ def out_of_reach(run: Run, ground: Ground, gained: float) -> bool:
     ``gained`` is what its fastest plan of all, harm left aside, gains over int8 everywhere; that was raced.
     """
     at_best, sure = gained * speed(run, ground.narrow.key), surest(run)
-    if not 0 < at_best < (1 + LEAST_GAIN) * sure:
+    if not 0 < at_best < (CLEARLY if ground.borrows else 1 + LEAST_GAIN) * sure:
         return False
     mix = f"{ground.engine} int8 with {ground.wide_format}"
     run.not_planned(f"{mix} would be {at_best:.2f}× at best, and {sure:.2f}× is all but proven: not planned")

@@ -57,10 +57,17 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
             try_all(run, quickest_first(run, every(int8)), tuned)
     if not run.over():
         weights_alone(run, engines, base, every(int8), tuned)
-    for ground in () if bytes_count(run) else grounds(run, engines, int8, rounding):
+    if not bytes_count(run):
+        mix_formats(run, grounds(run, engines, int8, rounding), tuned, baseline_ms)
+
+
+def mix_formats(run: Run, able: Sequence[Ground], tuned: str, baseline_ms: float) -> None:
+    """Plan for one engine after the other; say which ones no time was left for."""
+    for done, ground in enumerate(able):
         if run.over():
-            run.not_planned(f"no time was left to mix formats on {ground.engine}")
-            break
+            left = dict.fromkeys(f"{g.engine} (int8 with {g.wide_format})" for g in able[done:])
+            run.not_planned(f"no time was left to mix formats on {', '.join(left)}")
+            return
         if not outclassed(run, ground):
             mix(run, ground, tuned, baseline_ms)
 

@@ -57,6 +57,8 @@ def why_not(run: Run, trial: Trial, winner: str) -> str:
         return "proven inside the budget, but no faster than the one chosen"
     if trial.search is not None and _drop(trial) > run.budget.max_drop:
         return "looks over the budget on the search samples, so that it was not put to the proof"
+    if trial.timing is None and not trial.candidate.lossless:
+        return "not raced: others promised more, or the time was up"
     return "others are faster" if trial.candidate.lossless else "others are faster at no more risk"
 
 
