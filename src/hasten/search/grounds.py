@@ -13,6 +13,7 @@ from hasten.search.finalists import CERTAIN, CLEARLY, holds, looks_inside
 from hasten.search.loading import SERVES
 from hasten.search.mixes import Ground
 from hasten.search.objective import NEAR, quick_ms, speed
+from hasten.search.plan import Problem, Solver, predicted_ms
 from hasten.search.rounding import Rounding
 from hasten.trial import Candidate
 
@@ -42,12 +43,13 @@ def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]
                 found.append(Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, own, tellers))
         if lent is None and not tells(name):
             run.not_planned(f"{name} does not tell where its time goes: no mixed precision planned")
-    fastest: dict[str, float] = {}
+    fastest: dict[str, float] = {}  # int8 of each engine
     faster: dict[tuple[str, str], Ground] = {}  # of several ways to narrow an engine's network
     for ground in sorted(found, key=lambda g: quick_ms(run, g.narrow.key)):
         fastest.setdefault(ground.engine, quick_ms(run, ground.narrow.key))
         faster.setdefault((ground.engine, ground.wide_format), ground)
-    most = NEAR * min(sure, *fastest.values()) if fastest else inf
+    told = [quick_ms(run, ground.narrow.key) for ground in faster.values() if not ground.borrows]
+    most = NEAR * min([sure, *told])
     near = [ground for ground in faster.values() if quick_ms(run, ground.narrow.key) <= most]
     return sorted(near, key=lambda g: (g.borrows, fastest[g.engine], g.wide_format == "f32"))
 
@@ -102,6 +104,24 @@ def out_of_reach(run: Run, ground: Ground, gained: float) -> bool:
         return False
     mix = f"{ground.engine} int8 with {ground.wide_format}"
     run.not_planned(f"{mix} would be {at_best:.2f}× at best, and {sure:.2f}× is all but proven: not planned")
+    return True
+
+
+def fruitless(run: Run, problem: Problem, solver: Solver, ground: Ground) -> bool:
+    """True where a plan by borrowed times does not beat what is all but proven, even with twice the harm of what holds.
+
+    Harms are divergences of the same answers, whatever engine they are from.
+    """
+    known = [t.harm or 0.0 for t in run.trials.values() if t.status == "ok" and holds(run, t.candidate)]
+    if not ground.borrows or not known:
+        return False
+    [plan] = solver(problem, [2 * max(known)])
+    narrow = (1,) * problem.regions
+    reach = speed(run, ground.narrow.key) * predicted_ms(problem, narrow) / predicted_ms(problem, plan)
+    if not 0 < reach < CLEARLY * surest(run):
+        return False
+    told = f"{reach:.2f}× with as little harm as it takes, and {surest(run):.2f}× is all but proven"
+    run.not_planned(f"{ground.engine} int8 with {ground.wide_format} would be {told}: not planned")
     return True
 
 

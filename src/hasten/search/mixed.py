@@ -15,7 +15,7 @@ from hasten.protocols import Layer
 from hasten.search.explain import told
 from hasten.search.field import Run, first_line, in_workshop, material, study
 from hasten.search.finalists import quick_to_prove
-from hasten.search.grounds import LEAST_GAIN, out_of_reach
+from hasten.search.grounds import LEAST_GAIN, fruitless, out_of_reach
 from hasten.search.improve import Known, improve
 from hasten.search.loading import SERVES, ready
 from hasten.search.mixes import Ground, Mixes
@@ -58,6 +58,8 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
     if out_of_reach(run, ground, gained):
         return []
     problem, samples = weighed(bench, problem)
+    if fruitless(run, problem, bench.solve, ground):
+        return []
     known, refitted = improve(problem, bench)
     safer(bench, known)
     run.plans.append(told(bench, refitted, known, known.best(), samples, time.monotonic() - start))
