@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hasten.errors import InputError
+from hasten.machine import cores
 from hasten.wire import HEADER, pack, unpack_arrays
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
@@ -34,6 +35,14 @@ def test_a_hang_ends_at_the_limit_even_when_sigterm_is_ignored() -> None:
         once("hasten.testing:hang", {"seconds": 60}, seconds=1.5)
     assert told.value.status == "timeout"
     assert time.monotonic() - start < 20
+
+
+def test_several_work_at_the_same_time() -> None:
+    with Worker() as first, Worker() as second:
+        first.ask("call", function="hasten.machine:cores", keywords={})
+        second.ask("memory")
+        assert set(second.answer(seconds=60)) == {"peak_bytes"}
+        assert first.answer(seconds=60) == cores()
 
 
 def test_memory_is_limited() -> None:

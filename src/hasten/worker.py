@@ -59,7 +59,7 @@ class Worker:
         self.name = name
         self.spins = True  # until its engine is known to leave the cores alone after a call
         self.usual_ms = float("inf")  # of an inference, once some were timed
-        self._held = False
+        self._held, self._asked = False, ""
         self._memory_limit = memory_limit or int(memory_bytes()[1] * 0.9) or None
         self._folder = tempfile.TemporaryDirectory(prefix="hasten-worker-")
         self._log = Path(self._folder.name) / "log.txt"
@@ -94,20 +94,30 @@ class Worker:
             CallFailed: it raised an exception and lives on.
             HastenError: it raised one of ours; the same error is raised here.
         """
-        deadline = time.monotonic() + seconds
+        self.ask(operation, **arguments)
+        return self.answer(seconds=seconds)
+
+    def ask(self, operation: str, **arguments: Any) -> None:
+        """Send a request and do not wait; ``answer`` has to follow. Raises WorkerDied where nobody listens."""
+        self._asked = operation
         if self._held:
             self._signal(signal.SIGCONT)
             self._held = False
         try:
             self._write(b"".join(pack({"operation": operation, "arguments": arguments}, [])))
+        except BrokenPipeError:
+            raise self._died(f"in {operation}") from None
+
+    def answer(self, *, seconds: float = 600.0) -> Any:
+        """What the child says to the last request. Raises as ``call`` does."""
+        deadline, operation = time.monotonic() + seconds, self._asked
+        try:
             header = self._read(HEADER.size, deadline, operation)
             size, payload = HEADER.unpack(header)
             if size > MAX_HEADER:
                 raise self._died(f"sent a header of {size} bytes")
             reply = msgspec.json.decode(self._read(size, deadline, operation))
             arrays = unpack_arrays(reply["arrays"], self._read(payload, deadline, operation))
-        except BrokenPipeError:
-            raise self._died(f"in {operation}") from None
         except (msgspec.MsgspecError, KeyError, ValueError) as fault:
             raise self._died(f"sent an answer that cannot be read ({fault})") from fault
         if "told" in reply:

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from hasten.graph import couplings, layouts, reshapes, walk
+from hasten.graph import contractions, couplings, layouts, reshapes, walk
 from hasten.graph.couplings import Couplings
 from hasten.graph.positions import STAYS, Ids, lowest_of_each
 
-RULES = {**couplings.RULES, **layouts.RULES}
+RULES = {**couplings.RULES, **contractions.RULES, **layouts.RULES}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hasten.measure.timing import interleave, timing
 from hasten.search.confirm import IDENTICAL, count_look, prove
 from hasten.search.field import CONTENDERS, RESTED_ROUNDS, Run, first_line
 from hasten.search.finalists import CLEARLY, MOST_FINALISTS, finalists, front, looks_inside
-from hasten.search.loading import fresh_worker
+from hasten.search.loading import fresh_workers
 from hasten.search.objective import better, bytes_count, gain, promised
 from hasten.search.screening import race
 from hasten.trial import Quality, Timing
@@ -59,7 +59,7 @@ def final_timing(run: Run, keys: Sequence[str], restarts: int, rounds: int) -> d
         run.say("trial", "final timing in fresh processes", restart, restarts)
         run.retire(keys)
         try:
-            sides = {k: fresh_worker(run, run.trials[k].candidate) for k in keys}
+            sides = fresh_workers(run, [run.trials[k].candidate for k in keys])
             series = interleave(sides, run.work, rounds=rounds, seed=run.seed + 1 + restart, rested=True)
             if series.lost:
                 raise next(iter(series.lost.values()))

@@ -57,7 +57,7 @@ def load(run: Run, candidate: Candidate) -> Worker | None:
 def _load(run: Run, candidate: Candidate) -> Worker | None:
     made = run.artefacts[recipe_key(candidate)]
     try:
-        worker, seconds = _started(run, candidate)
+        [(worker, seconds)] = _started(run, candidate)
     except (WorkerDied, CallFailed, InputError) as fault:
         if isinstance(fault, InputError) and candidate.key == run.given:
             raise  # it says itself what is wrong with the network as given
@@ -77,18 +77,22 @@ def _load(run: Run, candidate: Candidate) -> Worker | None:
     return worker
 
 
-def _started(run: Run, candidate: Candidate) -> tuple[Worker, float]:
-    """A new process with the candidate loaded, and the seconds that loading took. Raises what that raises."""
-    worker = Worker(name=candidate.label)
-    path = run.artefacts[recipe_key(candidate)]["artefact"]
-    told = {"engine": candidate.engine, "path": path, "settings": candidate.settings, "names": run.names}
+def _started(run: Run, *candidates: Candidate) -> list[tuple[Worker, float]]:
+    """New processes that load the candidates side by side, and the seconds that each took. Raises what one raises."""
+    begun: list[Worker] = []
     try:
-        reply = worker.call("load", seconds=BUILD_SECONDS, **told)
+        for c in candidates:
+            begun.append(Worker(name=c.label))
+            path = run.artefacts[recipe_key(c)]["artefact"]
+            begun[-1].ask("load", engine=c.engine, path=path, settings=c.settings, names=run.names)
+        took = [float(worker.answer(seconds=BUILD_SECONDS)["load_seconds"]) for worker in begun]
     except (WorkerDied, CallFailed, InputError):
-        worker.close()
+        for worker in begun:
+            worker.close()
         raise
-    worker.spins = registry.find("engines", candidate.engine).spins
-    return worker, float(reply["load_seconds"])
+    for worker, c in zip(begun, candidates, strict=True):
+        worker.spins = registry.find("engines", c.engine).spins
+    return list(zip(begun, took, strict=True))
 
 
 def ready(run: Run, candidate: Candidate, fates: Sequence[str] = ("ok",)) -> bool:
@@ -122,10 +126,17 @@ def _again(run: Run, candidate: Candidate) -> bool:
 
 def fresh_worker(run: Run, candidate: Candidate, *, keep: bool = True) -> Worker:
     """A new process with the candidate loaded; ``keep`` makes it the one in ``run.loaded``. Raises what it raises."""
-    worker, _ = _started(run, candidate)
+    [(worker, _)] = _started(run, candidate)
     if keep:
         run.loaded[candidate.key] = worker
     return worker
+
+
+def fresh_workers(run: Run, candidates: Sequence[Candidate]) -> dict[str, Worker]:
+    """The same of several at once, by key, all of them in ``run.loaded``; none where one does not start."""
+    found = {c.key: worker for c, (worker, _) in zip(candidates, _started(run, *candidates), strict=True)}
+    run.loaded.update(found)
+    return found
 
 
 def lost(run: Run, candidate: Candidate, fault: WorkerDied | CallFailed | InputError) -> Trial:
