@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import log
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from hasten.search import final
 from hasten.search.answer import _speed_warnings
-from hasten.search.objective import promised
-from hasten.trial import Candidate, Quality, Timing, Trial
+from hasten.search.objective import promised, rested_ms
+from hasten.trial import Candidate, Quality, Scalar, Step, Timing, Trial
 
 PROVEN = Quality(
     metric="top1", split="confirm", n=900, value=0.9, baseline=0.9, drop=0.0, lower=-0.001, upper=0.001,
@@ -218,6 +219,26 @@ def test_what_is_fast_only_without_pauses_gives_way_to_what_is_always(monkeypatc
     assert run.rounds == [["given", "tuned", "fast"], ["given", "tuned", "slow"]]
 
 
+def test_what_may_beat_what_the_fastest_promises_is_timed_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteRT's two threads on magika: 4.3 in the middle, 2.9 at the least; OpenVINO's 3.4 is the better promise."""
+    twofold = replace(timed(4.3), low=2.9)
+    run = Finished({"given": 1.0, "tuned": 1.2, "fast": 4.4, "steady": 3.3}, {"fast": twofold}, monkeypatch)
+    run.trials["fast"] = replace(run.trials["fast"], timing=twofold)
+    assert settled(run) == "steady"
+    assert run.rounds == [["given", "tuned", "fast", "steady"]]
+    assert run.trials["fast"].reason == "faster at times, but promises 2.90× where  promises 3.28×"
+
+
+def test_of_two_rounds_the_better_promise_is_kept_and_the_faster_middle_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = {"fast": replace(timed(4.3), low=2.0), "steady": timed(3.4)}
+    run = Finished({"given": 1.0, "tuned": 1.2, "fast": 4.4, "steady": 3.3}, found, monkeypatch)
+    assert settled(run) == "steady"
+    assert run.rounds == [["given", "tuned", "fast"], ["given", "tuned", "steady"]]
+    assert run.trials["fast"].reason.startswith("faster at times, but promises 2.00×")
+
+
 def test_what_promises_enough_is_not_timed_against_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Finished({"given": 1.0, "tuned": 1.0, "fast": 2.0, "slow": 1.4}, {"fast": timed(1.9)}, monkeypatch)
     assert settled(run) == "fast"
@@ -228,3 +249,36 @@ def test_the_best_lossless_setting_alone_is_timed_afresh_too(monkeypatch: pytest
     run: Any = Finished({"given": 1.0, "tuned": 0.6}, {"tuned": timed(1.3)}, monkeypatch)
     assert final.settle(run, "tuned", "tuned", 4, 10) == "tuned"
     assert run.rounds == [["given", "tuned"]]
+
+
+def test_the_fastest_of_each_engine_is_raced_with_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = {"given": 1.0, "tuned": 1.2, "fast": 4.4, "faster": 4.6, "elsewhere": 2.4, "far behind": 2.2, "over": 3.0}
+    run: Any = Finished(speeds, {}, monkeypatch)
+    for name, trial in run.trials.items():
+        engine = "litert" if name in ("fast", "faster") else name
+        search = replace(PROVEN, split="search", drop=0.02 if name == "over" else 0.0)
+        own = replace(trial.candidate, engine=engine, lossless=name in ("given", "tuned"))
+        run.trials[name] = replace(trial, candidate=own, search=search)
+    run.budget = SimpleNamespace(max_drop=0.01)
+    assert final.of_each_engine(run) == ["faster", "elsewhere"]
+
+
+def test_a_first_look_is_slowed_as_its_setting_was_by_pauses() -> None:
+    two: dict[str, Scalar] = {"threads": 2}
+    one: dict[str, Scalar] = {}
+    clean = (Step(name="clean"),)
+
+    def looked(engine: str, settings: dict[str, Scalar], ms: float, speedup: float | None = None) -> Trial:
+        steps = clean if speedup else (*clean, Step(name="quantize"))
+        candidate = Candidate(steps=steps, engine=engine, settings=settings, lossless=speedup is not None)
+        return Trial(candidate=candidate, status="ok", quick_ms=ms, timing=timed(speedup) if speedup else None)
+
+    trials = [
+        looked("litert", two, 2.0, 0.5),  # twice as fast as the network as given at a first look, half with pauses
+        looked("openvino", one, 2.0, 2.0),
+        looked("litert", two, 1.0),
+        looked("litert", one, 1.0),
+        looked("openvino", {"precision": "bf16"}, 1.5),
+    ]
+    run: Any = SimpleNamespace(trials={t.candidate.key: t for t in trials}, usual_ms=4.0)
+    assert [rested_ms(run, t.candidate.key) for t in trials[2:]] == [4.0, 1.0, 1.5]

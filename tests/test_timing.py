@@ -126,7 +126,7 @@ def test_a_rested_field_rests_before_every_block_and_any_other_is_held_after_it(
     sides: dict[str, Any] = {"a": FakeWorker(1.0), "b": FakeWorker(1.0)}
     interleave(sides, WORK, rounds=3, rested=True)
     assert set(rests) == {module.REST_SECONDS, module.PAUSE_SECONDS}
-    assert rests.count(module.PAUSE_SECONDS) == 1, "before every other round"
+    assert rests.count(module.PAUSE_SECONDS) == 2, "before each block of every other round"
     assert [side.held for side in sides.values()] == [0, 0]
     rests.clear()
     interleave(sides, WORK, rounds=3)

@@ -27,7 +27,7 @@ from hasten.worker import CallFailed, Worker, WorkerDied
 T = TypeVar("T")
 
 REST_SECONDS = 0.055
-PAUSE_SECONDS = 0.5  # threads that slept so long may be woken on one core, and stay there
+PAUSE_SECONDS = 0.2  # where nothing ran for so long, threads may be woken on one core, and stay there
 SETTLE_SECONDS = 0.005
 BLOCK_MS = 20.0
 WAKING_MS = 5.0  # calls that begin so soon after a rest meet threads that still sleep, or share a core
@@ -99,7 +99,7 @@ def interleave(
     """Time all ``sides`` for ``rounds`` rounds, fewer when ``stop`` says so. A side that dies leaves the field.
 
     After each round those leave that ``leave`` names. With ``rested`` each block starts from an idle machine, whoever
-    ran before, and every other round after a pause, as between requests that come one by one.
+    ran before, in every other round after a pause, as between requests that come one by one.
     """
     series = Series({name: [] for name in sides}, {name: [] for name in sides})
     shuffler = random.Random(seed)  # noqa: S311
@@ -109,17 +109,16 @@ def interleave(
         worker.hold()
     for name, worker in sides.items():
         try:
-            inner[name] = alone(worker, partial(warm_up, worker, work), rested)
+            inner[name] = alone(worker, partial(warm_up, worker, work), REST_SECONDS if rested else 0.0)
         except (WorkerDied, CallFailed) as fault:
             series.lost[name] = fault
     for number in range(rounds):
-        if rested and number % 2:
-            time.sleep(PAUSE_SECONDS)
+        rest = (PAUSE_SECONDS if number % 2 else REST_SECONDS) if rested else 0.0
         order = [name for name in sides if name not in series.lost and name not in gone]
         shuffler.shuffle(order)
         for name in order:
             try:
-                times = alone(sides[name], partial(milliseconds, sides[name], work, inner[name]), rested)
+                times = alone(sides[name], partial(milliseconds, sides[name], work, inner[name]), rest)
                 series.blocks[name].append(median(times))
                 series.waking[name].append(median(first_calls(times)))
             except (WorkerDied, CallFailed) as fault:
@@ -130,11 +129,11 @@ def interleave(
     return series
 
 
-def alone(worker: Worker, work: Callable[[], T], rested: bool = False) -> T:
-    """What ``work`` gives on a quiet machine. The worker is held after it; with ``rested`` all rest before it."""
-    time.sleep(REST_SECONDS if rested else SETTLE_SECONDS)
+def alone(worker: Worker, work: Callable[[], T], rest: float = 0.0) -> T:
+    """What ``work`` gives on a quiet machine, after so many seconds in which all ``rest``; else the worker is held."""
+    time.sleep(rest or SETTLE_SECONDS)
     done = work()
-    if not rested:
+    if not rest:
         worker.hold()
     return done
 

@@ -8,21 +8,35 @@ from hasten.measure.speed import LEAST_PAIRS, MARGIN
 from hasten.measure.timing import interleave, timing
 from hasten.search.confirm import IDENTICAL, count_look, prove
 from hasten.search.field import CONTENDERS, RESTED_ROUNDS, Run, first_line
-from hasten.search.finalists import CLEARLY, MOST_FINALISTS, finalists, front, looks_inside
+from hasten.search.finalists import CLEARLY, MOST_FINALISTS, finalists, front, looks_inside, measured
 from hasten.search.loading import fresh_workers
 from hasten.search.objective import better, bytes_count, gain, promised
 from hasten.search.screening import race
 from hasten.trial import Quality, Timing
 from hasten.worker import CallFailed, WorkerDied
 
+AWAKE = 2.0  # times as fast as with pauses, where two threads wake on one core
 AS_FAST = 0.97  # the first calls after a pause may lose no more than what two runs of the same network differ by
 
 
 def from_rest(run: Run, tuned: str) -> None:
-    """Race those that may be proven as the final timing will, from sleeping threads, so that the right ones are."""
+    """Race those that may be proven as the final timing will, from sleeping threads, so that the right ones are.
+
+    The fastest of each engine is among them, since engines differ in how their threads wake.
+    """
     able = [k for k in front(run) if looks_inside(run, k)][:CONTENDERS]
+    able += [k for k in of_each_engine(run) if k not in able][:CONTENDERS]
     if len(able) > 1:
         race(run, [tuned, *able] if tuned != run.given else able, RESTED_ROUNDS, rested=True)
+
+
+def of_each_engine(run: Run) -> list[str]:
+    """The fastest on each engine of those that look inside the budget and may be the fastest of all after pauses."""
+    best: dict[str, str] = {}
+    for key in sorted((k for k in measured(run) if looks_inside(run, k)), key=lambda k: -gain(run, k)):
+        best.setdefault(run.trials[key].candidate.engine, key)
+    most = max((gain(run, k) for k in best.values()), default=0.0)
+    return [k for k in best.values() if AWAKE * gain(run, k) >= most]
 
 
 def confirm_stage(run: Run, tuned: str) -> tuple[str, list[Quality]]:
@@ -100,13 +114,17 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
         standing = [key for key, reason in reasons.items() if reason is None]
         if standing:
             found = least_harm(run, standing, blocks)
-            best = max(filter(None, (best, found)), key=lambda k: promised(run, k))
+            other, best = sorted((best or found, found), key=lambda k: promised(run, k))
+            faster_at_times(run, other, best)
     return best or settle_lossless(run, tuned)
 
 
 def together(run: Run, left: Sequence[str]) -> list[str]:
-    """Of ``left``, fastest first: as many as one proof tests, and the least harmful of those that may be as fast."""
-    near = [k for k in left if gain(run, k) * CLEARLY > gain(run, left[0])]
+    """Of ``left``, fastest first, those that may beat what the first promises.
+
+    As many as one proof tests, and the least harmful of them.
+    """
+    near = [k for k in left if gain(run, k) * CLEARLY > promised(run, left[0])]
     return list(dict.fromkeys([*near[:MOST_FINALISTS], *sorted(near, key=lambda k: harm(run, k))[:1]]))
 
 
@@ -124,10 +142,17 @@ def least_harm(run: Run, standing: Sequence[str], blocks: dict[str, list[float]]
     for key in standing:
         if key in equal and harm(run, key) > harm(run, chosen):
             run.update(key, reason=f"no faster than {label} within the noise, and does more harm")
-        elif key not in equal and in_the_middle(run, key) > in_the_middle(run, chosen):
-            least, wins = promised(run, key), promised(run, chosen)
-            run.update(key, reason=f"faster at times, but promises {least:.2f}× where {label} promises {wins:.2f}×")
+        elif key not in equal:
+            faster_at_times(run, key, chosen)
     return chosen
+
+
+def faster_at_times(run: Run, key: str, chosen: str) -> None:
+    """Say so of one that is faster in the middle and promises less."""
+    if in_the_middle(run, key) > in_the_middle(run, chosen):
+        least, wins = promised(run, key), promised(run, chosen)
+        label = run.trials[chosen].candidate.label
+        run.update(key, reason=f"faster at times, but promises {least:.2f}× where {label} promises {wins:.2f}×")
 
 
 def in_the_middle(run: Run, key: str) -> float:

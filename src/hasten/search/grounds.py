@@ -12,7 +12,7 @@ from hasten.search.field import Run
 from hasten.search.finalists import CERTAIN, CLEARLY, holds, looks_inside
 from hasten.search.loading import SERVES
 from hasten.search.mixes import Ground
-from hasten.search.objective import NEAR, quick_ms, speed
+from hasten.search.objective import NEAR, quick_ms, rested_ms, speed
 from hasten.search.plan import Problem, Solver, predicted_ms
 from hasten.search.rounding import Rounding
 from hasten.trial import Candidate
@@ -35,7 +35,7 @@ def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]
             wide, quick = wide_of(run, narrow), quick_ms(run, narrow.key)
             if run.trials[narrow.key].status not in SERVES:
                 continue
-            sure = min(sure, quick) if holds(run, narrow, CERTAIN) else sure
+            sure = min(sure, rested_ms(run, narrow.key)) if holds(run, narrow, CERTAIN) else sure
             tellers = (wide, narrow) if tells(name) and wide is not None else lent
             if tellers is not None and wide is not None and quick < NEAR * quick_ms(run, wide.key):
                 attention = str(narrow.steps[-1].options.get("attention", "float"))

@@ -9,7 +9,7 @@ from math import inf
 
 from hasten.measure.speed import steady_speedup
 from hasten.search.run import Run
-from hasten.trial import Timing
+from hasten.trial import Candidate, Scalar, Timing
 
 OBJECTIVES = ("latency", "throughput", "size", "memory")
 BYTES = {"size": "smaller", "memory": "leaner"}
@@ -49,6 +49,21 @@ def quick_ms(run: Run, key: str) -> float:
     """The first look at a candidate's latency; infinite when it was never looked at."""
     trial = run.trials.get(key)
     return inf if trial is None or trial.quick_ms is None else trial.quick_ms
+
+
+def rested_ms(run: Run, key: str) -> float:
+    """The first look, which meets threads that are awake, slowed as float32 with the same settings was by pauses."""
+    wanted, slowed = run.trials[key].candidate, 1.0
+    for trial in run.trials.values():
+        c = trial.candidate
+        same = c.engine == wanted.engine and c.settings == _wide(wanted) and c.lossless and c.steps
+        if same and trial.timing is not None and trial.quick_ms is not None:
+            slowed = max(1.0, run.usual_ms / trial.quick_ms / steady(trial.timing))
+    return slowed * quick_ms(run, key)
+
+
+def _wide(candidate: Candidate) -> dict[str, Scalar]:
+    return {name: value for name, value in candidate.settings.items() if name != "precision"}
 
 
 def promised(run: Run, key: str) -> float:
