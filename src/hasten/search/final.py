@@ -22,10 +22,10 @@ AS_FAST = 0.97  # the first calls after a pause may lose no more than what two r
 def from_rest(run: Run, tuned: str) -> None:
     """Race those that may be proven as the final timing will, from sleeping threads, so that the right ones are.
 
-    The fastest of each engine is among them, since engines differ in how their threads wake.
+    One of another engine is among them where it may be faster so: engines differ in how their threads wake.
     """
     able = [k for k in front(run) if looks_inside(run, k)][:CONTENDERS]
-    able += [k for k in of_each_engine(run) if k not in able][:CONTENDERS]
+    able += [k for k in of_each_engine(run) if k not in able][:1]
     if len(able) > 1:
         race(run, [tuned, *able] if tuned != run.given else able, RESTED_ROUNDS, rested=True)
 
