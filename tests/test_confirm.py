@@ -234,6 +234,23 @@ def test_what_is_outdone_is_told_by_which(tmp_path: Path, harm: float, upper: fl
     assert run.trials[slow.candidate.key].reason == (whose and f"2 ms in a quick look, 1 ms by {whose}")
 
 
+@pytest.mark.parametrize(("from_rest", "left_out"), [(1.0, True), (2.0, False)])
+def test_an_engine_that_wakes_slowly_is_judged_by_what_pauses_cost_it(
+    tmp_path: Path, from_rest: float, left_out: bool
+) -> None:
+    """Both are twice as fast as the network as given at a first look; in float32 one of them was not with pauses."""
+    fast = replace(trial("fast", 2.0, quality(0.001, 0.004)), quick_ms=1.0, harm=0.01)
+    plain = Candidate(steps=(Step(name="clean"),), engine="litert", lossless=True, label="litert float32")
+    wide = replace(trial("any", from_rest, None), candidate=plain, quick_ms=1.0)
+    slow = replace(trial("slow", 1.0, None), quick_ms=1.0, harm=0.02)
+    slow = replace(slow, candidate=replace(slow.candidate, engine="litert"))
+    run = a_run(tmp_path, fast, wide, slow)
+    run.usual_ms = 2.0
+    assert narrow.outdone(run, slow.candidate) == left_out
+    told = "1 ms in a quick look, by its float32 about 2 ms with pauses, 1 ms by one that does no more harm"
+    assert run.trials[slow.candidate.key].reason == (told if left_out else "")
+
+
 def test_a_step_is_done_once_and_recalled_with_its_time(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     one, two = trial("one", 2.0, None), trial("two", 2.0, None)

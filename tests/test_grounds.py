@@ -145,6 +145,14 @@ def test_an_engine_that_tells_no_times_borrows_those_of_one_that_does(tmp_path: 
     assert narrow.regions == pytest.approx((0.25, 1 / 3)), "half of a region's share, but no more than in float"
 
 
+def test_no_guess_is_made_for_int8_that_is_behind_already(tmp_path: Path) -> None:
+    run, found = lent(tmp_path, told=True)
+    run.update(found[1].narrow.key, status="slower")
+    static = {g.engine: [g.narrow] for g in found}
+    engines = {name: SimpleNamespace(scheme=name) for name in static}
+    assert [g.engine for g in grounds.grounds(run, engines, static, Rounding({}))] == ["openvino"]
+
+
 def test_grounds_that_no_time_is_left_for_are_named(tmp_path: Path) -> None:
     run, found = lent(tmp_path, told=True)
     run.deadline = 0.0

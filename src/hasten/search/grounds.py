@@ -37,6 +37,8 @@ def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]
                 continue
             sure = min(sure, rested_ms(run, narrow.key)) if holds(run, narrow, CERTAIN) else sure
             tellers = (wide, narrow) if tells(name) and wide is not None else lent
+            if run.trials[narrow.key].status == "slower" and not tells(name):
+                continue  # a guess that begins behind
             if tellers is not None and wide is not None and quick < NEAR * quick_ms(run, wide.key):
                 attention = str(narrow.steps[-1].options.get("attention", "float"))
                 own = replace(rounding, options={**rounding.options, "attention": attention})

@@ -129,7 +129,7 @@ def outdone(run: Run, candidate: Candidate) -> bool:
     if best is None or rested_ms(run, candidate.key) <= NEAR * rested_ms(run, best):
         return False
     whose = "by one that does no more harm" if best in no_worse else "by one that is clearly inside the budget"
-    outrun(run, candidate, quick_ms(run, best), whose)
+    outrun(run, candidate, rested_ms(run, best), whose)
     return True
 
 

@@ -20,7 +20,7 @@ from hasten.measure.timing import Series, alone, interleave, milliseconds, timin
 from hasten.protocols import Array
 from hasten.search.field import SCREENED, Run
 from hasten.search.loading import lost, ready
-from hasten.search.objective import quick_ms
+from hasten.search.objective import quick_ms, rested_ms
 from hasten.search.question import digest
 from hasten.trial import Candidate, Quality, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
@@ -29,6 +29,7 @@ WEIGHED = 16  # samples
 SPARE_MS = 4.0  # a call
 QUICK_ROUNDS = 2
 BEATEN = 1.1  # times as slow, in every round
+TOLD = 1.1  # times a quick look: what pauses cost more than this is told
 CLEARLY_SLOWER = 1.15  # a quick look is this far off at most
 
 
@@ -192,7 +193,9 @@ def too_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
 def outrun(run: Run, candidate: Candidate, best: float, whose: str) -> None:
     """Retire what a quick look showed to be slower than ``best`` milliseconds; ``whose`` says whose these are."""
     run.retire([candidate.key])
-    text = f"{quick_ms(run, candidate.key):.3g} ms in a quick look, {best:.3g} ms {whose}"
+    quick, rested = quick_ms(run, candidate.key), rested_ms(run, candidate.key)
+    pauses = f", by its float32 about {rested:.3g} ms with pauses" if rested > TOLD * quick else ""
+    text = f"{quick:.3g} ms in a quick look{pauses}, {best:.3g} ms {whose}"
     run.update(candidate.key, status="slower", reason=text)
 
 
