@@ -67,7 +67,9 @@ def test_every_lie_of_an_engine_is_a_row_with_a_reason(
     told = {t.candidate.settings.get("precision"): t for t in result.trials}
     assert set(LIES) <= set(told)
     for lie in LIES:
-        assert told[lie].status in ("rejected", "crashed", "unsupported"), (lie, told[lie])
+        # one output fewer is no lie about the output that is judged: that one may also lose by the clock
+        fates = ("rejected", "crashed", "unsupported", *(["slower"] if lie == "fewer" else []))
+        assert told[lie].status in fates, (lie, told[lie])
         assert told[lie].reason, lie
     assert result.winner.candidate.settings.get("precision") not in LIES
     assert told["exit"].status == "crashed"
