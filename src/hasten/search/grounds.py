@@ -13,7 +13,7 @@ from hasten.search.finalists import CERTAIN, CLEARLY, holds, looks_inside
 from hasten.search.loading import SERVES
 from hasten.search.mixes import Ground
 from hasten.search.objective import NEAR, quick_ms, rested_ms, speed
-from hasten.search.plan import Problem, Solver, predicted_ms
+from hasten.search.plan import Problem, Solver, ends, predicted_ms
 from hasten.search.rounding import Rounding
 from hasten.trial import Candidate
 
@@ -118,8 +118,9 @@ def fruitless(run: Run, problem: Problem, solver: Solver, ground: Ground) -> boo
     if not ground.borrows or not known:
         return False
     [plan] = solver(problem, [2 * max(known)])
-    narrow = (1,) * problem.regions
-    reach = speed(run, ground.narrow.key) * predicted_ms(problem, narrow) / predicted_ms(problem, plan)
+    reach = (
+        speed(run, ground.narrow.key) * predicted_ms(problem, ends(problem.regions)[1]) / predicted_ms(problem, plan)
+    )
     if not 0 < reach < CLEARLY * surest(run):
         return False
     told = f"{reach:.2f}× with as little harm as it takes, and {surest(run):.2f}× is all but proven"

@@ -20,7 +20,7 @@ from hasten.search.improve import Known, improve
 from hasten.search.loading import SERVES, ready
 from hasten.search.mixes import Ground, Mixes
 from hasten.search.objective import quick_ms
-from hasten.search.plan import Plan, Problem, crossings, predicted_harm, predicted_ms, unlimited
+from hasten.search.plan import Plan, Problem, crossings, ends, predicted_harm, predicted_ms, unlimited
 from hasten.search.question import digest
 from hasten.search.rounding import judged
 from hasten.search.times import Spent, by_region, typical
@@ -124,10 +124,6 @@ def rung(bench: Mixes, problem: Problem) -> tuple[Problem, int, Plan]:
         return problem, samples, narrow
     bench.times([plan])
     return problem, samples, plan
-
-
-def ends(regions: int) -> tuple[Plan, Plan]:
-    return (0,) * regions, (1,) * regions
 
 
 def profiled(bench: Mixes, places: dict[str, int]) -> Problem | None:

@@ -57,6 +57,11 @@ class Problem:
         return len(self.ms)
 
 
+def ends(regions: int) -> tuple[Plan, Plan]:
+    """Wide everywhere, and narrow everywhere, of two formats."""
+    return (WIDE,) * regions, (1,) * regions
+
+
 def predicted_ms(problem: Problem, plan: Plan) -> float:
     """The model's latency of a plan."""
     chosen = problem.ms[np.arange(problem.regions), list(plan)]
