@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import contest_tables, structure_tables
+from benchmarks import contest_tables, foretold, structure_tables
 from benchmarks.contest import feeds, scores, watch
 from benchmarks.contest.entrants import HASTEN, hasten_answer
 from benchmarks.contest.scores import Row
@@ -260,3 +260,9 @@ def test_the_readme_says_what_the_contest_stored() -> None:
     page = contest_tables.README.read_text()
     assert "<!-- contest -->" in page
     assert filled(page, {"contest": contest_tables.contest()}) == page, "python -m benchmarks.contest_tables --write"
+
+
+def test_only_plans_that_the_clock_tells_apart_judge_the_model() -> None:
+    plans = {"low_ms": [1.0, 1.05, 2.0], "high_ms": [1.1, 1.2, 2.1]}  # the first two overlap
+    assert foretold.pairs({**plans, "foretold_ms": [1.3, 1.2, 2.0]}) == (3, 2, 2)
+    assert foretold.pairs({**plans, "foretold_ms": [1.3, 1.2, 1.25]}) == (3, 2, 1)

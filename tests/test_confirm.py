@@ -18,7 +18,7 @@ from hasten.measure.provable import likely
 from hasten.search import confirm, final, finalists, lossless, narrow, verdict
 from hasten.search.field import Run, unless_twin
 from hasten.splits import Splits
-from hasten.trial import Candidate, Quality, Status, Step, Timing, Trial
+from hasten.trial import Candidate, Quality, Scalar, Status, Step, Timing, Trial
 
 
 def quality(drop: float, upper: float, *, flips: int | None = 2, met: bool = False, n: int = 256) -> Quality:
@@ -105,6 +105,15 @@ def test_finalists_go_safest_first_and_stay_few(tmp_path: Path) -> None:
         trial("not faster", 1.01, quality(0.0, 0.002)),
     )
     assert labels(run, finalists.finalists(run)) == ["d", "b", "a"]
+
+
+@pytest.mark.parametrize("settings", [{"threads": 1}, {"precision": "bf16"}])
+def test_only_one_of_two_that_differ_in_threads_is_proven(tmp_path: Path, settings: dict[str, Scalar]) -> None:
+    """As bf16 on one thread and on two was for PP-OCR's recogniser: two passes of six seconds for the same answers."""
+    fast = trial("quantize", 3.0, quality(0.0, 0.003))
+    twin = replace(trial("", 2.9, quality(0.0, 0.003)), candidate=replace(fast.candidate, settings=settings, label="b"))
+    run = a_run(tmp_path, fast, twin)
+    assert set(labels(run, finalists.finalists(run))) == ({"quantize"} if "threads" in settings else {"quantize", "b"})
 
 
 def test_a_doubtful_field_gets_the_safest_of_all_to_fall_back_on(tmp_path: Path) -> None:

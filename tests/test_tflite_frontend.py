@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from hasten.errors import EnvironmentFault, InputError
 from hasten.frontends import tflite
 from hasten.frontends.tflite_ops import OPERATORS
-from hasten.frontends.tflite_reader import names_of, read, schema
+from hasten.frontends.tflite_reader import read
+from hasten.frontends.tflite_schema import names_of, schema
 from hasten.graph import evaluate
 from tests.flat import Flat, litert
 from tests.reject import rejected

@@ -9,6 +9,7 @@ from hasten.console.blocks import (
     region_table,
     verify_block,
 )
+from hasten.console.faults import translated
 from hasten.console.progress import Progress, line
 from hasten.console.terminal import show, write
 from hasten.console.verdict import result_block
@@ -24,6 +25,7 @@ __all__ = [
     "region_table",
     "result_block",
     "show",
+    "translated",
     "verify_block",
     "write",
 ]

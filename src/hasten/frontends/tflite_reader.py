@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import struct
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,39 +17,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hasten.errors import EnvironmentFault, InputError
+from hasten.errors import InputError
 from hasten.frontends.tflite_file import Array, File, Operator, Quantization, Tensor, number_type
+from hasten.frontends.tflite_schema import names_of, schema, text
 
 MAGIC, MAGIC_AT = b"TFL3", 4
 VERSION = 3
 MOST = 5_000_000  # tensors or operators
 LARGEST = 1 << 40  # bytes of one tensor, fed or computed
 AGAIN = "convert it again with a current converter"
-PIP = "pip install 'hasten[tflite]'"
 _DTYPES = {
     "FLOAT32": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16", "FLOAT64": "float64", "BOOL": "bool",
     "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64", "INT4": "int4",
     "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64",
 }  # fmt: skip
 _DAMAGE = (struct.error, ValueError, IndexError, TypeError, OverflowError, AttributeError, KeyError)
-
-
-def schema() -> Any:
-    """The generated schema module.
-
-    Raises:
-        EnvironmentFault: the package that ships it is missing.
-    """
-    try:
-        from ai_edge_litert import schema_py_generated
-    except ImportError as fault:
-        raise EnvironmentFault("TensorFlow Lite files need LiteRT", cause=str(fault), help=PIP) from fault
-    return schema_py_generated
-
-
-def names_of(enumeration: Any) -> dict[int, str]:
-    """Number to name of one of the schema's enumerations."""
-    return {v: k for k, v in vars(enumeration).items() if isinstance(v, int)}
 
 
 def read(path: Path) -> File:
@@ -277,12 +258,6 @@ def _distinct(named: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
         seen.add(candidate)
         found.append((candidate, index))
     return tuple(found)
-
-
-def text(value: bytes | None) -> str:
-    """A name that is safe to show and to hand on: no control characters, at most 200 characters."""
-    found = unicodedata.normalize("NFC", (value or b"").decode("utf-8", "replace"))
-    return "".join(c for c in found if unicodedata.category(c)[0] != "C")[:200]
 
 
 def _limits(dtype: str) -> tuple[int, int]:

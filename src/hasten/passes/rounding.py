@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hasten.graph import edit, walk
 from hasten.passes import patterns
 from hasten.passes.bias import mean_shift, take_off
+from hasten.passes.hardswish import integer_hardswish
 from hasten.passes.placement import Placement
 from hasten.quant import grid, ranges
 
@@ -45,7 +46,7 @@ def write(
     for node, index in plan.constants:
         _round_operand(graph, node, index, taken)
     for node in plan.hardswish:
-        _integer_hardswish(graph, node, taken)
+        integer_hardswish(graph, node, taken)
     written: dict[tuple[ir.Value, int], tuple[ir.Value, walk.Array]] = {}
     sources = {id(node): _source_scale(node, scales) for node in plan.linear}
     for node in plan.linear:
@@ -61,8 +62,8 @@ def _grid(plan: Placement, group: list[ir.Value], low: float, high: float) -> tu
         scale, zero = plan.fixed[first]
         return np.float32(scale), np.asarray(zero, np.uint8)
     if any(node.inputs[0] is first for node in plan.hardswish):
-        return hardswish_grid(high)
-    return product_grid(low, high) if first in plan.symmetric and alone else activation_grid(low, high)
+        return grid.hardswish_grid(high)
+    return grid.product_grid(low, high) if first in plan.symmetric and alone else grid.activation_grid(low, high)
 
 
 def _mean(node: ir.Node, stats: Mapping[str, TensorStats]) -> NDArray[np.float64] | None:
@@ -82,54 +83,6 @@ def _in_channels(
     scale, zero = grid.affine(known.channel_low, known.channel_high, grid.U8)
     _round_activation(graph, value, plan.reads[value], scale, zero, taken)
     return True
-
-
-def activation_grid(low: float, high: float) -> tuple[np.float32, walk.Array]:
-    """uint8 scale and zero point; the largest code never passes ``high``, so that a Clip there is redundant."""
-    scale, zero = grid.affine(low, high, grid.U8)
-    return np.float32(np.nextafter(scale, np.float32(0))), zero
-
-
-def product_grid(low: float, high: float) -> tuple[np.float32, walk.Array]:
-    """For an operand of a product of two computed tensors, whose zero point must be 0: int8, or uint8 above zero."""
-    if low >= 0:
-        scale, _ = grid.affine(0, high, grid.U8)
-        return np.float32(scale), np.asarray(0, np.uint8)
-    scale, _ = grid.symmetric(max(-low, high), grid.S8)
-    return np.float32(scale), np.asarray(0, np.int8)
-
-
-def hardswish_grid(high: float) -> tuple[np.float32, walk.Array]:
-    """Codes for the input of HardSwish, which is 0 below -3: the range starts there, with 3 a whole number of steps."""
-    steps = min(int(3 * grid.U8.levels / (max(high, 0.0) + 3)), grid.U8.levels)
-    return np.float32(3 / max(steps, 1)), np.asarray(steps, np.uint8)
-
-
-def _integer_hardswish(model: ir.Model, node: ir.Node, taken: set[str]) -> None:
-    """Codes q of x at scale 3 / z and zero point z: x * clip(x + 3, 0, 6) / 6 is x * (clip(q, 0, 2 z) * scale / 6).
-
-    DQ -> HardSwish    =>    DQ -> Mul <- DQ <- Clip <- the same codes; the runtime makes one integer product of it.
-    """
-    rounded = node.inputs[0]
-    assert rounded is not None
-    dq = rounded.producer()
-    assert dq is not None
-    codes, scale, zero = dq.inputs
-    base, step, z = codes.name if codes is not None else "", walk.constant(scale), walk.constant(zero)
-    assert step is not None
-    assert z is not None
-
-    def stored(suffix: str, array: walk.Array) -> ir.Value:
-        return edit.add_constant(model.graph, edit.fresh(taken, f"{base}/{suffix}"), array)
-
-    top = np.asarray(min(2 * int(z), grid.U8.qmax), np.uint8)
-    bottom = stored("bottom", np.asarray(0, np.uint8))
-    gate = edit.add_node(node, "Clip", [codes, bottom, stored("top", top)], edit.fresh(taken, f"{base}/clipped"))
-    gate_scale = stored("gate_scale", np.asarray(step / np.float32(6), np.float32))
-    opened = edit.add_node(node, "DequantizeLinear", [gate, gate_scale, bottom], edit.fresh(taken, f"{base}/gate"))
-    product = edit.add_node(node, "Mul", [rounded, opened], edit.fresh(taken, f"{base}/hardswish"))
-    edit.replace(node.outputs[0], product)
-    model.graph.remove(node, safe=True)
 
 
 def _round_operand(model: ir.Model, node: ir.Node, index: int, taken: set[str]) -> None:

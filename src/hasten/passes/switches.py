@@ -15,9 +15,9 @@ import onnx_ir as ir
 from hasten.graph import edit, evaluate, walk
 from hasten.graph.walk import Array
 from hasten.model import Model
-from hasten.passes.rounding import activation_grid, hardswish_grid
 from hasten.protocols import Feeds
 from hasten.quant import grid
+from hasten.quant.grid import activation_grid, hardswish_grid
 
 Range = tuple[float, float]
 Divergence = Callable[[Array, Array], float]  # how far an output (second) is from the float network's (first)

@@ -56,6 +56,27 @@ def symmetric(absmax: ArrayLike, grid: Grid) -> tuple[F32, Array]:
     return scale, np.full(scale.shape, middle, grid.dtype)
 
 
+def activation_grid(low: float, high: float) -> tuple[np.float32, Array]:
+    """uint8 scale and zero point; the largest code never passes ``high``, so that a Clip there is redundant."""
+    scale, zero = affine(low, high, U8)
+    return np.float32(np.nextafter(scale, np.float32(0))), zero
+
+
+def product_grid(low: float, high: float) -> tuple[np.float32, Array]:
+    """For an operand of a product of two computed tensors, whose zero point must be 0: int8, or uint8 above zero."""
+    if low >= 0:
+        scale, _ = affine(0, high, U8)
+        return np.float32(scale), np.asarray(0, np.uint8)
+    scale, _ = symmetric(max(-low, high), S8)
+    return np.float32(scale), np.asarray(0, np.int8)
+
+
+def hardswish_grid(high: float) -> tuple[np.float32, Array]:
+    """Codes for the input of HardSwish, which is 0 below -3: the range starts there, with 3 a whole number of steps."""
+    steps = min(int(3 * U8.levels / (max(high, 0.0) + 3)), U8.levels)
+    return np.float32(3 / max(steps, 1)), np.asarray(steps, np.uint8)
+
+
 def quantize(x: Array, scale: ArrayLike, zero_point: ArrayLike, grid: Grid, axis: int | None = None) -> Array:
     """``clip(round_half_even(x / scale) + zero_point)`` as ONNX QuantizeLinear does it, in float32.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hasten.measure.provable import EVEN, likely
+from hasten.search.field import recipe_key
 from hasten.search.objective import gain
 from hasten.search.run import Run
 from hasten.trial import Candidate, Quality, Trial
@@ -49,12 +50,13 @@ def risk(trial: Trial) -> tuple[float, float]:
 def finalists(run: Run) -> list[str]:
     """Whom to prove, safest first: the fastest that look inside the budget, and some to fall back on.
 
-    Each costs a pass over the confirm split, so only candidates within a quarter of the fastest count, three at most.
-    One failed proof must not leave the user with nothing: where even the least harmful of them is in doubt, the
-    fastest that is not goes as well, else the least harmful of all; and so does the one most likely to pass, narrowed
-    in its arithmetic alone if there is such a one. Where a pass is quick, steps in between go too (``rungs``).
+    Each costs a pass over the confirm split, so only candidates within a quarter of the fastest count, three at most,
+    and one of those that differ in their threads alone. One failed proof must not leave the user with nothing: where
+    even the least harmful of them is in doubt, the fastest that is not goes as well, else the least harmful of all; and
+    so does the one most likely to pass, narrowed in its arithmetic alone if there is such a one. Where a pass is quick,
+    steps in between go too (``rungs``).
     """
-    able = [k for k in front(run) if looks_inside(run, k) and gain(run, k) > WORTH]
+    able = one_of_twins(run, [k for k in front(run) if looks_inside(run, k) and gain(run, k) > WORTH])
     if not able:
         return []
     near = [k for k in able if gain(run, k) >= NEAR * gain(run, able[0])]
@@ -64,6 +66,15 @@ def finalists(run: Run) -> list[str]:
         chosen.append(next((k for k in able if clearly_inside(run, k)), able[-1]))
     order = sorted({*chosen, *rungs(run, able)}, key=lambda k: risk(run.trials[k]))
     return sorted(order, key=lambda k: chance(run, k), reverse=True)
+
+
+def one_of_twins(run: Run, keys: Sequence[str]) -> list[str]:
+    """The first of those that run the same network in the same precision, on as many threads as each likes."""
+    found: dict[tuple[str, object], str] = {}
+    for key in keys:
+        c = run.trials[key].candidate
+        found.setdefault((recipe_key(c), c.settings.get("precision")), key)
+    return list(found.values())
 
 
 def chance(run: Run, key: str) -> tuple[float, bool]:
