@@ -10,12 +10,11 @@ from hasten.search.confirm import IDENTICAL, count_look, prove
 from hasten.search.field import CONTENDERS, RESTED_ROUNDS, Run, first_line
 from hasten.search.finalists import CLEARLY, MOST_FINALISTS, finalists, front, looks_inside, measured
 from hasten.search.loading import fresh_workers
-from hasten.search.objective import better, bytes_count, gain, promised
+from hasten.search.objective import AWAKE, better, bytes_count, gain, promised
 from hasten.search.screening import race
 from hasten.trial import Quality, Timing
 from hasten.worker import CallFailed, WorkerDied
 
-AWAKE = 2.0  # times as fast as with pauses, where two threads wake on one core
 AS_FAST = 0.97  # the first calls after a pause may lose no more than what two runs of the same network differ by
 
 

@@ -12,7 +12,7 @@ from hasten.search.field import Run
 from hasten.search.finalists import CERTAIN, CLEARLY, holds, looks_inside
 from hasten.search.loading import SERVES
 from hasten.search.mixes import Ground
-from hasten.search.objective import NEAR, quick_ms, rested_ms, speed
+from hasten.search.objective import NEAR, rested_ms, speed, taken_ms
 from hasten.search.plan import Problem, Solver, ends, predicted_ms
 from hasten.search.rounding import Rounding
 from hasten.trial import Candidate
@@ -32,14 +32,14 @@ def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]
     sure, lent = inf, lender(run, static)
     for name, several in static.items():
         for narrow in several:
-            wide, quick = wide_of(run, narrow), quick_ms(run, narrow.key)
+            wide, taken = wide_of(run, narrow), taken_ms(run, narrow.key)
             if run.trials[narrow.key].status not in SERVES:
                 continue
-            sure = min(sure, rested_ms(run, narrow.key)) if holds(run, narrow, CERTAIN) else sure
+            sure = min(sure, max(taken, rested_ms(run, narrow.key))) if holds(run, narrow, CERTAIN) else sure
             tellers = (wide, narrow) if tells(name) and wide is not None else lent
             if run.trials[narrow.key].status == "slower" and not tells(name):
                 continue  # a guess that begins behind
-            if tellers is not None and wide is not None and quick < NEAR * quick_ms(run, wide.key):
+            if tellers is not None and wide is not None and taken < NEAR * taken_ms(run, wide.key):
                 attention = str(narrow.steps[-1].options.get("attention", "float"))
                 own = replace(rounding, options={**rounding.options, "attention": attention})
                 found.append(Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, own, tellers))
@@ -47,12 +47,12 @@ def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]
             run.not_planned(f"{name} does not tell where its time goes: no mixed precision planned")
     fastest: dict[str, float] = {}  # int8 of each engine
     faster: dict[tuple[str, str], Ground] = {}  # of several ways to narrow an engine's network
-    for ground in sorted(found, key=lambda g: quick_ms(run, g.narrow.key)):
-        fastest.setdefault(ground.engine, quick_ms(run, ground.narrow.key))
+    for ground in sorted(found, key=lambda g: taken_ms(run, g.narrow.key)):
+        fastest.setdefault(ground.engine, taken_ms(run, ground.narrow.key))
         faster.setdefault((ground.engine, ground.wide_format), ground)
-    told = [quick_ms(run, ground.narrow.key) for ground in faster.values() if not ground.borrows]
+    told = [taken_ms(run, ground.narrow.key) for ground in faster.values() if not ground.borrows]
     most = NEAR * min([sure, *told])
-    near = [ground for ground in faster.values() if quick_ms(run, ground.narrow.key) <= most]
+    near = [ground for ground in faster.values() if taken_ms(run, ground.narrow.key) <= most]
     return sorted(near, key=lambda g: (g.borrows, fastest[g.engine], g.wide_format == "f32"))
 
 

@@ -15,7 +15,7 @@ from hasten.search.loading import ready
 from hasten.search.lossless import near_settings
 from hasten.search.mixed import plan_for
 from hasten.search.mixes import DEEP, Ground
-from hasten.search.objective import NEAR, better, bytes_count, gain, quick_ms, rested_ms, speed
+from hasten.search.objective import better, bytes_count, far_behind, gain, quick_ms, rested_ms, taken_ms
 from hasten.search.rounding import choose_rounding, recovered
 from hasten.search.screening import hopelessly_slow, outrun, race, screen, too_slow
 from hasten.trial import Candidate, Scalar, Trial
@@ -126,7 +126,7 @@ def outdone(run: Run, candidate: Candidate) -> bool:
     no_worse = {k for k in others if (run.trials[k].harm or 0.0) <= mine}
     safer = [k for k in others if k in no_worse or clearly_inside(run, k)]
     best = min(safer, key=lambda k: rested_ms(run, k), default=None)
-    if best is None or rested_ms(run, candidate.key) <= NEAR * rested_ms(run, best):
+    if best is None or not far_behind(rested_ms(run, candidate.key), rested_ms(run, best)):
         return False
     whose = "by one that does no more harm" if best in no_worse else "by one that is clearly inside the budget"
     outrun(run, candidate, rested_ms(run, best), whose)
@@ -188,7 +188,7 @@ def reigning_ms(run: Run, tuned: str) -> float:
     timed = run.trials[tuned].timing
     if timed is None:
         return inf
-    return run.usual_ms / speed(run, tuned) if run.usual_ms else timed.median_ms
+    return taken_ms(run, tuned) if run.usual_ms else timed.median_ms
 
 
 def race_beside(run: Run, keys: Sequence[str], tuned: str) -> None:

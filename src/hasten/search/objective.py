@@ -13,7 +13,9 @@ from hasten.trial import Candidate, Scalar, Timing
 
 OBJECTIVES = ("latency", "throughput", "size", "memory")
 BYTES = {"size": "smaller", "memory": "leaner"}
-NEAR = 1.25  # times as slow: quick looks differ by less on a noisy machine
+NEAR = 1.25  # times as slow: first looks differ by less on a noisy machine
+AWAKE = 2.0  # times as fast as where two threads share a core
+SHORT_MS = 1.0  # a call; in longer ones such threads part
 BATCH = 16  # samples a request where throughput counts and no other number is given
 
 
@@ -51,6 +53,12 @@ def quick_ms(run: Run, key: str) -> float:
     return inf if trial is None or trial.quick_ms is None else trial.quick_ms
 
 
+def taken_ms(run: Run, key: str) -> float:
+    """The latency by the last race, on the scale of first looks; by the first look where it was in none."""
+    raced = run.usual_ms and key in run.trials and speed(run, key)
+    return run.usual_ms / raced if raced else quick_ms(run, key)
+
+
 def rested_ms(run: Run, key: str) -> float:
     """The first look, which meets threads that are awake, slowed as float32 with the same settings was by pauses."""
     wanted, slowed = run.trials[key].candidate, 1.0
@@ -60,6 +68,14 @@ def rested_ms(run: Run, key: str) -> float:
         if same and trial.timing is not None and trial.quick_ms is not None:
             slowed = max(1.0, run.usual_ms / trial.quick_ms / steady(trial.timing))
     return slowed * quick_ms(run, key)
+
+
+def far_behind(ms: float, best: float) -> bool:
+    """Do first looks of so many milliseconds show that the one that took ``best`` is faster?
+
+    Threads that wake for a short call may share a core, in one process and not in the next, for minutes.
+    """
+    return ms > (AWAKE if ms < SHORT_MS else NEAR) * best
 
 
 def _wide(candidate: Candidate) -> dict[str, Scalar]:

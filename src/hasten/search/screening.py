@@ -20,7 +20,7 @@ from hasten.measure.timing import Series, alone, interleave, milliseconds, timin
 from hasten.protocols import Array
 from hasten.search.field import SCREENED, Run
 from hasten.search.loading import lost, ready
-from hasten.search.objective import quick_ms, rested_ms
+from hasten.search.objective import far_behind, quick_ms, rested_ms
 from hasten.search.question import digest
 from hasten.trial import Candidate, Quality, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
@@ -30,7 +30,6 @@ SPARE_MS = 4.0  # a call
 QUICK_ROUNDS = 2
 BEATEN = 1.1  # times as slow, in every round
 TOLD = 1.1  # times a quick look: what pauses cost more than this is told
-CLEARLY_SLOWER = 1.15  # a quick look is this far off at most
 
 
 def screen(run: Run, candidate: Candidate, least: int = SCREENED) -> Quality | None:
@@ -174,7 +173,7 @@ def _look_at_the_clock(run: Run, candidate: Candidate, best_ms: float) -> None:
     try:
         taken = quick_look(run, run.loaded[candidate.key])
         run.update(candidate.key, quick_ms=taken)
-        if taken <= CLEARLY_SLOWER * best_ms and not candidate.lossless:
+        if not candidate.lossless and not far_behind(taken, best_ms):
             weigh(run, candidate.key)
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
@@ -184,7 +183,7 @@ def _look_at_the_clock(run: Run, candidate: Candidate, best_ms: float) -> None:
 
 def too_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
     """True where the first look put a candidate clearly behind ``best_ms`` milliseconds; it is out then."""
-    if quick_ms(run, candidate.key) <= CLEARLY_SLOWER * best_ms:
+    if not far_behind(quick_ms(run, candidate.key), best_ms):
         return False
     outrun(run, candidate, best_ms, "are to be beaten")
     return True
