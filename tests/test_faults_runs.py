@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from math import inf
 from pathlib import Path
 from typing import Any
 

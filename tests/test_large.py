@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from math import inf
 from pathlib import Path
 
 import numpy as np
