@@ -107,6 +107,25 @@ def test_of_two_ways_to_narrow_a_network_the_faster_is_planned_for(tmp_path: Pat
     assert found.rounding.options == {"ranges": "mse", "attention": "int8"}
 
 
+@pytest.mark.parametrize(("raced", "planned"), [(0.0, True), (1.9, True), (1.5, False)])
+def test_a_race_tells_which_engine_to_plan_for_and_a_first_look_where_there_was_none(
+    tmp_path: Path, raced: float, planned: bool
+) -> None:
+    """Both take a millisecond at a first look, of two that the network as given takes; one is 2.2 times as fast."""
+    wide = Candidate(steps=(CLEAN,), engine="openvino", settings={"precision": "f32"}, lossless=True, label="wide")
+    other = replace(wide, engine="onnxruntime")
+    best, second = (replace(int8("f32", speed, EVEN), quick_ms=1.0) for speed in (2.2, raced))
+    second = replace(second, candidate=replace(second.candidate, engine="onnxruntime"))
+    second = second if raced else replace(second, timing=None)
+    floats = (replace(trial("any", 1.0, None), candidate=c, quick_ms=2.0) for c in (wide, other))
+    run = a_run(tmp_path, *floats, best, second)
+    run.usual_ms = 2.0
+    engines = {name: SimpleNamespace(scheme=name) for name in ("openvino", "onnxruntime")}
+    both = {t.candidate.engine: [t.candidate] for t in (best, second)}
+    found = [g.engine for g in grounds.grounds(run, engines, both, Rounding({"ranges": "mse"}))]
+    assert sorted(found) == (["onnxruntime", "openvino"] if planned else ["openvino"])
+
+
 @pytest.mark.parametrize(("int8_ms", "planned"), [(1.0, True), (2.2, True), (2.6, False)])
 def test_a_mix_may_be_faster_than_either_end(tmp_path: Path, int8_ms: float, planned: bool) -> None:
     wide = Candidate(steps=(CLEAN,), engine="openvino", settings={"precision": "bf16"}, label="wide")
