@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import tomllib
@@ -112,12 +113,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    out = arguments.out.resolve() if arguments.out else None
+    os.chdir(Path(__file__).parents[1])  # the tests are named from here
     told = run(read())
     for entry in told["table"]:
         print(f"{entry['number']:3} {entry['fate']:9} {entry['fault']} -> {entry['wanted']}")
     print(f"{told['survived']} of {told['rows']} survived")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    if out:
+        out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return 0 if told["survived"] == told["rows"] else 1
 
 
