@@ -23,7 +23,7 @@ import numpy as np
 
 import hasten
 from benchmarks import peers
-from benchmarks.planner import CASES, prepared, ranked
+from benchmarks.planner import CASES, Case, prepared, ranked
 from hasten.search import mixed, narrow, screening
 from hasten.search.improve import Known
 from hasten.search.mixes import Mixes
@@ -106,7 +106,7 @@ def told(one: dict[str, Any]) -> str:
     )
 
 
-def measured(case: Any, nets: Path, work: Path) -> list[dict[str, Any]]:
+def measured(case: Case, nets: Path, work: Path) -> list[dict[str, Any]]:
     """Every engine's sweep for one network."""
     network, watcher = prepared(case, nets, work), Watcher()
     if network is None:

@@ -57,9 +57,8 @@ def labelled(tmp_path: Path) -> tuple[Path, Path]:
 def test_every_lie_of_an_engine_is_a_row_with_a_reason(
     labelled: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        screening, "far_behind", lambda *_: False
-    )  # a call takes microseconds, and a busy machine makes it two
+    # a call takes microseconds, and a busy machine makes it two
+    monkeypatch.setattr(screening, "far_behind", lambda *_: False)
     monkeypatch.setattr(narrow, "far_behind", lambda *_: False)
     result = hasten.optimize(
         *labelled, output="y", metric="top1", served_by="tests.engines.brisk", engines=["tests.engines.lying"],

@@ -52,9 +52,8 @@ def test_a_network_over_two_gigabytes_goes_in_and_comes_out(tmp_path: Path, monk
     if shutil.disk_usage(tmp_path).free < 1.5 * DISK:
         pytest.skip(f"needs {1.5 * DISK / 1e9:.0f} GB of disk")
     monkeypatch.setattr(answer, "RESTARTS", 1)
-    monkeypatch.setattr(
-        screening, "far_behind", lambda *_: False
-    )  # where the pages lie makes one process slower than the next
+    # where the pages lie makes one process slower than the next
+    monkeypatch.setattr(screening, "far_behind", lambda *_: False)
     monkeypatch.setattr(final, "AS_FAST", 0.0)
     path, out = wide(tmp_path), tmp_path / "out"
     given = file_digest(tmp_path / "wide.weights")

@@ -11,11 +11,11 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from hasten.errors import EnvironmentFault, InputError
+from hasten.errors import InputError
+from hasten.frontends.tflite_schema import schema
 from hasten.quant import grid as quant
 
 Array = NDArray[Any]
-PIP = "pip install 'hasten[tflite]'"
 LARGEST = 2**31 - 1  # bytes of a flatbuffer
 SIGNATURE = "serving_default"
 TYPES = {
@@ -58,19 +58,6 @@ def numbers(codes: Array, grid: Grid) -> Array:
     if len(grid.scale) == 1:
         return quant.dequantize(codes, grid.scale[0], grid.zero[0])
     return quant.dequantize(codes, grid.scale, grid.zero, grid.axis)
-
-
-def schema() -> Any:
-    """The generated schema module.
-
-    Raises:
-        EnvironmentFault: the package that ships it is missing.
-    """
-    try:
-        from ai_edge_litert import schema_py_generated
-    except ImportError as fault:
-        raise EnvironmentFault("TensorFlow Lite files need LiteRT", cause=str(fault), help=PIP) from fault
-    return schema_py_generated
 
 
 class _Buffer:

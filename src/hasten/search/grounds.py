@@ -13,7 +13,7 @@ from hasten.search.finalists import CERTAIN, CLEARLY, holds, looks_inside
 from hasten.search.loading import SERVES
 from hasten.search.mixes import Ground
 from hasten.search.objective import NEAR, rested_ms, speed, taken_ms
-from hasten.search.plan import Problem, Solver, ends, predicted_ms
+from hasten.search.plan import Problem, Solver, gained
 from hasten.search.rounding import Rounding
 from hasten.trial import Candidate
 
@@ -96,12 +96,12 @@ def outclassed(run: Run, ground: Ground) -> bool:
     return False
 
 
-def out_of_reach(run: Run, ground: Ground, gained: float) -> bool:
+def out_of_reach(run: Run, ground: Ground, most: float) -> bool:
     """True where no plan of this ground can beat what is all but proven already.
 
-    ``gained`` is what its fastest plan of all, harm left aside, gains over int8 everywhere; that was raced.
+    ``most`` is what its fastest plan of all, harm left aside, gains over int8 everywhere; that was raced.
     """
-    at_best, sure = gained * speed(run, ground.narrow.key), surest(run)
+    at_best, sure = most * speed(run, ground.narrow.key), surest(run)
     if not 0 < at_best < (CLEARLY if ground.borrows else 1 + LEAST_GAIN) * sure:
         return False
     mix = f"{ground.engine} int8 with {ground.wide_format}"
@@ -118,9 +118,7 @@ def fruitless(run: Run, problem: Problem, solver: Solver, ground: Ground) -> boo
     if not ground.borrows or not known:
         return False
     [plan] = solver(problem, [2 * max(known)])
-    reach = (
-        speed(run, ground.narrow.key) * predicted_ms(problem, ends(problem.regions)[1]) / predicted_ms(problem, plan)
-    )
+    reach = gained(problem, plan) * speed(run, ground.narrow.key)
     if not 0 < reach < CLEARLY * surest(run):
         return False
     told = f"{reach:.2f}× with as little harm as it takes, and {surest(run):.2f}× is all but proven"

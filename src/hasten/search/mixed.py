@@ -20,7 +20,7 @@ from hasten.search.improve import Known, improve
 from hasten.search.loading import SERVES, ready
 from hasten.search.mixes import Ground, Mixes
 from hasten.search.objective import quick_ms
-from hasten.search.plan import Plan, Problem, crossings, ends, predicted_harm, predicted_ms, unlimited
+from hasten.search.plan import Plan, Problem, crossings, ends, gained, predicted_harm, unlimited
 from hasten.search.question import digest
 from hasten.search.rounding import judged
 from hasten.search.times import Spent, by_region, typical
@@ -49,13 +49,13 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
         run.not_planned(f"{ground.engine} told no times: no mixed precision planned")
         return []
     [boldest] = bench.solve(problem, [unlimited(problem)])
-    gained = predicted_ms(problem, ends(problem.regions)[1]) / predicted_ms(problem, boldest)
-    if enough(bench, gained):
+    most = gained(problem, boldest)
+    if enough(bench, most):
         run.say("note", f"{ground.engine}: int8 everywhere is inside {run.budget}, and no region is faster in float")
         problem, samples, plan = rung(bench, problem)
         run.plans.append(told(bench, problem, Known(), plan, samples, time.monotonic() - start))
         return [] if all(plan) else [bench.candidate(plan).key]
-    if out_of_reach(run, ground, gained):
+    if out_of_reach(run, ground, most):
         return []
     problem, samples = weighed(bench, problem)
     if fruitless(run, problem, bench.solve, ground):
@@ -103,10 +103,10 @@ def weighed(bench: Mixes, problem: Problem) -> tuple[Problem, int]:
     return replace(problem, harm=np.column_stack([wide, narrow])), int(found["samples"])
 
 
-def enough(bench: Mixes, gained: float) -> bool:
+def enough(bench: Mixes, most: float) -> bool:
     """True when int8 everywhere is all but proven, and leaving regions in float promises nothing over it."""
     narrow = ends(len(bench.regions))[1]
-    return gained < 1 + LEAST_GAIN and bench.inside(narrow) and bench.certain(narrow)
+    return most < 1 + LEAST_GAIN and bench.inside(narrow) and bench.certain(narrow)
 
 
 def rung(bench: Mixes, problem: Problem) -> tuple[Problem, int, Plan]:

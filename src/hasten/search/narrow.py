@@ -125,11 +125,12 @@ def outdone(run: Run, candidate: Candidate) -> bool:
     ]
     no_worse = {k for k in others if (run.trials[k].harm or 0.0) <= mine}
     safer = [k for k in others if k in no_worse or clearly_inside(run, k)]
-    best = min(safer, key=lambda k: rested_ms(run, k), default=None)
-    if best is None or not far_behind(rested_ms(run, candidate.key), rested_ms(run, best)):
+    taken = {k: rested_ms(run, k) for k in safer}
+    best = min(taken, key=lambda k: taken[k], default=None)
+    if best is None or not far_behind(rested_ms(run, candidate.key), taken[best]):
         return False
     whose = "by one that does no more harm" if best in no_worse else "by one that is clearly inside the budget"
-    outrun(run, candidate, rested_ms(run, best), whose)
+    outrun(run, candidate, taken[best], whose)
     return True
 
 

@@ -68,6 +68,11 @@ def predicted_ms(problem: Problem, plan: Plan) -> float:
     return float(problem.rest_ms + chosen.sum() + sum(c.ms for c in problem.crossings if _converts(problem, plan, c)))
 
 
+def gained(problem: Problem, plan: Plan) -> float:
+    """How many times as fast as narrow everywhere the model calls a plan."""
+    return predicted_ms(problem, ends(problem.regions)[1]) / predicted_ms(problem, plan)
+
+
 def predicted_harm(problem: Problem, plan: Plan) -> float:
     """The sum of the harms that its regions do alone."""
     return float(problem.harm[np.arange(problem.regions), list(plan)].sum())
