@@ -1,4 +1,4 @@
-"""The table of faults: a hundred rows, each naming tests that exist, and a fate that is never better than its tests."""
+"""The table of faults: rows that name tests that exist, and a fate that is never better than its tests."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from benchmarks import faults
 
 
-def test_a_hundred_faults_name_tests_that_exist() -> None:
+def test_faults_name_tests_that_exist() -> None:
     rows = faults.read()
-    assert len(rows) == 100
-    assert len({row.fault for row in rows}) == 100
+    assert len(rows) >= 100
+    assert len({row.fault for row in rows}) == len(rows)
     for file, name in (faults.node(test).split("::") for row in rows for test in row.tests):
         tree = ast.parse((Path(__file__).parents[1] / file).read_text("utf-8"))
         assert name in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}, (file, name)
