@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "hasten"
 LAYERS = (
     ("errors", "registry", "durable"),
-    ("model", "samples", "machine", "trial", "budget", "splits"),
+    ("model", "samples", "machine", "trial", "budget", "asked", "splits"),
     ("protocols", "metrics"),
     ("graph", "quant"),
     ("passes", "engines", "export", "frontends", "safety"),
@@ -24,9 +24,9 @@ LAYERS = (
     ("search",),
     ("report", "artefacts", "example"),
     ("handover", "replay"),
-    ("claims", "transfer"),
+    ("claims", "transfer", "console", "keywords"),
     ("api",),
-    ("console", "options", "cli", "__main__", "testing"),
+    ("options", "cli", "schema", "__main__", "testing"),
 )
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 LINES, FUNCTION = 350, 60

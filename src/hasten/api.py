@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hasten import artefacts, claims, handover, replay, transfer
+from hasten import artefacts, asked, claims, console, handover, registry, replay, transfer
 from hasten.budget import Budget, parse_budget
 from hasten.errors import Stopped, UsageError, did_you_mean
 from hasten.frontends.objects import as_file
+from hasten.keywords import spoken
 from hasten.machine import cores, machine
 from hasten.model import file_digest
 from hasten.protocols import Door, Event, Listener
@@ -19,8 +20,8 @@ from hasten.search.answer import answer
 from hasten.search.enter import enter
 from hasten.search.folder import run_folder
 from hasten.search.interrupts import interrupts
-from hasten.search.objective import BATCH, OBJECTIVES
-from hasten.search.prepare import prepare
+from hasten.search.objective import OBJECTIVES
+from hasten.search.prepare import STAGE, prepare
 from hasten.search.question import Question
 from hasten.trial import Result
 from hasten.worker import CallFailed, WorkerDied, once
@@ -28,21 +29,22 @@ from hasten.worker import CallFailed, WorkerDied, once
 SEARCH_SECONDS = 80.0
 
 
+@spoken
 def optimize(
     model: object,
     data: object = None,
     *,
-    max_drop: str | Budget = "1%",
+    max_drop: str | float | Budget = "1%",
     metric: str | Callable[..., Any] | None = None,
     output: str | None = None,
     labels: str = "labels",
     groups: str | None = None,
     state: Mapping[str, str] | None = None,
     preprocess: str | None = None,
-    batch: int = 1,
+    batch: int | None = None,
     confidence: float = 0.95,
-    seconds: float | None = None,
-    engines: Sequence[str] | None = None,
+    seconds: float | str | None = None,
+    engines: str | Sequence[str] | None = None,
     format: str | None = None,  # noqa: A002 - as on the command line
     threads: int | None = None,
     objective: str = "latency",
@@ -55,6 +57,7 @@ def optimize(
     out: str | Path | None = None,
     force: bool = False,
     listen: Listener | None = None,
+    progress: bool | None = None,
 ) -> Result:
     """The fastest version of ``model`` that is proven to stay inside the budget on this machine.
 
@@ -63,14 +66,15 @@ def optimize(
         data: ``.npz``, ``.npy``, a folder of images, a table, or in Python a mapping, an iterable or a callable;
             for an ``nn.Module`` a DataLoader, or any iterable of (inputs, labels) batches. Without any, inputs are
             made up and only what changes no arithmetic is tried.
-        max_drop: ``"1%"`` absolute points, ``"rel:99%"`` of the score, ``"agree:99%"`` of the answers.
+        max_drop: ``"1%"`` or ``0.01`` for a point, ``"rel:99%"`` of the score, ``"agree:99%"`` of the answers.
         metric: a name (``top1``, ``auc``, ...), ``"package.module:function"`` or a function; chosen when None.
         state: for networks with state, which input is fed from which output: ``{"state": "stateN"}``.
-        batch: samples that the network is served with at a time.
-        seconds: time for the search, 80 by default; the proof and the final timing come on top.
-        engines: search among these only; ``format`` keeps those whose file is of that format.
-        objective: ``latency``; ``throughput``, which is the time of a batch (16 unless told otherwise); ``size`` of the
-            file or ``memory`` of its process, where nothing slower than today is returned.
+        batch: samples that the network is served with at a time: 1, or 16 where ``objective`` is ``throughput``.
+        seconds: when the search stops trying candidates, 80 by default, or ``"5m"``; the build under way, the proof and
+            the final timing come on top.
+        engines: search among these only, ``"openvino"`` or a list; ``format`` keeps those whose file is of that format.
+        objective: ``latency``; ``throughput``, which is the time of a batch; ``size`` of the file or ``memory`` of its
+            process, where nothing slower than today is returned.
         per_tensor: int8 weights get one scale each, for processors that know no others.
         served_by: the engine that serves the network today, by default its framework's own where it is installed;
             what it takes there is the baseline.
@@ -79,6 +83,8 @@ def optimize(
         signature: which function of a SavedModel is served.
         out: where to write the result; nothing is written when None. A run that is cut short keeps what it has beside
             it, and the same call goes on from there.
+        listen: called with every ``Event``.
+        progress: draw progress on standard error; by default in a terminal or a notebook, where nothing listens.
 
     Raises:
         UsageError, InputError, EnvironmentFault: see ``hasten.errors``.
@@ -87,9 +93,18 @@ def optimize(
     budget = parse_budget(max_drop, confidence)
     if objective not in OBJECTIVES:
         raise UsageError(f"no objective is called {objective!r}", help=did_you_mean(objective, OBJECTIVES))
+    batch, threads = asked.batch(batch, objective), asked.at_least_one("threads", threads)
+    limit = asked.seconds(SEARCH_SECONDS if seconds is None else seconds)
+    engines = registry.several("engines", engines)
     if out is not None:
         artefacts.check_out(Path(out), [*_paths(model), *_paths(data)], force)
-    with run_folder(Path(out) if out is not None else None) as folder, interrupts() as stopping:
+    with (
+        console.listening(listen, progress) as heard,
+        run_folder(Path(out) if out is not None else None) as folder,
+        interrupts() as stopping,
+    ):
+        if not isinstance(model, str | Path):
+            heard(Event(kind="stage", stage=STAGE, text=f"writing the {type(model).__name__} to a file"))
         path, samples = as_file(model, data, folder.path / "given")
         question = Question(
             model=path,
@@ -101,7 +116,7 @@ def optimize(
             groups=groups,
             state=state,
             preprocess=preprocess,
-            batch=BATCH if objective == "throughput" and batch == 1 else batch,
+            batch=batch,
             threads=threads,
             per_tensor=per_tensor,
             objective=objective,
@@ -111,8 +126,7 @@ def optimize(
             served_by=served_by,
             door=Door(trust=trust or not isinstance(model, str | Path), module=module, signature=signature),
         )
-        limit = SEARCH_SECONDS if seconds is None else seconds
-        run, able, found = prepare(question, folder, listen or _silent, seconds=limit)
+        run, able, found = prepare(question, folder, heard, seconds=limit)
         run.stopping = stopping.is_set
         try:
             result = answer(run, question, able, found["warnings"])
@@ -138,11 +152,17 @@ def _changed_meanwhile(model: Path, result: Result) -> list[str]:
     return [] if same else [f"{model.name} has changed since the run began: this is about the network as it was then"]
 
 
+@spoken
 def inspect(
     model: str | Path,
     data: object = None,
     *,
-    engines: Sequence[str] | None = None,
+    engines: str | Sequence[str] | None = None,
+    served_by: str | None = None,
+    labels: str = "labels",
+    groups: str | None = None,
+    state: Mapping[str, str] | None = None,
+    preprocess: str | None = None,
     trust: bool = False,
     module: str | None = None,
     signature: str | None = None,
@@ -158,7 +178,19 @@ def inspect(
             entered = enter(Path(model).resolve(), folder.path, door)
             return {"format": entered.origin.format, "served_by": entered.origin.engine, **entered.facts}
         budget = parse_budget("1%")
-        question = Question(model=Path(model), data=data, budget=budget, scored=False, engines=engines, door=door)
+        question = Question(
+            model=Path(model),
+            data=data,
+            budget=budget,
+            scored=False,
+            engines=registry.several("engines", engines),
+            served_by=served_by,
+            labels=labels,
+            groups=groups,
+            state=state,
+            preprocess=preprocess,
+            door=door,
+        )
         run, _, found = prepare(question, folder, listen or _silent)
         facts = {k: v for k, v in found.items() if k != "warnings"}
         try:
@@ -167,12 +199,16 @@ def inspect(
             run.close()
 
 
-def doctor() -> dict[str, Any]:
+@spoken
+def doctor(*, listen: Listener | None = None) -> dict[str, Any]:
     """This machine and its engines: ``{"machine", "engines": [{"name", "version", "formats", "missing"}]}``."""
-    from hasten import registry
     from hasten.trial import plain
 
-    engines = [_probe(name) for name in registry.names("engines")]
+    listen, names = listen or _silent, list(registry.names("engines"))
+    engines = []
+    for k, name in enumerate(names):
+        listen(Event(kind="trial", stage="engines", text=f"starting {name}", done=k + 1, total=len(names)))
+        engines.append(_probe(name))
     return {"machine": plain(machine()), "cores": cores(), "engines": engines}
 
 
@@ -185,22 +221,38 @@ def _probe(name: str) -> dict[str, Any]:
         return {"name": name, "version": None, "formats": [], "missing": said}
 
 
+@spoken
 def bench(
-    models: Sequence[str | Path], data: object, *, batch: int = 1, pairs: int = 20, trust: bool = False,
+    models: str | Path | Sequence[str | Path],
+    data: object,
+    *,
+    batch: int = 1,
+    pairs: int = 20,
+    labels: str = "labels",
+    groups: str | None = None,
     state: Mapping[str, str] | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
+    preprocess: str | None = None,
+    trust: bool = False,
+    module: str | None = None,
+    signature: str | None = None,
+) -> list[dict[str, Any]]:
     """Time networks (files, or folders that ``optimize`` wrote) in interleaved pairs; the first is the baseline.
 
-    Each file is served by its own framework. ``trust`` lets code in them run. ``state`` names inputs that are fed back,
-    as for ``optimize``; every timed step starts from an empty one.
+    Each file is served by its own framework. ``labels``, ``groups``, ``state`` and ``preprocess`` say how ``data`` is
+    read, ``trust``, ``module`` and ``signature`` how the files are, as for ``optimize``. Every timed step of a network
+    with state starts from an empty one.
 
     Returns a dictionary a network: ``name``, ``engine``, ``median_ms``, ``speedup``, ``low``, ``high``, ``pairs``.
     """
+    door = Door(trust=trust, module=module, signature=signature)
+    reading = {"labels": labels, "groups": groups, "state": state, "preprocess": preprocess}
+    places = [Path(m) for m in ([models] if isinstance(models, str | Path) else models)]
+    asked.at_least_one("batch", batch), asked.at_least_one("pairs", pairs)
     with run_folder(None) as folder:
-        places = [Path(m) for m in models]
-        return replay.bench(places, data, folder.path, batch=batch, pairs=pairs, trust=trust, state=state)
+        return replay.bench(places, data, folder.path, batch=batch, pairs=pairs, door=door, reading=reading)
 
 
+@spoken
 def apply(
     recipe: str | Path,
     model: str | Path,
@@ -208,6 +260,10 @@ def apply(
     *,
     out: str | Path,
     force: bool = False,
+    labels: str = "labels",
+    groups: str | None = None,
+    state: Mapping[str, str] | None = None,
+    preprocess: str | None = None,
     trust: bool = False,
     module: str | None = None,
     signature: str | None = None,
@@ -216,9 +272,11 @@ def apply(
     artefacts.check_out(Path(out), [Path(model), Path(recipe), *_paths(data)], force)
     with run_folder(Path(out)) as folder:
         door = Door(trust=trust, module=module, signature=signature)
-        return transfer.apply(Path(recipe), Path(model), data, folder.path, Path(out), door)
+        reading = {"labels": labels, "groups": groups, "state": state, "preprocess": preprocess}
+        return transfer.apply(Path(recipe), Path(model), data, folder.path, Path(out), door, reading)
 
 
+@spoken
 def verify(
     out: str | Path, data: object = None, *, trust: bool = False, listen: Listener | None = None
 ) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,8 @@ from rich.console import RenderableType
 from hasten import console, trial
 from hasten.budget import parse_budget
 from hasten.errors import HastenError, Stopped, UsageError, did_you_mean
-from hasten.options import common, door, listed, named, pairs, seconds
+from hasten.keywords import options as spoken_as_options
+from hasten.options import common, door, listed, named, samples, seconds
 from hasten.report.words import clean
 
 BUG, INTERRUPTED = 70, 130
@@ -64,18 +65,18 @@ def cli() -> None:
     "--metric", metavar="NAME", callback=named("metrics"), help="A metric's name, or package.module:function."
 )
 @click.option("--output", metavar="NAME", help="The output that is scored, where there are several.")
-@click.option("--labels", default="labels", show_default=True, metavar="NAME", help="Where the labels are in the data.")
-@click.option("--groups", metavar="NAME", help="Samples of one group never part ways between splits.")
-@click.option("--state", multiple=True, metavar="IN=OUT", callback=pairs, help="A state that is fed back; repeatable.")
-@click.option("--preprocess", metavar="NAME", help="How images become inputs.")
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Samples a request.")
+@samples
+@click.option(
+    "--batch", type=click.IntRange(min=1), help="Samples a request: 1 by default, 16 with --objective throughput."
+)
 @click.option("--confidence", default=0.95, show_default=True, help="How sure the proof is.")
 @click.option(
     "--time",
     "limit",
     metavar="TIME",
     callback=seconds,
-    help="For the search, 80s by default; the proof comes on top: 30s, 5m, 1h.",
+    help="When the search stops trying candidates: 30s, 5m, 1h; 80s by default. The build under way, the proof and the "
+    "final timing come on top.",
 )
 @click.option(
     "--engine",
@@ -101,7 +102,7 @@ def cli() -> None:
     type=click.Choice(["latency", "throughput", "size", "memory"]),
     default="latency",
     show_default=True,
-    help="What to make better; throughput takes 16 samples a request.",
+    help="What to make better.",
 )
 @click.option("--per-tensor", is_flag=True, help="One scale for each int8 weight, for processors that know no others.")
 @click.option("--out", default="out", show_default=True, metavar="DIR", help="Where the result goes.")
@@ -110,17 +111,17 @@ def cli() -> None:
 @click.option("-v", "--verbose", is_flag=True, help="A line a candidate.")
 @common
 def optimize(
-    model: str, data: str | None, max_drop: str, confidence: float, state: Mapping[str, str] | None,
-    limit: float | None, engines: Sequence[str], out: str, quiet: bool, verbose: bool, as_json: bool, **options: Any,
+    model: str, data: str | None, max_drop: str, confidence: float, limit: float | None, engines: Sequence[str],
+    out: str, quiet: bool, verbose: bool, as_json: bool, **options: Any,
 ) -> int:  # fmt: skip
     """Search, prove and write the fastest MODEL inside the budget. Exit 0: met, 1: nothing faster or undecided."""
     budget = parse_budget(max_drop, confidence)
     with console.Progress(verbosity=0 if quiet else 2 if verbose else 1) as progress:
         result: trial.Result = _api().optimize(
-            model, data, max_drop=budget, confidence=confidence, state=state, seconds=limit,
-            engines=list(engines) or None, out=out, listen=progress, **options,
+            model, data, max_drop=budget, confidence=confidence, seconds=limit, engines=list(engines) or None,
+            out=out, listen=progress, **options,
         )  # fmt: skip
-    _say(result, lambda: console.result_block(result, Path(out)), as_json)
+    _say(trial.summary(result), lambda: console.result_block(result, Path(out)), as_json)
     if result.stopped:
         return Stopped.exit_code
     return 0 if result.verdict == "met" else 1
@@ -129,22 +130,14 @@ def optimize(
 @cli.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL_OR_OUT...")
 @click.option("--data", required=True, metavar="PATH", help="Samples to run.")
+@samples
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Samples a request.")
-@click.option("--state", multiple=True, metavar="IN=OUT", callback=pairs, help="A state that is fed back; repeatable.")
 @click.option("--pairs", "rounds", default=20, show_default=True, type=click.IntRange(min=1), help="Pairs of runs.")
-@click.option("--trust", is_flag=True, help="Let code inside the files run.")
+@door
 @common
-def bench(
-    models: Sequence[str],
-    data: str,
-    batch: int,
-    state: Mapping[str, str] | None,
-    rounds: int,
-    trust: bool,
-    as_json: bool,
-) -> None:
+def bench(models: Sequence[str], data: str, rounds: int, as_json: bool, **options: Any) -> None:
     """Time networks or output folders in interleaved pairs against the first."""
-    rows = _api().bench(list(models), data, batch=batch, pairs=rounds, trust=trust, state=state)
+    rows = _api().bench(list(models), data, pairs=rounds, **options)
     _say({"schema_version": trial.SCHEMA_VERSION, "models": rows}, lambda: console.bench_table(rows), as_json)
 
 
@@ -160,6 +153,8 @@ def bench(
     callback=listed("engines"),
     help="Measure on these; repeatable.",
 )
+@click.option("--served-by", metavar="NAME", callback=named("engines"), help="What serves it today.")
+@samples
 @door
 @common
 def inspect(model: str, data: str | None, engines: Sequence[str], as_json: bool, **options: Any) -> None:
@@ -173,7 +168,8 @@ def inspect(model: str, data: str | None, engines: Sequence[str], as_json: bool,
 @common
 def doctor(as_json: bool) -> None:
     """Say what this machine and its engines can do."""
-    facts = trial.plain(_api().doctor())
+    with console.Progress() as progress:
+        facts = trial.plain(_api().doctor(listen=progress))
     _say({"schema_version": trial.SCHEMA_VERSION, **facts}, lambda: console.doctor_block(facts), as_json)
 
 
@@ -181,6 +177,7 @@ def doctor(as_json: bool) -> None:
 @click.argument("recipe")
 @click.argument("model")
 @click.option("--data", required=True, metavar="PATH", help="Samples to calibrate and check with.")
+@samples
 @click.option("--out", required=True, metavar="DIR", help="Where the network goes.")
 @click.option("--force", is_flag=True, help="Write into a folder that holds other files.")
 @door
@@ -204,13 +201,22 @@ def verify(out: str, data: str | None, trust: bool, as_json: bool) -> int:
     return 0 if report["ok"] else 1
 
 
+@cli.command(name="schema")
+@click.argument("command", default="optimize")
+@common
+def schema_(command: str, as_json: bool) -> None:
+    """Print the JSON schema of what COMMAND writes with --json; "error" is what every command writes on failure."""
+    console.write(trial.encode(import_module("hasten.schema").schema(command)).decode(), sys.stdout)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. A traceback is shown with ``--debug`` only."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         if strange := [name for name in given if any("\udc80" <= c <= "\udcff" for c in name)]:
             raise UsageError(f"{strange[0]!r} is not UTF-8", help="rename the file, or link to it under another name")
-        return cli.main(given, prog_name="hasten", standalone_mode=False) or 0
+        with spoken_as_options():
+            return cli.main(given, prog_name="hasten", standalone_mode=False) or 0
     except (click.exceptions.Abort, KeyboardInterrupt):
         console.write("stopped\n", sys.stderr)
         return INTERRUPTED

@@ -8,21 +8,18 @@ from typing import Any, TypeVar
 
 import click
 
-from hasten import registry
-from hasten.errors import UsageError, did_you_mean
+from hasten import asked, registry
+from hasten.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def named(group: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     """A callback that refuses, before anything is loaded, a name that the registry does not have."""
 
-    def check(_: click.Context, __: click.Parameter, value: Any) -> Any:
-        for name in value if isinstance(value, tuple) else [value]:
-            if name and not set(":.") & set(name) and name not in registry.names(group):
-                known = registry.names(group)
-                raise UsageError(f"no {registry.ONE[group]} is called {name!r}", help=did_you_mean(name, known))
+    def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+        if value:
+            registry.require(group, value)
         return value
 
     return check
@@ -30,12 +27,7 @@ def named(group: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
 
 def seconds(_: object, __: object, value: str | None) -> float | None:
     """``90``, ``30s``, ``5m`` or ``1h`` in seconds."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?", value.strip())
-    if match is None:
-        raise UsageError(f"cannot read the time {value!r}", help="write --time 30s, --time 5m or --time 1h")
-    return float(match[1]) * _UNITS[match[2] or ""]
+    return None if value is None else asked.seconds(value)
 
 
 def pairs(_: object, __: object, value: Sequence[str]) -> dict[str, str] | None:
@@ -48,11 +40,9 @@ def pairs(_: object, __: object, value: Sequence[str]) -> dict[str, str] | None:
 
 def listed(group: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     """Names that come repeated, with commas between them, or both; each must be one of the registry's."""
-    check = named(group)
 
-    def split(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
-        names = tuple(name.strip() for text in value for name in text.split(",") if name.strip())
-        return tuple(check(context, parameter, names))
+    def split(_: click.Context, __: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
+        return tuple(registry.several(group, value) or ())
 
     return split
 
@@ -66,6 +56,27 @@ def door(command: F) -> F:
     return click.option("--trust", is_flag=True, help="Let code inside the file run: only for files that you made.")(
         command
     )
+
+
+def samples(command: F) -> F:
+    """The options that say how the samples are read."""
+    named = (
+        click.option(
+            "--labels", default="labels", show_default=True, metavar="NAME", help="Where the labels are in the data."
+        ),
+        click.option(
+            "--groups",
+            metavar="NAME",
+            help="Column that names the group of each sample (patient, film); a group never spans two splits.",
+        ),
+        click.option(
+            "--state", multiple=True, metavar="IN=OUT", callback=pairs, help="A state that is fed back; repeatable."
+        ),
+        click.option("--preprocess", metavar="NAME", help="How images become inputs: imagenet, unit, signed, none."),
+    )
+    for option in reversed(named):
+        command = option(command)
+    return command
 
 
 def common(command: F) -> F:

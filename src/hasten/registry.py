@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -67,6 +68,35 @@ def names(group: str) -> dict[str, str]:
     """The built-in table of ``group`` ("passes", "engines", "metrics", "frontends") with plug-ins added."""
     plugins = {e.name: e.value for e in entry_points(group=f"hasten.{group}")}
     return {**plugins, **_TABLES[group]}
+
+
+def require(group: str, name: str) -> None:
+    """Refuse a name that nothing has; a dotted path is imported later, when it is used.
+
+    Raises:
+        UsageError: nothing has that name; the nearest one is suggested.
+    """
+    if not {":", "."} & set(name) and name not in names(group):
+        raise UsageError(f"no {ONE[group]} is called {name!r}", help=did_you_mean(name, names(group)))
+
+
+def several(group: str, given: str | Iterable[str] | None) -> list[str] | None:
+    """Names as people write them: one, several with commas between them, or a list. None and nothing mean all.
+
+    Raises:
+        UsageError: one of them is no text, or a name that nothing has.
+    """
+    try:
+        parts = [given] if isinstance(given, str) else list(given or ())
+    except TypeError:
+        parts = [given]  # type: ignore[list-item]
+    if wrong := [part for part in parts if not isinstance(part, str)]:
+        known = ", ".join(names(group))
+        raise UsageError(f"a name of {group} cannot be {wrong[0]!r}", help=f"give text; known: {known}")
+    found = [name.strip() for part in parts for name in part.split(",") if name.strip()]
+    for name in found:
+        require(group, name)
+    return found or None
 
 
 @cache

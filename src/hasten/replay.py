@@ -135,16 +135,19 @@ def only_known(group: str, name: str, path: Path, *, trust: bool) -> None:
 
 
 def bench(
-    places: Sequence[Path], data: object, folder: Path, *, batch: int, pairs: int, trust: bool = False,
-    state: Mapping[str, str] | None = None,
+    places: Sequence[Path], data: object, folder: Path, *, batch: int, pairs: int, door: Door = Door(),  # noqa: B008
+    reading: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Time networks on the same samples, interleaved; the first is what the others are compared with."""
-    networks = [network(p, folder / f"network{k}", Door(trust=trust)) for k, p in enumerate(places)]
+    """Time networks on the same samples, interleaved; the first is what the others are compared with.
+
+    ``reading`` holds keywords of ``load_samples``.
+    """
+    networks = [network(p, folder / f"network{k}", door) for k, p in enumerate(places)]
     told = next((n for n in networks if n.inputs is not None), None)
     if told is None or told.inputs is None:
         raise UsageError("no network says what it takes", help="name an .onnx file or a folder that optimize wrote")
     with telling_of_state(told.inputs, told.outputs):
-        store = load_samples(data, state=state).spool(folder / "samples", told.inputs)
+        store = load_samples(data, **(reading or {})).spool(folder / "samples", told.inputs)
     work = Workload(str(store.directory), tuple(range(min(len(store), ROTATING_SAMPLES * batch))), batch)
     with ExitStack() as stack:
         sides = {}

@@ -32,8 +32,12 @@ def apply(
     folder: Path,
     out: Path,
     door: Door = Door(),  # noqa: B008 - frozen
+    reading: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Replay a recipe on another network. The result is built and compared, not certified: that takes a search."""
+    """Replay a recipe on another network. The result is built and compared, not certified: that takes a search.
+
+    ``reading`` holds keywords of ``load_samples``.
+    """
     recipe = replay.read_recipe(recipe_path, trust=door.trust)
     replay.present(recipe["engine"])
     entered = enter(model, folder, door, data)
@@ -43,7 +47,7 @@ def apply(
         cause = f"{recipe['engine']} takes {', '.join(forms.takes(recipe['engine']))}"
         raise InputError(f"the recipe does not fit {model.name}", cause=cause, help="use the recipe of its own kind")
     names = [o.name for o in entered.outputs]
-    store = load_samples(data).spool(folder / "samples", entered.inputs)
+    store = load_samples(data, **(reading or {})).spool(folder / "samples", entered.inputs)
     batch: int = recipe["batch"]
     settings = fitted(recipe["settings"], store, entered.inputs, batch)
     ids = list(range(min(len(store), APPLY_SAMPLES)))

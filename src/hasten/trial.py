@@ -217,6 +217,11 @@ class Result:
         return self.verdict == "met" and self.provable.n_confirm > 0
 
 
+def summary(result: Result) -> dict[str, Any]:
+    """A result as JSON values, with the two figures that are worked out from it."""
+    return {**plain(result), "speedup": result.speedup, "certified": result.certified}
+
+
 def encode(value: object) -> bytes:
     """Indented strict JSON: keys in field order, NaN and infinities as null."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"

@@ -10,7 +10,7 @@ from hasten.console.blocks import (
     verify_block,
 )
 from hasten.console.faults import translated
-from hasten.console.progress import Progress, line
+from hasten.console.progress import Progress, line, listening
 from hasten.console.terminal import show, write
 from hasten.console.verdict import result_block
 
@@ -22,6 +22,7 @@ __all__ = [
     "facts_block",
     "inspect_block",
     "line",
+    "listening",
     "region_table",
     "result_block",
     "show",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 from rich.console import Console
@@ -10,20 +12,21 @@ from rich.live import Live
 from rich.text import Text
 
 from hasten.console.terminal import BAD, write
-from hasten.protocols import Event
+from hasten.protocols import Event, Listener
 from hasten.report.words import clean, duration, known, times
 
 
 class Progress:
     """Draws events as they come: one live line on a terminal, else a plain line a trial. Collects nothing but ``best``.
 
-    ``verbosity``: 0 warnings only, 1 a line a stage on a terminal, 2 a line a trial everywhere.
+    ``verbosity``: 0 warnings only, 1 a line a stage on a terminal, 2 a line a trial everywhere. ``steps`` prints a line
+    a stage in any case.
     """
 
-    def __init__(self, stream: IO[str] | None = None, verbosity: int = 1) -> None:
+    def __init__(self, stream: IO[str] | None = None, verbosity: int = 1, *, steps: bool = False) -> None:
         self.best: float | None = None
         self._stream = stream or sys.stderr
-        self._verbosity = verbosity
+        self._verbosity, self._steps = verbosity, steps
         self._console = Console(file=self._stream, highlight=False, markup=False, emoji=False)
         alive = self._console.is_terminal and not self._console.is_dumb_terminal and verbosity > 0
         self._live = Live(console=self._console, transient=True, refresh_per_second=8) if alive else None
@@ -43,14 +46,46 @@ class Progress:
             self._live.update(Text(line(event), no_wrap=True, overflow="ellipsis"))
         if event.kind == "warning":
             self._print(f"warning: {clean(event.text)}", BAD)
-        elif self._verbosity and (event.kind in ("stage", "note") or not self._live or self._verbosity > 1):
+        elif self._wanted(event):
             self._print(line(event), "")
+
+    def _wanted(self, event: Event) -> bool:
+        """Whether an event gets a line of its own, beside the live line."""
+        if event.kind in ("stage", "note"):
+            return self._verbosity > 0 or self._steps
+        return self._verbosity > 1 or (self._verbosity == 1 and not self._live)
 
     def _print(self, text: str, style: str) -> None:
         if self._live:
             self._console.print(Text(text, style=style))
         else:
             write(text + "\n", self._stream)
+
+
+@contextmanager
+def listening(listen: Listener | None, progress: bool | None) -> Iterator[Listener]:
+    """The listener for a call in Python: the caller's own, one that draws on standard error, both, or none.
+
+    ``progress`` None draws where a person watches, in a terminal or a notebook, and nothing else listens.
+    """
+    notebook = _in_notebook()
+    watched = listen is None and (notebook or sys.stderr.isatty())
+    if not (watched if progress is None else progress):
+        yield listen or (lambda _: None)
+        return
+    with Progress(verbosity=0 if notebook else 1, steps=True) as drawn:
+
+        def both(event: Event) -> None:
+            drawn(event)
+            if listen is not None:
+                listen(event)
+
+        yield both
+
+
+def _in_notebook() -> bool:
+    kernel = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return kernel is not None and "IPKernelApp" in getattr(kernel, "config", {})
 
 
 def line(event: Event) -> str:

@@ -25,7 +25,16 @@ def result_block(result: Result, out: Path | None = None) -> RenderableType:
         parts.append(Text.assemble(("warning: ", BAD), clean(warning)))
     if out is not None:
         parts += [Text(), Text(_folder(out)), *_next(result, out)]
-    return Group(*parts)
+    return Group(*parts, Text(f"Verdict: {_ending(result)}", style="bold"))
+
+
+def _ending(result: Result) -> str:
+    """The last line: which verdict it is, since exit code 1 means two of them."""
+    if result.verdict == "nothing_faster":
+        return "nothing faster; the network as given stays (exit code 1)"
+    if result.verdict == "undecided":
+        return "undecided; something faster was found and not proven (exit code 1)"
+    return "met; faster, and proven inside the budget" if result.certified else "met; faster, the answers are unchanged"
 
 
 def _baseline(result: Result) -> list[tuple[str, str, str]]:

@@ -16,7 +16,6 @@ BYTES = {"size": "smaller", "memory": "leaner"}
 NEAR = 1.25  # times as slow: first looks differ by less on a noisy machine
 AWAKE = 2.0  # times as fast as where two threads share a core
 SHORT_MS = 1.0  # a call; in longer ones such threads part
-BATCH = 16  # samples a request where throughput counts and no other number is given
 
 
 def bytes_count(run: Run) -> bool:

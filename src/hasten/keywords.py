@@ -1,0 +1,71 @@
+"""Messages name the options of the command line; callers in Python read keywords in their place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from hasten.errors import HastenError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FLAGS = ("force", "per-tensor", "trust")
+NUMBERS = ("batch", "confidence", "pairs", "seed", "threads")
+TEXTS = (
+    *("data", "engine", "engines", "format", "groups", "labels", "max-drop", "metric", "module", "objective", "out"),
+    *("output", "preprocess", "served-by", "signature", "state", "time"),
+)
+NAMED_OTHERWISE = {"time": "seconds", "engine": "engines"}
+_OPTION = re.compile(rf"--({'|'.join((*FLAGS, *NUMBERS, *TEXTS))})(?![\w-])(?:[ =]([^\s,;)]*[^\s,;:.)]))?")
+_command_line: ContextVar[bool] = ContextVar("command_line", default=False)
+
+
+@contextmanager
+def options() -> Iterator[None]:
+    """Inside, errors keep the words of the command line."""
+    token = _command_line.set(True)
+    try:
+        yield
+    finally:
+        _command_line.reset(token)
+
+
+def in_keywords(text: str) -> str:
+    """``"name another: --out DIR, or --force"`` as ``"name another: out='DIR', or force=True"``."""
+    return _OPTION.sub(_keyword, text)
+
+
+def _keyword(match: re.Match[str]) -> str:
+    option, value = match[1], match[2]
+    name = NAMED_OTHERWISE.get(option, option.replace("-", "_"))
+    if option in FLAGS:
+        return f"{name}=True" + (f" {value}" if value else "")
+    if not value:
+        return f"{name}="
+    if option in NUMBERS:
+        return f"{name}={value}"
+    if option == "state" and "=" in value:
+        source, _, target = value.partition("=")
+        return f"{name}={{{source!r}: {target!r}}}"
+    return f"{name}={value!r}"
+
+
+def spoken(verb: Callable[P, T]) -> Callable[P, T]:
+    """``verb``, whose errors speak of keywords unless the command line called it."""
+
+    @wraps(verb)
+    def call(*arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return verb(*arguments, **named)
+        except HastenError as fault:
+            if not _command_line.get():
+                fault.message, fault.cause, fault.help = map(in_keywords, (fault.message, fault.cause, fault.help))
+                fault.args = (fault.message,)
+            raise
+
+    return call
