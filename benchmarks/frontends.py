@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hasten import registry
+from hasten import compare, registry
 from hasten.errors import HastenError
 from hasten.frontends.objects import as_file
 from hasten.machine import cores, machine
@@ -28,7 +28,7 @@ from hasten.measure.timing import Workload, interleave, timing
 from hasten.model import TensorSpec
 from hasten.protocols import Door
 from hasten.samples import SampleStore, load_samples
-from hasten.search import conversion, forms, space
+from hasten.search import forms, space
 from hasten.search.enter import Entered, enter
 from hasten.trial import Candidate, Scalar, plain
 from hasten.worker import CallFailed, Worker, WorkerDied
@@ -141,7 +141,8 @@ def error(entered: Entered, store: SampleStore) -> float | None:
             worker.call("load", engine=engine, path=str(path), settings=dict(settings), names=[])
             ids = list(range(len(store)))
             answers.append(worker.call("run", store=str(store.directory), ids=ids, batch=1, keep=None)["arrays"])
-    return max(conversion.difference(a, b) for a, b in zip(*answers, strict=True))
+    width = len(entered.outputs)
+    return max(compare.across(*(side[k::width] for side in answers)).relative for k in range(width))
 
 
 def ways(entered: Entered) -> dict[str, tuple[str, dict[str, Scalar]]]:

@@ -28,10 +28,10 @@ from benchmarks.doors import summary
 from benchmarks.frontends import artefact
 from benchmarks.networks import chords
 from benchmarks.networks.bundle import Array
+from hasten import compare
 from hasten.machine import machine
 from hasten.measure.scores import paired_t
 from hasten.samples import SampleStore, load_samples
-from hasten.search import conversion
 from hasten.search.enter import Entered, enter
 from hasten.trial import Result, plain
 from hasten.worker import Worker
@@ -63,7 +63,7 @@ def through(door: str, packages: Path, scratch: Path, seconds: float) -> dict[st
     won = ask(found.winner.candidate.engine, kept, found.winner.candidate.settings, store, names)
     return {
         **summary(found),
-        "conversion_error": max(conversion.difference(own[n], converted[n]) for n in names),
+        "conversion_error": max(compare.compare(own[n], converted[n]).relative for n in names),
         "original_scores": [float(s) for s in chords.whole_note_f1(own, fresh_notes)],
         "winner_scores": [float(s) for s in chords.whole_note_f1(won, fresh_notes)],
     }

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "hasten"
 LAYERS = (
     ("errors", "registry", "durable"),
-    ("model", "samples", "machine", "trial", "budget", "asked", "splits"),
+    ("model", "samples", "machine", "trial", "budget", "asked", "splits", "compare"),
     ("protocols", "metrics"),
     ("graph", "quant"),
     ("passes", "engines", "export", "frontends", "safety"),

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hasten import compare
 from hasten.model import Model
 from hasten.protocols import Array, Context, Engine, Pass
 from hasten.trial import Scalar
@@ -65,7 +66,8 @@ def check_engine(engine: Engine, source: Path, feeds: Mapping[str, Array], wante
     """Assert what every engine promises: names, native formats, an export that loads, answers that agree.
 
     ``source`` is a file of a form that the engine takes, mostly ONNX. ``wanted`` are its float32 outputs on ``feeds``
-    in graph order; they are met within 1e-3 of their scale. Settings that go into the file are given to ``export``.
+    in graph order; they are met within float32 rounding (``compare.FLOAT32``). Settings that go into the file are given
+    to ``export``.
     """
     assert engine.missing() is None
     assert engine.version()
@@ -79,7 +81,7 @@ def check_engine(engine: Engine, source: Path, feeds: Mapping[str, Array], wante
         before = source.stat().st_mtime_ns
         artefact = engine.export(source, place, **baked)
         assert source.stat().st_mtime_ns == before, "the source is left alone"
-        _check_answers(engine, artefact, chosen, feeds, wanted)
+        _check_answers(engine, artefact, chosen, feeds, wanted, compare.FLOAT32)
 
 
 def check_frontend(
@@ -88,7 +90,7 @@ def check_frontend(
     """Assert what every front door promises, on a file of its format.
 
     The content decides, whatever the name; nobody else takes the file; the graph comes out with its inputs and
-    outputs, says where it came from, and answers ``wanted`` on ``feeds`` (in ONNX Runtime, within 1e-3 of their scale);
+    outputs, says where it came from, and answers ``wanted`` on ``feeds`` (in ONNX Runtime, ``compare.CONVERTED``);
     the original does the same in its owner's engine; a truncated file is refused with a sentence.
     """
     from hasten import registry
@@ -106,10 +108,10 @@ def check_frontend(
     assert len(entered.outputs) == len(wanted)
     assert entered.origin.format in entered.forms
     graph = registry.find("engines", "onnxruntime")
-    _check_answers(graph, entered.graph, {}, feeds, wanted)
+    _check_answers(graph, entered.graph, {}, feeds, wanted, compare.CONVERTED)
     owner = registry.find("engines", entered.origin.engine)
     if owner.missing() is None:
-        _check_answers(owner, Path(entered.origin.path), entered.origin.settings, feeds, wanted)
+        _check_answers(owner, Path(entered.origin.path), entered.origin.settings, feeds, wanted, compare.CONVERTED)
     if path.is_file():
         copy.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         refusal: HastenError | None = None
@@ -149,13 +151,13 @@ def _bytes(model: Model, path: Path) -> bytes:
 
 
 def _check_answers(
-    engine: Engine, artefact: Path, chosen: Mapping[str, Scalar], feeds: Mapping[str, Array], wanted: list[Array]
-) -> None:
+    engine: Engine, artefact: Path, chosen: Mapping[str, Scalar], feeds: Mapping[str, Array], wanted: list[Array],
+    tolerance: compare.Tolerance,
+) -> None:  # fmt: skip
     runner = engine.load(artefact, chosen)
+    names = [str(k) for k in range(len(wanted))]
     for _ in range(2):
-        for got, want in zip(runner.run(feeds), wanted, strict=True):
-            scale = max(float(np.abs(want).max()), 1e-6)
-            assert got.shape == want.shape
-            assert float(np.abs(got - want).max()) <= 1e-3 * scale, chosen
+        problem = compare.first_problem(compare.sample(wanted, runner.run(feeds), names), tolerance)
+        assert not problem, f"{problem} ({dict(chosen)})"
     assert runner.executed()
     runner.close()

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from hasten import artefacts, durable, replay
+from hasten import artefacts, compare, durable, replay
 from hasten.errors import InputError
 from hasten.measure.timing import Workload
 from hasten.model import TensorSpec
@@ -100,7 +99,7 @@ def fitted(
 
 
 def _difference(before: replay.Served, after: replay.Served, work: Workload, names: list[str]) -> float:
-    """Normalised squared error of all floating outputs on a few samples."""
+    """Normalised squared error of the worst output on a few samples; of integers and text the share that differs."""
     answers = []
     asked: dict[str, Any] = {"store": work.store, "ids": list(work.ids), "batch": work.batch, "keep": None}
     for network in (before, after):
@@ -110,9 +109,7 @@ def _difference(before: replay.Served, after: replay.Served, work: Workload, nam
                 answers.append(worker.call("run", **asked)["arrays"])
             except (WorkerDied, CallFailed) as fault:
                 raise InputError(f"{network.name} does not run on this data", cause=str(fault)) from fault
-    squared = total = 0.0
-    for old, new in zip(*answers, strict=True):
-        if old.dtype.kind == "f":
-            squared += float(np.square(old.astype(np.float64) - new).sum())
-            total += float(np.square(old.astype(np.float64)).sum())
-    return squared / (total or 1.0)
+    width = len(names)
+    per_call = [[arrays[k : k + width] for k in range(0, len(arrays), width)] for arrays in answers]
+    found = compare.outputs(per_call[0], per_call[1], names)
+    return max((max(one.mean_relative**2, one.share) for one in found.values()), default=0.0)

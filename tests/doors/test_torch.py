@@ -171,8 +171,6 @@ def test_a_wrong_conversion_is_caught_and_the_first_node_named(program: Path, im
     from onnx import numpy_helper
 
     entered = enter(program, tmp_path / "run")
-    found = conversion.difference(*[answers(programs.cnn(), images)] * 2)
-    assert found == 0
     model = onnx.load(entered.graph)
     second = next(i for i in model.graph.initializer if i.dims == [16, 16, 3, 3])
     second.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(second) * 1.1, second.name))

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from hasten import compare
 from hasten.model import weights_apart
 
 Array = NDArray[Any]
@@ -51,24 +52,16 @@ def run(graph: ir.Model, feeds: Iterable[Mapping[str, Array]]) -> list[dict[str,
 def worst_difference(before: Sequence[Mapping[str, Array]], after: Sequence[Mapping[str, Array]]) -> tuple[str, float]:
     """(output, difference): the largest |a - b| over all outputs, each relative to that output's own scale.
 
-    Shapes that differ, missing outputs and new NaNs count as infinitely different.
+    Shapes and types that differ, missing outputs, new NaNs and integers that differ are infinitely different.
     """
     worst = ("", 0.0)
-    for one, other in zip(before, after, strict=True):
-        for name, a in one.items():
-            b = other.get(name)
-            difference = np.inf if b is None or a.shape != b.shape else _relative(a, b)
-            if difference > worst[1]:
-                worst = (name, difference)
+    for name in before[0] if before else ():
+        pairs = zip(before, after, strict=True)
+        found = sum(
+            (compare.compare(one[name], other[name]) if name in other else compare.MISSING for one, other in pairs),
+            compare.NOTHING,
+        )
+        difference = np.inf if found.retyped or found.miscounted else found.relative
+        if difference > worst[1]:
+            worst = (name, difference)
     return worst
-
-
-def _relative(a: Array, b: Array) -> float:
-    if a.dtype.kind not in "fiub" or a.size == 0:
-        return 0.0 if np.array_equal(a, b) else np.inf
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    if not np.array_equal(np.isfinite(x), np.isfinite(y)):
-        return float(np.inf)
-    x, y = np.nan_to_num(x), np.nan_to_num(y)
-    scale = float(np.abs(x).max()) or 1.0
-    return float(np.abs(x - y).max()) / scale

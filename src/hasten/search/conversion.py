@@ -5,16 +5,19 @@ When they differ, the inner tensors of both are compared where their names map, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hasten import registry
+from hasten import compare, registry
+from hasten.compare import Difference
 from hasten.errors import InputError
 from hasten.frontends.onnx import load
+from hasten.graph import ends
 from hasten.protocols import Array, Feeds
 from hasten.samples import SampleStore
 from hasten.samples.sequence import unroll
@@ -24,16 +27,13 @@ from hasten.trial import Scalar
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
 SAMPLES = 32
-TOLERANCE = 1e-3  # of an output's scale: float32 sums in another order differ by a hundredth of it
-QUANTIZED = 5e-2  # an already quantized network may round the other way here and there
-FLIPS = 0.01  # share of an integer output that may differ: ties of an argmax
 GRAPH_ENGINE = "onnxruntime"
 
 
 def prove_conversion(run: Run, entered: Entered) -> float:
     """Compare the original with its graph on the first search samples. Returns the largest error found.
 
-    The error is the largest absolute difference as a share of the output's largest value.
+    The error is the largest absolute difference as a share of the output's largest value over all these samples.
 
     Raises:
         InputError: the answers differ; the first node that differs is named where it can be.
@@ -48,50 +48,49 @@ def prove_conversion(run: Run, entered: Entered) -> float:
         ):
             worker = stack.enter_context(Worker(name=f"{engine} (conversion)"))
             answers.append(_answers(worker, engine, str(path), settings, run, ids))
-    errors = [difference(old, new) for old, new in zip(*answers, strict=True)]
-    worst = int(np.argmax(errors)) if errors else 0
-    limit = QUANTIZED if entered.facts.get("quantized") else TOLERANCE
-    if errors and not errors[worst] <= limit:
-        output = run.names[worst % len(run.names)]
-        told = f"output {output!r} differs by {errors[worst]:.1e} of its scale"
+    tolerance = compare.QUANTIZED if entered.facts.get("quantized") else compare.CONVERTED
+    found = compare.outputs(answers[0], answers[1], run.names)
+    if compare.first_problem(found, tolerance):
+        found = with_range(found, _bounded(entered))
+    if told := compare.first_problem(found, tolerance):
         raise InputError(
             f"the conversion of {run.title} changes its answers",
-            cause=f"{told}; {_where(entered, run, ids[0], limit)}",
+            cause=f"{told}; {_where(entered, run, ids[0], tolerance.relative)}",
             help="export it to ONNX by another way and give that file, or report this network",
         )
-    return errors[worst] if errors else 0.0
+    return max((one.relative for one in found.values()), default=0.0)
+
+
+def with_range(found: Mapping[str, Difference], bounded: Collection[str]) -> dict[str, Difference]:
+    """The same differences, where the scale of a probability is 1 however small all those compared are."""
+    return {n: replace(d, scale=max(d.scale, 1.0)) if n in bounded else d for n, d in found.items()}
+
+
+def bounded_outputs(path: str) -> list[str]:
+    """The outputs of an ONNX file that are made by a sigmoid or a softmax. Runs in a worker."""
+    return sorted(ends.bounded(load(Path(path)).graph))
+
+
+def _bounded(entered: Entered) -> list[str]:
+    try:
+        return list(once("hasten.search.conversion:bounded_outputs", {"path": str(entered.graph)}))
+    except (WorkerDied, CallFailed):
+        return []
 
 
 def _answers(
     worker: Worker, engine: str, path: str, settings: Mapping[str, Scalar], run: Run, ids: Sequence[int]
-) -> list[Array]:
-    """All outputs for ``ids``, one sample after another."""
+) -> list[list[Array]]:
+    """All outputs for ``ids``, a list for each sample."""
     try:
         worker.call("load", engine=engine, path=path, settings=dict(settings), names=run.names)
         store = str(run.evaluator.store.directory)
-        return list(worker.call("run", store=store, ids=list(ids), batch=1, keep=None)["arrays"])
+        arrays = worker.call("run", store=store, ids=list(ids), batch=1, keep=None)["arrays"]
+        width = max(1, len(arrays) // max(1, len(ids)))
+        return [list(arrays[k : k + width]) for k in range(0, len(arrays), width)]
     except (WorkerDied, CallFailed) as fault:
         what = f"{run.title} does not run in {engine}"
         raise InputError(what, cause=first_line(fault), help="check that the data fits the network") from fault
-
-
-def difference(old: Array, new: Array) -> float:
-    """The largest difference as a share of the largest value; infinite when shapes, kinds or NaNs differ.
-
-    For integers and truth values it is the share that differs, counted only above ``FLIPS``.
-    """
-    if old.shape != new.shape or old.dtype.kind != new.dtype.kind:
-        return float("inf")
-    if not old.size:
-        return 0.0
-    if old.dtype.kind not in "fc":
-        share = float(np.mean(old != new))
-        return share if share > FLIPS else 0.0
-    finite = np.isfinite(old)
-    if not np.array_equal(finite, np.isfinite(new)):
-        return float("inf")
-    scale = max(float(np.abs(old[finite]).max(initial=0.0)), 1e-6)
-    return float(np.abs(old[finite].astype(np.float64) - new[finite]).max(initial=0.0)) / scale
 
 
 def _where(entered: Entered, run: Run, sample: int, limit: float) -> str:
@@ -133,9 +132,10 @@ def first_difference(
         if new is None or new.shape != old.shape:
             continue  # the exporter fused or reordered it
         compared += 1
-        error = difference(old, new)
-        if error > limit:
-            return {"node": name, "error": min(error, 1e9), "compared": compared}
+        seen_here = compare.compare(old, new)
+        if seen_here.relative > limit or seen_here.share > compare.CONVERTED.share:
+            error = max(min(seen_here.relative, 1e9), seen_here.share)
+            return {"node": name, "error": error, "compared": compared}
     return {"node": None, "error": 0.0, "compared": compared}
 
 
