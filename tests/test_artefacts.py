@@ -112,32 +112,36 @@ def test_weights_elsewhere_are_refused_and_nothing_is_left(tmp_path: Path) -> No
 def test_the_example_runs_without_hasten(tmp_path: Path, engine: str, settings: dict[str, Scalar]) -> None:
     pytest.importorskip(engine)
     out = tmp_path / "out"
-    write(out, network(tmp_path / "m.onnx"), result=chosen(engine, settings))
+    write(out, network(tmp_path / "m.onnx"), result=chosen(engine, settings), outputs=["y"])
     np.savez(tmp_path / "data.npz", x=np.ones((5, 3), np.float32))
-    hide = "import sys, runpy; sys.modules['hasten'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
+    hide = "import sys, runpy; sys.modules['hasten'] = None; del sys.argv[0]; "
+    hide += "runpy.run_path(sys.argv[0], None, '__main__')"
     command = [sys.executable, "-c", hide, str(out / "example.py"), str(tmp_path / "data.npz")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "y: (1, 2) float32" in done.stdout
+    assert "'y': (1, 2) float32" in done.stdout
     assert "median latency" in done.stdout
     text = (out / "example.py").read_text()
     assert ("INFERENCE_NUM_THREADS': 1" if engine == "openvino" else "intra_op_num_threads = 1") in text
-    assert ('SIZES = {"x": [1, 3]}'.replace('"', "'") in text) == ("sizes" in settings)
+    assert ("SIZES: dict[str, list[int]] = {'x': [1, 3]}" in text) == ("sizes" in settings)
     assert ("'f32'" if engine == "openvino" else "ORT_ENABLE_BASIC") in text
 
 
 def test_the_example_of_a_stateful_network_feeds_its_state_back(tmp_path: Path) -> None:
-    specs = (X, TensorSpec("h", ("N", 2), "float32"))
-    write(tmp_path / "out", network(tmp_path / "m.onnx", state=True), inputs=specs, state={"h": "h_out"})
+    specs, names = (X, TensorSpec("h", ("N", 2), "float32")), ["y", "h_out"]
+    write(tmp_path / "out", network(tmp_path / "m.onnx", state=True), inputs=specs, state={"h": "h_out"}, outputs=names)
     command = [sys.executable, str(tmp_path / "out" / "example.py")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "h_out: (1, 2)" in done.stdout
+    assert "'h_out': (1, 2)" in done.stdout
 
 
 def test_an_engine_without_an_example_gets_a_word_instead(tmp_path: Path) -> None:
     write(tmp_path / "out", network(tmp_path / "m.onnx"), result=chosen("abacus"))
-    assert "hasten has no example for this engine" in (tmp_path / "out" / "example.py").read_text()
+    command = [sys.executable, str(tmp_path / "out" / "example.py")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 1
+    assert "NotImplementedError: hasten has no example for the engine 'abacus'" in done.stderr
 
 
 def test_openvino_ir_keeps_its_two_files(tmp_path: Path) -> None:

@@ -86,14 +86,16 @@ def test_the_example_runs_samples_of_other_sizes_as_well(tmp_path: Path) -> None
     base, file = results.met(), network(tmp_path)
     candidate = Candidate(steps=(), engine="openvino", settings={**BOTH, "sizes": '{"x": [1, 3, 8, 8]}'})
     inputs = [TensorSpec("x", ("batch", 3, "h", "w"), "float32")]
-    text = example(replace(base, winner=replace(base.winner, candidate=candidate)), file.name, inputs, {})
+    text = example(
+        replace(base, winner=replace(base.winner, candidate=candidate)), file.name, inputs, {"outputs": ["y"]}
+    )
     (tmp_path / "example.py").write_text(text)
     for shape in ((3, 8, 8), (3, 5, 7)):
         np.savez(tmp_path / "data.npz", x=rows(2, *shape))
         command = [sys.executable, "-I", str(tmp_path / "example.py"), str(tmp_path / "data.npz")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
-        assert f"y: {(1, 4, *shape[1:])} float32" in done.stdout
+        assert f"'y': {(1, 4, *shape[1:])} float32" in done.stdout
 
 
 def test_a_profile_is_of_the_network_with_its_sizes(tmp_path: Path) -> None:

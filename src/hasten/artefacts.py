@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from itertools import count
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +22,10 @@ from hasten.model import TensorSpec, file_digest
 from hasten.report.build import build
 from hasten.trial import Result
 
+if TYPE_CHECKING:
+    import onnx
+
+_SUFFIX = re.compile(r"\.[A-Za-z0-9_]{1,16}")
 NAMES = ("recipe.json", "report.json", "report.html", "timings.npz", "example.py", "manifest.json")
 
 
@@ -141,49 +147,68 @@ def recipe(result: Result, batch: int) -> bytes:
 def copy_model(artefact: Path, folder: Path) -> str:
     """Copy a network with all its files as ``model.*``; its new name.
 
-    ONNX names its external weights inside, so that those keep their names; OpenVINO finds ``model.bin`` by itself.
+    A suffix of other than letters and digits is dropped. OpenVINO finds ``model.bin`` by itself. ONNX names its
+    external weights inside; those keep their names, except where a name would collide with a file of ours.
+
+    Raises:
+        InputError: external weights lie elsewhere than beside the network.
     """
-    name = f"model{artefact.suffix}"
     if artefact.is_dir():
         for file in sorted(p for p in artefact.rglob("*") if p.is_file()):
-            target = folder / "model" / file.relative_to(artefact)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            durable.copy(file, target)
+            durable.copy(file, folder / "model" / file.relative_to(artefact))
         return "model"
+    name = "model" + (artefact.suffix if _SUFFIX.fullmatch(artefact.suffix) else "")
+    if artefact.suffix.lower() == ".onnx":
+        _copy_onnx(artefact, folder, name)
+        return name
     durable.copy(artefact, folder / name)
     if artefact.suffix == ".xml":
         durable.copy(artefact.with_suffix(".bin"), folder / "model.bin")
-    elif artefact.suffix == ".onnx":
-        for location in external_files(artefact):
-            durable.copy(artefact.parent / location, folder / location)
     return name
 
 
-def external_files(onnx_file: Path) -> list[str]:
-    """Names of the files beside ``onnx_file`` that hold its weights.
-
-    Raises:
-        InputError: one lies elsewhere, or would overwrite a file of ours.
-    """
+def _copy_onnx(artefact: Path, folder: Path, name: str) -> None:
+    """Copy an ONNX file with its external weights; where those get other names, the copy holds the new ones."""
     import onnx
 
-    found: set[str] = set()
-    graphs = [onnx.load(onnx_file, load_external_data=False).graph]
+    model = onnx.load(artefact, load_external_data=False)
+    entries = _locations(model)
+    kept = {e.value for e in entries}
+    for location in kept:
+        if artefact.parent.resolve() not in (artefact.parent / location).resolve().parents:
+            cause = "external weights must lie beside the network"
+            raise InputError(f"the weights of {artefact.name!r} lie in {location!r}", cause=cause)
+    free = (f"model.{k}.data" for k in count())
+    names = {at: next(n for n in free if n not in kept) if _is_taken(at) else at for at in sorted(kept)}
+    for location, new in names.items():
+        durable.copy(artefact.parent / location, folder / new)
+    for entry in entries:
+        entry.value = names[entry.value]
+    if all(location == new for location, new in names.items()):
+        durable.copy(artefact, folder / name)
+    else:
+        durable.put(folder / name, model.SerializeToString())
+
+
+def _is_taken(location: str) -> bool:
+    """Can a file of external weights not have this name beside ours? Readers take ``model*`` for the network."""
+    path = PurePosixPath(location)
+    first = path.parts[0].casefold() if path.parts else ""
+    mistaken = first.startswith("model") and not first.endswith(".data")
+    return path.is_absolute() or ".." in path.parts or mistaken or first in NAMES
+
+
+def _locations(model: onnx.ModelProto) -> list[onnx.StringStringEntryProto]:
+    """The entries of a file that name where external weights lie, those of subgraphs and attributes too."""
+    found, graphs = [], [model.graph]
     while graphs:
         graph = graphs.pop()
         tensors = [*graph.initializer]
         for attribute in (a for node in graph.node for a in node.attribute):
             tensors += [attribute.t, *attribute.tensors]
             graphs += [g for g in (attribute.g, *attribute.graphs) if g.node]
-        found |= {e.value for t in tensors for e in t.external_data if e.key == "location"}
-    for location in found:
-        inside = onnx_file.parent.resolve() in (onnx_file.parent / location).resolve().parents
-        if not inside or location in NAMES:
-            raise InputError(
-                f"the weights of {onnx_file.name!r} lie in {location!r}",
-                cause="external weights must lie beside the network, under a name of their own",
-            )
-    return sorted(found)
+        found += [e for t in tensors for e in t.external_data if e.key == "location"]
+    return found
 
 
 def _timings(result: Result) -> bytes:
@@ -202,6 +227,7 @@ def _describe(folder: Path, result: Result, splits: Mapping[str, int], extra: Ma
             "hasten": version("hasten"),
             "schema_version": result.schema_version,
             "verdict": result.verdict,
+            "started": result.started,
             "files": {p.relative_to(folder).as_posix(): file_digest(p) for p in files},
             "source": {"model": result.model, "sha256": result.model_sha256, "data_sha256": result.data_sha256},
             "machine": result.machine,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 from hasten import artefacts
+from hasten.report.source import shell
 from hasten.samples.sequence import fed_shapes
 from hasten.search.field import Run
 from hasten.search.question import Question
@@ -48,7 +48,7 @@ def write(out: Path, run: Run, question: Question, result: Result, force: bool) 
             "inputs": list(run.inputs),
             "outputs": run.names,
             "shapes": fed_shapes(run.evaluator.store, run.work.ids, run.work.batch),
-            "command": shlex.join(["hasten", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "hasten" else None,
+            "command": " ".join(map(shell, ["hasten", *sys.argv[1:]])) if Path(sys.argv[0]).stem == "hasten" else None,
             "batch": run.evaluator.batch,
             "state": dict(run.evaluator.store.state),
             "question": _recorded(question),

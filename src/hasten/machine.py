@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
+from datetime import datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from hasten.trial import Machine
 
-PACKAGES = ("hasten", "numpy", "scipy", "onnx", "onnx-ir", "onnxruntime", "openvino", "ai-edge-litert")
+PACKAGES = (
+    "hasten", "numpy", "scipy", "onnx", "onnx-ir", "onnxruntime", "openvino", "ai-edge-litert", "torch", "keras",
+    "tensorflow", "tensorflow-cpu",
+)  # fmt: skip
 INTERESTING = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8")
 INTERESTING_ARM = ("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2")
+
+
+def now() -> str:
+    """The time in ISO 8601, to the second, with the offset from UTC."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 @cache

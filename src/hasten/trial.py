@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Literal, TypeVar
@@ -203,6 +205,7 @@ class Result:
     looks: int = 1  # which look at this confirm split this was; each is tested at a smaller level
     stopped: bool = False  # the search was cut short by an interrupt; the same command goes on
     format: str = "onnx"  # as it was given
+    started: str = ""  # when the run began: ISO 8601 with the offset from UTC
     conversion: float | None = None  # the largest difference that its conversion made, as a share of the output's scale
     schema_version: int = SCHEMA_VERSION
 
@@ -223,8 +226,35 @@ def summary(result: Result) -> dict[str, Any]:
 
 
 def encode(value: object) -> bytes:
-    """Indented strict JSON: keys in field order, NaN and infinities as null."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+    """Indented strict JSON: keys in field order, NaN and infinities as null.
+
+    What is not printable is escaped, so that no terminal obeys it. Half a surrogate pair, which JSON in UTF-8 cannot
+    hold, becomes the text of its escape.
+
+    >>> encode("\\u202e\\x9b"), encode("\\udc80")
+    (b'"\\\\u202e\\\\u009b"\\n', b'"\\\\\\\\udc80"\\n')
+    """
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        text = msgspec.json.encode(_without_halves(msgspec.to_builtins(value))).decode()
+    return msgspec.json.format(_HIDDEN.sub(_escaped, text).encode(), indent=2) + b"\n"
+
+
+_HIDDEN = re.compile(r"[^\x20-\x7e]")  # most of what it finds is printable
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found.group()
+    return character if character.isprintable() else json.dumps(character)[1:-1]
+
+
+def _without_halves(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_without_halves(k): _without_halves(v) for k, v in value.items()}
+    return [_without_halves(v) for v in value] if isinstance(value, list) else value
 
 
 def decode(data: bytes, kind: type[T]) -> T:

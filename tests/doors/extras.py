@@ -45,7 +45,8 @@ def run_example(entered: Entered, folder: Path) -> str:
     file = copy_model(Path(origin.path), folder)
     result, outputs = chosen(origin.engine, dict(origin.settings)), [o.name for o in entered.outputs]
     (folder / "example.py").write_text(example(result, file, entered.inputs, {"batch": 2, "outputs": outputs}))
-    hide = "import sys, runpy; sys.modules['hasten'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
+    hide = "import sys, runpy; sys.modules['hasten'] = None; del sys.argv[0]; "
+    hide += "runpy.run_path(sys.argv[0], None, '__main__')"
     command = [sys.executable, "-W", "ignore", "-c", hide, str(folder / "example.py")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -52,7 +52,7 @@ def test_both_other_forms_come_along(mlp: Path, tmp_path: Path) -> None:
 def test_the_owners_file_runs_without_hasten(tmp_path: Path) -> None:
     entered = enter(kerases.make(tmp_path, "two"), tmp_path / "run")
     told = run_example(entered, tmp_path / "example")
-    assert all(f"{o.name}: (2, " in told for o in entered.outputs)
+    assert all(f"{o.name!r}: (2, " in told for o in entered.outputs)
 
 
 def test_old_hdf5_needs_trust(tmp_path: Path) -> None:

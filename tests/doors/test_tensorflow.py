@@ -99,7 +99,7 @@ def test_several_signatures_are_a_question(saved: Path, tmp_path: Path) -> None:
     assert [o.name for o in entered.outputs] == ["twice"]
     assert entered.origin.settings == {"signature": "double"}
     assert [i.shape for i in (*entered.inputs, *entered.outputs)] == [("batch", 3), ("batch", 2)]
-    assert "twice: (2, 2) float32" in run_example(entered, tmp_path / "example")
+    assert "'twice': (2, 2) float32" in run_example(entered, tmp_path / "example")
 
 
 def test_variables_of_one_name_are_told_apart(saved: Path, tmp_path: Path) -> None:

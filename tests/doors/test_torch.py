@@ -267,8 +267,9 @@ def test_a_result_is_verified_timed_and_run_without_hasten(program: Path, tmp_pa
     assert [c["name"] for c in checked["checks"]] == ["files", "accuracy", "speed"]
     rows = hasten.bench([place, tmp_path / "out"], tmp_path / "data.npz", pairs=8)
     assert [row["engine"] for row in rows] == ["torch", "torch"]
-    hide = "import sys, runpy; sys.modules['hasten'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
+    hide = "import sys, runpy; sys.modules['hasten'] = None; del sys.argv[0]; "
+    hide += "runpy.run_path(sys.argv[0], None, '__main__')"
     command = [sys.executable, "-W", "ignore", "-c", hide, str(tmp_path / "out" / "example.py")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "output: (1, 10) float32" in done.stdout
+    assert "'output': (1, 10) float32" in done.stdout

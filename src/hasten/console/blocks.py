@@ -12,7 +12,7 @@ from rich.text import Text
 
 from hasten.console.terminal import BAD, GOOD, SOFT, lines
 from hasten.report import regions
-from hasten.report.words import clean, count, millis, number, size, span, times
+from hasten.report.words import clean, count, millis, number, one_line, size, span, times
 from hasten.trial import Mixed
 
 
@@ -25,7 +25,7 @@ def facts_block(facts: Mapping[str, Any]) -> RenderableType:
         name = key.removesuffix("_bytes") if key != "weight_bytes" else "weights"
         told = [size(value)] if key.endswith("bytes") and isinstance(value, int | float) else _spell(value)
         for i, one in enumerate(told):
-            grid.add_row(Text("" if i else clean(name.replace("_", " "))), Text(clean(one)))
+            grid.add_row(Text("" if i else one_line(name.replace("_", " "))), Text(one_line(one)))
     return grid
 
 
@@ -70,8 +70,8 @@ def region_table(plan: Mixed) -> RenderableType:
     worst = max((g.harm.get("int8", 0.0) for g in plan.groups), default=0.0) or 1.0
     for g in plan.groups:
         bars = (_bar(g.ms[plan.wide] / slowest), _bar(g.harm.get("int8", 0.0) / worst))
-        name = Text.assemble(clean(g.name), (f"  {g.kind}", SOFT))
-        table.add_row(name, millis(g.ms[plan.wide]), millis(g.ms["int8"]), *bars, Text(clean(g.why), style=SOFT))
+        name = Text.assemble(one_line(g.name), (f"  {g.kind}", SOFT))
+        table.add_row(name, millis(g.ms[plan.wide]), millis(g.ms["int8"]), *bars, Text(one_line(g.why), style=SOFT))
     return table
 
 
@@ -117,7 +117,7 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     for row in rows:
         low, high = row.get("low"), row.get("high")
         table.add_row(
-            Text(clean(str(row["name"]))),
+            Text(one_line(str(row["name"]))),
             millis(row.get("median_ms")),
             times(row.get("speedup")),
             Text(span(low, high) or "–"),

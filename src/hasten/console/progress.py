@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hasten.console.terminal import BAD, write
 from hasten.protocols import Event, Listener
-from hasten.report.words import clean, duration, known, times
+from hasten.report.words import duration, known, one_line, times
 
 
 class Progress:
@@ -45,7 +45,7 @@ class Progress:
         if self._live:
             self._live.update(Text(line(event), no_wrap=True, overflow="ellipsis"))
         if event.kind == "warning":
-            self._print(f"warning: {clean(event.text)}", BAD)
+            self._print(f"warning: {one_line(event.text)}", BAD)
         elif self._wanted(event):
             self._print(line(event), "")
 
@@ -94,4 +94,4 @@ def line(event: Event) -> str:
     best = f"best {times(event.best)}" if known(event.best) else ""
     remaining = event.seconds_left if known(event.seconds_left) else None
     left = "" if remaining is None else f"{duration(remaining)} left" if remaining >= 1 else "finishing"
-    return " · ".join(part for part in (where, clean(event.text).replace("\n", " "), best, left) if part)
+    return " · ".join(part for part in (where, one_line(event.text), best, left) if part)

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from hasten.console.terminal import BAD, GOOD, SOFT, lines
 from hasten.report import caveats, fates, story
-from hasten.report.words import clean, count, millis, size, span, times
+from hasten.report.source import shell
+from hasten.report.words import count, millis, one_line, size, span, times
 from hasten.trial import Result
 
 
@@ -22,7 +23,7 @@ def result_block(result: Result, out: Path | None = None) -> RenderableType:
     if misses:
         parts += [Text("Not chosen", style=SOFT), lines([("·", miss, SOFT) for miss in misses])]
     for warning in result.warnings:
-        parts.append(Text.assemble(("warning: ", BAD), clean(warning)))
+        parts.append(Text.assemble(("warning: ", BAD), one_line(warning)))
     if out is not None:
         parts += [Text(), Text(_folder(out)), *_next(result, out)]
     return Group(*parts, Text(f"Verdict: {_ending(result)}", style="bold"))
@@ -85,11 +86,11 @@ def _facts(result: Result) -> list[tuple[str, str, str]]:
 
 def _folder(out: Path) -> str:
     names = sorted(p.name for p in out.iterdir()) if out.is_dir() else []
-    return f"{clean(str(out))}/  {' '.join(map(clean, names))}"
+    return f"{one_line(str(out))}/  {' '.join(map(one_line, names))}"
 
 
 def _next(result: Result, out: Path) -> list[RenderableType]:
-    place = clean(str(out))
+    place = shell(str(out))
     commands = [f"open {place}/report.html", f"hasten verify {place}"]
     if result.verdict == "met":
         commands += [f"python {place}/example.py", f"hasten apply {place}/recipe.json OTHER.onnx --data DATA --out OUT"]

@@ -41,7 +41,10 @@ def _elsewhere(result: Result) -> list[str]:
 
 def _spelt(sizes: str) -> str:
     """``x 1x3x224x224``: sizes of inputs as a person writes them."""
-    return ", ".join(f"{name} {'x'.join(map(str, size))}" for name, size in json.loads(sizes).items())
+    try:
+        return ", ".join(f"{name} {'x'.join(map(str, size))}" for name, size in json.loads(sizes).items())
+    except ValueError:  # cut, because it is long
+        return sizes
 
 
 def _better(result: Result) -> list[str]:

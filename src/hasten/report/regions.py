@@ -106,7 +106,7 @@ def _rank(a: tuple[float, ...], b: tuple[float, ...]) -> str:
     return f" (rank correlation with what was measured: {value:.2f})" if known(value) else ""
 
 
-def picture(plan: Mixed, width: int) -> Markup:
+def picture(plan: Mixed, width: int, number: int = 1) -> Markup:
     """Bars in the network's order: grey the time in the wide format, coloured the time as chosen; harm hangs down."""
     step = min((width - 4.0) / max(len(plan.groups), 1), WIDEST)
     base = 20 + UP
@@ -123,7 +123,7 @@ def picture(plan: Mixed, width: int) -> Markup:
         body,
         width,
         base + (GAP + DOWN + 6 if harmed(plan) else 4),
-        id_=f"regions-{plan.candidate}-{width}",
+        id_=f"regions-{number}-{width}",
         title="Time and harm by region" if harmed(plan) else "Time by region",
         description=summary(plan),
         class_="chart",

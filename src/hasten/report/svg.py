@@ -100,6 +100,7 @@ def group(body: str, class_: str, title: str = "") -> str:
 
 def svg(body: str, width: float, height: float, *, id_: str, title: str, description: str, class_: str = "") -> str:
     """A chart with its text alternative."""
+    id_ = str(escape(id_))
     return (
         f'<svg viewBox="0 0 {width:g} {height:g}" class="{escape(class_)}" role="img" '
         f'aria-labelledby="{id_}-t {id_}-d"><title id="{id_}-t">{escape(title)}</title>'

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import unicodedata
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 NOT_MEASURED = "not measured"
 LONGEST = 2_000  # characters kept of any one string: a crash may quote a whole stack
 _RAW_METRICS = {"mae", "mse"}  # in the units of the output, not shares of one
-_SPOOFING = {*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0x061C}
 
 
 def known(value: float | None) -> bool:
@@ -105,6 +105,18 @@ def duration(seconds: float | None) -> str:
     return f"{int(seconds // 60)} min {int(seconds % 60)} s"
 
 
+def moment(text: str) -> str:
+    """A date in ISO 8601 as a person reads it.
+
+    >>> moment("2026-05-01T12:30:00+02:00")
+    '2026-05-01 12:30 +02:00'
+    """
+    try:
+        return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M} {text[19:]}".strip()
+    except ValueError:
+        return text
+
+
 def count(n: int, one: str, many: str = "") -> str:
     """A number with its noun.
 
@@ -114,22 +126,35 @@ def count(n: int, one: str, many: str = "") -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
-def clean(text: str) -> str:
-    """``text`` with control, zero-width and direction marks made visible, so that a name cannot rewrite the page.
+def clean(text: str, *, longest: int | None = LONGEST) -> str:
+    """``text`` with all that is not printable made visible, so that no name can rewrite a page or a terminal.
 
-    >>> clean("a\\x1b[31mb\\u202ec")
-    'a\\\\x1b[31mb\\\\u202ec'
+    That is: control characters but line ends and tabs, direction and zero-width marks, line separators, surrogates.
+
+    >>> clean("a\\x1b[31mb\\u202ec\\u2028")
+    'a\\\\x1b[31mb\\\\u202ec\\\\u2028'
     """
-    shown = "".join(
-        c if c in "\n\t" or not (unicodedata.category(c) in ("Cc", "Cs") or ord(c) in _SPOOFING) else _escape(c)
-        for c in text[:LONGEST]
-    )
-    return shown + ("…" if len(text) > LONGEST else "")
+    cut = text if longest is None else text[:longest]
+    shown = "".join(c if c in "\n\t" or _seen(c) else _escape(c) for c in cut)
+    return shown + ("…" if len(cut) < len(text) else "")
+
+
+def one_line(text: str) -> str:
+    """``clean``, with line ends and tabs made visible too.
+
+    >>> one_line("a\\nerror: b")
+    'a\\\\x0aerror: b'
+    """
+    return "".join(c if c not in "\n\t" else _escape(c) for c in clean(text))
+
+
+def _seen(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def _escape(character: str) -> str:
     code = ord(character)
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
 
 
 def cleaned(value: Any) -> Any:

@@ -76,6 +76,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
         stopped=stopped,
         format=run.origin.format,
         conversion=run.conversion,
+        started=run.started,
     )
 
 

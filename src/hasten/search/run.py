@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from hasten.budget import Budget
 from hasten.journal import Journal
 from hasten.looks import Ledger
+from hasten.machine import now
 from hasten.measure.evaluate import Evaluator
 from hasten.measure.sequential import worn_alpha
 from hasten.measure.timing import Workload
@@ -52,6 +53,7 @@ class Run:
     per_tensor: bool = False  # of the question
     objective: str = "latency"  # of the question
     begun: float = field(default_factory=time.monotonic)
+    started: str = field(default_factory=now)
     deadline: float = float("inf")
     stopping: Callable[[], bool] = lambda: False
     trials: dict[str, Trial] = field(default_factory=dict)
