@@ -15,7 +15,7 @@ import pytest
 from hasten.cli import main
 from hasten.frontends.onnx import load
 from hasten.safety import stage
-from hasten.samples import images
+from hasten.samples import pixels
 from tests import networks
 from tests.reject import rejected
 
@@ -143,9 +143,9 @@ def test_openvino_files_that_mean_harm_are_refused_quickly(
 def test_a_picture_of_billions_of_pixels_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = pytest.importorskip("PIL.Image")
     image.new("L", (400, 300)).save(tmp_path / "big.png")
-    monkeypatch.setattr(images, "MAX_PIXELS", 100_000)
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 100_000)
     with pytest.raises(Exception, match="over the cap"):
-        images.decode(tmp_path / "big.png", images.Geometry(1, True, None, "float32"))
+        pixels.decode(tmp_path / "big.png", pixels.Geometry(1, True, None, "float32"))
 
 
 def test_a_data_set_by_its_name_in_a_hub_is_a_path_that_is_not_there(

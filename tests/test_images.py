@@ -14,7 +14,8 @@ import pytest
 from hasten.errors import EnvironmentFault, UsageError
 from hasten.model import TensorSpec
 from hasten.samples import SampleStore, load_samples
-from hasten.samples.images import Geometry, decode, geometry
+from hasten.samples.images import geometry
+from hasten.samples.pixels import Geometry, decode
 from tests.reject import rejected
 
 Image = pytest.importorskip("PIL.Image")

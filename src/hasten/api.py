@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hasten.search.interrupts import interrupts
 from hasten.search.objective import OBJECTIVES
 from hasten.search.prepare import STAGE, prepare
 from hasten.search.question import Question
+from hasten.search.reading import look
 from hasten.trial import Result
 from hasten.worker import CallFailed, WorkerDied, once
 
@@ -105,7 +107,8 @@ def optimize(
     ):
         if not isinstance(model, str | Path):
             heard(Event(kind="stage", stage=STAGE, text=f"writing the {type(model).__name__} to a file"))
-        path, samples = as_file(model, data, folder.path / "given")
+        given = folder.path / "given"
+        path, samples = as_file(model, data, given, partial(look, folder=given, labels=labels, groups=groups))
         question = Question(
             model=path,
             data=samples,

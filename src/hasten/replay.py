@@ -16,10 +16,9 @@ from hasten.errors import EnvironmentFault, InputError, UsageError, did_you_mean
 from hasten.measure.timing import ROTATING_SAMPLES, Workload, interleave, timing
 from hasten.model import TensorSpec
 from hasten.protocols import Door
-from hasten.samples import load_samples
-from hasten.samples.feedback import telling_of_state
 from hasten.samples.sequence import read_sizes
 from hasten.search.enter import enter
+from hasten.search.reading import read
 from hasten.trial import Scalar, Step
 from hasten.worker import CallFailed, Worker, WorkerDied
 
@@ -140,14 +139,13 @@ def bench(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Time networks on the same samples, interleaved; the first is what the others are compared with.
 
-    ``reading`` holds keywords of ``load_samples``.
+    ``reading`` holds keywords of ``search.reading.read``.
     """
     networks = [network(p, folder / f"network{k}", door) for k, p in enumerate(places)]
     told = next((n for n in networks if n.inputs is not None), None)
     if told is None or told.inputs is None:
         raise UsageError("no network says what it takes", help="name an .onnx file or a folder that optimize wrote")
-    with telling_of_state(told.inputs, told.outputs):
-        store = load_samples(data, **(reading or {})).spool(folder / "samples", told.inputs)
+    store = read(data, folder / "samples", told.inputs, told.outputs, **(reading or {}))
     work = Workload(str(store.directory), tuple(range(min(len(store), ROTATING_SAMPLES * batch))), batch)
     with ExitStack() as stack:
         sides = {}

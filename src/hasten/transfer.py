@@ -13,10 +13,11 @@ from hasten.errors import InputError
 from hasten.measure.timing import Workload
 from hasten.model import TensorSpec
 from hasten.protocols import Door
-from hasten.samples import SampleStore, load_samples
+from hasten.samples import SampleStore
 from hasten.samples.sequence import common_sizes
 from hasten.search import forms
 from hasten.search.enter import enter
+from hasten.search.reading import read
 from hasten.trial import Candidate, Scalar, Step, encode
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
@@ -35,18 +36,19 @@ def apply(
 ) -> dict[str, Any]:
     """Replay a recipe on another network. The result is built and compared, not certified: that takes a search.
 
-    ``reading`` holds keywords of ``load_samples``.
+    ``reading`` holds keywords of ``search.reading.read``.
     """
     recipe = replay.read_recipe(recipe_path, trust=door.trust)
     replay.present(recipe["engine"])
-    entered = enter(model, folder, door, data)
+    given = reading or {}
+    entered = enter(model, folder, door, data, given.get("labels", "labels"), given.get("groups"))
     steps = msgspec.convert(recipe["steps"], list[Step])
     form = forms.form_of(recipe["engine"], steps, entered.forms)
     if form is None:
         cause = f"{recipe['engine']} takes {', '.join(forms.takes(recipe['engine']))}"
         raise InputError(f"the recipe does not fit {model.name}", cause=cause, help="use the recipe of its own kind")
     names = [o.name for o in entered.outputs]
-    store = load_samples(data, **(reading or {})).spool(folder / "samples", entered.inputs)
+    store = read(data, folder / "samples", entered.inputs, entered.outputs, **given)
     batch: int = recipe["batch"]
     settings = fitted(recipe["settings"], store, entered.inputs, batch)
     ids = list(range(min(len(store), APPLY_SAMPLES)))

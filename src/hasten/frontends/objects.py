@@ -7,7 +7,7 @@ Keras model          saved
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ from hasten.samples.peek import peek
 
 LOOK = 8  # batches whose shapes are compared to find the axes that vary
 SAME = 1e-4  # of the scale: a module that answers otherwise than its own program is not the same twice
+Look = Callable[[object, int], dict[str, Array] | None]
 FRAMEWORKS = ("jax", "jaxlib", "flax", "haiku", "equinox")
 
 
-def as_file(model: object, data: object, folder: Path) -> tuple[Path, object]:
-    """The path of a network, whatever was given for it, and the data as samples.
+def as_file(model: object, data: object, folder: Path, look: Look = peek) -> tuple[Path, object]:
+    """The path of a network, whatever was given for it, and the data as samples; ``look`` reads the first of them.
 
     Raises:
         InputError: it is no network that can be written down, or it cannot be exported.
@@ -37,7 +38,7 @@ def as_file(model: object, data: object, folder: Path) -> tuple[Path, object]:
     homes = {base.__module__ for base in type(model).__mro__}
     folder.mkdir(parents=True, exist_ok=True)
     if "torch.nn.modules.module" in homes:
-        return _module(model, data, folder)
+        return _module(model, data, folder, look)
     if "torch.export.exported_program" in homes:
         return _save(model, folder / "program.pt2"), data
     if any(home.startswith("keras.src.models") for home in homes):
@@ -57,11 +58,11 @@ def _save(program: Any, path: Path) -> Path:
     return path
 
 
-def _module(module: Any, data: object, folder: Path) -> tuple[Path, object]:
+def _module(module: Any, data: object, folder: Path, look: Look) -> tuple[Path, object]:
     """Export on the first batch (two samples of it at least); axes that vary among the first batches are free."""
     given = isinstance(data, str | Path | Mapping | np.ndarray | Samples) or not isinstance(data, Iterable)
     if given:
-        found = peek(data, 2)
+        found = look(data, 2)
         if found is None:
             what = f"there is no sample to run {type(module).__name__} with"
             raise InputError(what, help="give a DataLoader, a dict of arrays or an .npz file as data")

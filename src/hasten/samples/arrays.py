@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -14,9 +14,11 @@ import numpy as np
 
 from hasten.errors import InputError, UsageError, did_you_mean
 from hasten.model import TensorSpec
+from hasten.samples.guard import check_count, check_unpacked, readable, regular
 from hasten.samples.stream import ONLY, Array, Item, Opener, Stream, Wanted
 
 SAVE_AGAIN = "save plain arrays: numpy.savez('data.npz', input_name=array, labels=labels)"
+MAX_ARRAYS = 1000  # of one .npz
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def stacked(columns: Mapping[str, Column], wanted: Wanted, source: str) -> Opene
         if not each:
             each, once = rest, {}
         _same_length({**each, "labels": label, "groups": group}, n, source)
-        chosen = set(wanted.rows(n).tolist())
+        chosen = wanted.chosen(n)
 
         def items() -> Iterator[Item]:
             walks = [c.rows() for c in (*each.values(), *sides)]
@@ -116,48 +118,75 @@ def in_memory(value: object, name: str, source: str) -> Column:
 
 
 def read_npy(path: Path, wanted: Wanted) -> Opener:
-    """One array for a network with one input; mapped, never unpickled."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"cannot read {path}", cause=_why(error), help=SAVE_AGAIN) from error
-    return stacked({ONLY: in_memory(array, ONLY, path.name)}, Wanted(limit=wanted.limit), path.name)
+    """One array for a network with one input, read a row at a time; never unpickled."""
+    with readable(path, help=SAVE_AGAIN):
+        column = _column(lambda: regular(path), path, str(path), path.stat().st_size)
+    return stacked({ONLY: column}, Wanted(limit=wanted.limit), str(path))
 
 
 def read_npz(path: Path, wanted: Wanted) -> Opener:
     """Arrays by input name, each streamed a row at a time; object arrays (pickles) are refused."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            columns = {m.filename.removesuffix(".npy"): _member(path, archive, m) for m in archive.infolist()}
-            if len(columns) < len(archive.infolist()):
-                raise InputError(f"{path} has two arrays of one name", help=SAVE_AGAIN)
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError) as error:
-        raise InputError(f"cannot read {path}", cause=_why(error), help=SAVE_AGAIN) from error
-    return stacked(columns, wanted, path.name)
+    return stacked(npz_columns(path), wanted, str(path))
 
 
-def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Column:
-    with archive.open(info) as file:
+def npz_columns(path: Path) -> dict[str, Column]:
+    """The arrays of an ``.npz`` by name, checked but not read.
+
+    Raises:
+        InputError: it is damaged, a bomb, or holds Python objects.
+    """
+    with readable(path, help=SAVE_AGAIN), regular(path) as file, zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        check_unpacked(path, path.stat().st_size, sum(entry.file_size for entry in entries))
+        columns = {e.filename.removesuffix(".npy"): _member(path, e) for e in entries[:MAX_ARRAYS]}
+        if len(columns) < len(entries):
+            more = f"more than {MAX_ARRAYS:,} arrays" if len(entries) > MAX_ARRAYS else "two arrays of one name"
+            raise InputError(f"{path} has {more}", help=SAVE_AGAIN)
+    return columns
+
+
+def _member(path: Path, entry: zipfile.ZipInfo) -> Column:
+    @contextmanager
+    def opened() -> Iterator[IO[bytes]]:
+        with regular(path) as file, zipfile.ZipFile(file) as archive, archive.open(entry) as member:
+            yield member
+
+    return _column(opened, path, f"array {entry.filename.removesuffix('.npy')!r:.80} of {path}", entry.file_size)
+
+
+def _column(opened: Callable[[], AbstractContextManager[IO[bytes]]], path: Path, name: str, held: int) -> Column:
+    """An array in numpy's format; ``held`` are the bytes of the file or entry that holds it."""
+    with opened() as file:
         shape, fortran, dtype = _header(file)
-        if dtype.hasobject:
-            raise ValueError(f"array {info.filename!r} is pickled Python objects, which can run code")
-        if int(np.prod(shape, dtype=object)) * dtype.itemsize != info.file_size - file.tell():
-            raise ValueError(f"array {info.filename!r} says shape {shape} {dtype}, but has {info.file_size} bytes")
+        begin = file.tell()
+    if dtype.hasobject:
+        raise InputError(
+            f"{name} is refused", cause="it holds pickled Python objects, which can run code", help=SAVE_AGAIN
+        )
+    size = math.prod(shape) * dtype.itemsize
+    if any(d < 0 for d in shape) or size != held - begin:
+        cause = f"its header says shape {shape} {dtype}, which are {size:,} bytes, but it has {held - begin:,}"
+        raise InputError(f"cannot read {path}", cause=f"{name}: {cause}"[:300], help=SAVE_AGAIN)
+    if shape and shape[0] and not size:
+        raise InputError(f"{name} holds no values", cause=f"its shape is {shape}", help=SAVE_AGAIN)
+    check_count(path, shape[0] if shape else 1)
 
     def whole() -> Array:
-        with zipfile.ZipFile(path) as again, again.open(info) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
+        with opened() as file:
+            _header(file)
+            flat = np.frombuffer(_exactly(file, size), dtype) if size else np.empty(0, dtype)
+            return flat.reshape(shape, order="F" if fortran else "C")
 
     def rows() -> Iterator[Array]:
         if fortran:
             yield from whole()
             return
-        size = int(np.prod(shape[1:])) * dtype.itemsize
-        with zipfile.ZipFile(path) as again, again.open(info) as file:
+        each = math.prod(shape[1:]) * dtype.itemsize
+        with opened() as file:
             _header(file)
             for _ in range(shape[0]):
-                yield np.frombuffer(_exactly(file, size), dtype).reshape(shape[1:])
-            file.read(1)  # the checksum is looked at when the end is met
+                yield np.frombuffer(_exactly(file, each), dtype).reshape(shape[1:])
+            file.read(1)  # the checksum is checked at the end
 
     return Column(shape, rows, whole)
 
@@ -173,8 +202,3 @@ def _exactly(file: IO[bytes], size: int) -> bytes:
     if len(data) != size:
         raise EOFError("the file ends early")
     return data
-
-
-def _why(error: Exception) -> str:
-    text = str(error).split("\n")[0]
-    return "it holds pickled Python objects, which can run code" if re.search("pickle|Python objects", text) else text

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from hasten.errors import EnvironmentFault, InputError, UsageError, did_you_mean
+from hasten.errors import EnvironmentFault, HastenError, InputError, UsageError, did_you_mean
 from hasten.model import TensorSpec
+from hasten.samples.pixels import Geometry, Seen, decode
+from hasten.samples.store import SampleStore
 from hasten.samples.stream import ONLY, Array, Item, Opener, Stream, Wanted
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-MAX_PIXELS = 100_000_000
-CROP = 224 / 256  # the usual share of the resized shorter side
 CORRUPT_SHARE = 0.01
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -38,16 +33,6 @@ PRESETS: dict[str, Prepare] = {
 
 def _mean(x: Array, constants: Array) -> Array:
     return constants if x.shape[-1] == len(constants) else constants.mean(keepdims=True)
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What a network wants of an image: ``size`` is (height, width), None where it takes any."""
-
-    channels: int
-    first: bool  # channels before height and width
-    size: tuple[int, int] | None
-    dtype: str
 
 
 def geometry(spec: TensorSpec) -> Geometry:
@@ -99,10 +84,13 @@ def _items(
     folder: Path, files: list[Path], classes: tuple[str, ...], shape: Geometry, prepare: Prepare, notes: list[str]
 ) -> Iterator[Item]:
     skipped: list[str] = []
+    seen = Seen()
     for path in files:
         name = path.relative_to(folder).as_posix()
         try:
-            pixels = decode(path, shape)
+            pixels = decode(path, shape, seen)
+        except (HastenError, MemoryError):
+            raise
         except Exception as error:  # decoders raise whatever the damage leads them to
             skipped.append(f"{name} ({str(error)[:80] or type(error).__name__})")
             if len(skipped) > CORRUPT_SHARE * len(files):
@@ -112,55 +100,31 @@ def _items(
                     help="remove or mend them; up to 1 % are skipped",
                 ) from error
             continue
-        x = prepare(pixels)
-        if shape.dtype != "uint8" or x.dtype != np.uint8:
-            x = x.astype(shape.dtype)
         label = classes.index(name.split("/")[0]) if classes else None
-        yield Item({ONLY: x.transpose(2, 0, 1) if shape.first else x}, name, label)
+        yield Item({ONLY: _fed(prepare(pixels), shape)}, name, label)
+    notes += seen.notes(folder)
     if skipped:
         notes.append(f"skipped {len(skipped)} images that cannot be read: {'; '.join(skipped)}")
 
 
-def decode(path: Path, shape: Geometry) -> Array:
-    """[H, W, C] uint8: upright (EXIF), RGB or grey, on white if transparent, resized and cropped to ``shape.size``."""
-    from PIL import Image, ImageOps
+def prepared(store: SampleStore, spec: TensorSpec, prepare: Prepare) -> Stream:
+    """The images of ``store``, which holds them as bytes in the layout of ``spec``, through the caller's function."""
+    shape = geometry(spec)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # Pillow warns of bombs and of damaged files
-        with Image.open(path) as file:
-            if file.width * file.height > MAX_PIXELS:
-                raise ValueError(
-                    f"{file.width} x {file.height} pixels are over the cap of {MAX_PIXELS // 10**6} million"
-                )
-            image = _eight_bits(ImageOps.exif_transpose(file))
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if shape.channels == 1 else "RGB")
-    if shape.size:
-        image = _crop(image, shape.size)
-    pixels = np.asarray(image)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+    def items() -> Iterator[Item]:
+        for i, name in enumerate(store.ids):
+            pixels = store.sample(i)[spec.name][0]
+            x = prepare(pixels.transpose(1, 2, 0) if shape.first else pixels)
+            label = None if store.labels is None else store.labels[i]
+            yield Item({ONLY: _fed(x, shape)}, str(name), label)
+
+    return Stream(items(), classes=store.classes, named=True, warnings=list(store.warnings))
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    from PIL import Image
-
-    if image.mode.startswith("I"):  # 16 bits; Pillow would clip it at 255
-        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
-    image.load()
-    return image.copy()
-
-
-def _crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    from PIL import Image
-
-    height, width = size
-    scale = max(height / image.height, width / image.width) / (CROP if min(size) >= 64 else 1)
-    wide, high = max(width, round(image.width * scale)), max(height, round(image.height * scale))
-    image = image.resize((wide, high), Image.Resampling.BICUBIC)
-    left, top = (wide - width) // 2, (high - height) // 2
-    return image.crop((left, top, left + width, top + height))
+def _fed(x: Array, shape: Geometry) -> Array:
+    if shape.dtype != "uint8" or x.dtype != np.uint8:
+        x = x.astype(shape.dtype)
+    return x.transpose(2, 0, 1) if shape.first else x
 
 
 def _notes(folder: Path, files: list[Path], classes: tuple[str, ...], preprocess: Any, shape: Geometry) -> list[str]:

@@ -29,9 +29,11 @@ def read_iterable(data: object, wanted: Wanted) -> Opener:
         used = True
 
         def items() -> Iterator[Item]:
-            count = 0
+            count, several = 0, False
             for found in _guarded(iterator):
-                for item in _apart(_item(found, str(count), wanted), inputs):
+                parts = _apart(_item(found, str(count), wanted), inputs, least=1 if several else 2)
+                several = several or len(parts) > 1
+                for item in parts:
                     yield Item(item.inputs, str(count), item.label, item.group)
                     count += 1
                     if count == wanted.limit:
@@ -99,23 +101,27 @@ def _array(value: Any, index: str) -> Array:
     return array
 
 
-def _apart(item: Item, inputs: tuple[TensorSpec, ...]) -> Iterator[Item]:
-    """A loader's batch [B, ...] with B labels becomes B samples."""
-    size = len(item.label) if np.ndim(item.label) else 1
+def _apart(item: Item, inputs: tuple[TensorSpec, ...], least: int) -> list[Item]:
+    """A loader's batch [B, ...] with B labels becomes B samples; ``least`` is the smallest B that is a batch.
+
+    An array of one label is one sample's label, unless batches came before: then it is the last, smaller batch.
+    """
+    size = len(item.label) if np.ndim(item.label) else 0
     ranks = {s.name: len(s.shape) for s in inputs} | ({ONLY: len(inputs[0].shape)} if len(inputs) == 1 else {})
-    batch = size > 1 and all(
+    batch = size >= least and all(
         np.ndim(a) == ranks.get(k) and np.ndim(a) > 1 and len(a) == size for k, a in item.inputs.items()
     )
     if not batch:
-        yield item
-        return
-    for i in range(size):
-        yield Item(
+        return [item]
+    return [
+        Item(
             {k: a[i] for k, a in item.inputs.items()},
             item.id,
             item.label[i],
             item.group[i] if np.ndim(item.group) else item.group,
         )
+        for i in range(size)
+    ]
 
 
 def read_folder(files: list[Path], wanted: Wanted, read: Callable[[Path], Mapping[str, Array]]) -> Opener:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hasten.errors import InputError, UsageError
+from hasten.errors import HastenError, InputError, UsageError
 from hasten.model import TensorSpec
-from hasten.samples.arrays import SAVE_AGAIN, in_memory, read_npy, read_npz, stacked
+from hasten.samples.arrays import SAVE_AGAIN, in_memory, npz_columns, read_npy, read_npz, stacked
+from hasten.samples.guard import out_of_memory, readable, regular, why
 from hasten.samples.images import SUFFIXES, read_images
 from hasten.samples.iterables import read_folder, read_iterable
-from hasten.samples.spool import spool
+from hasten.samples.spool import spooling
 from hasten.samples.store import SampleStore
 from hasten.samples.stream import Array, Item, Opener, Wanted
 from hasten.samples.tables import read_csv, read_parquet
@@ -34,6 +34,8 @@ class Samples:
     open: Opener
     source: str
     state: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)  # how to load them again in another process, from a path
+    images: bool = False
 
     def spool(
         self, directory: Path, inputs: tuple[TensorSpec, ...], tell: Callable[[int], None] = lambda _: None
@@ -47,10 +49,18 @@ class Samples:
             InputError: names, shapes, dtypes or values do not fit the network, or the source cannot be read.
             EnvironmentFault: the disk is full or not writable. Nothing is left in ``directory`` in either case.
         """
-        fed = tuple(s for s in inputs if s.name not in self.state)
-        stream = self.open(fed)
-        stream.items = _told(_readable(stream.items, self.source), tell)
-        return spool(directory, inputs, self.state, stream)
+        last = time.monotonic()
+        for done in self.spooling(directory, inputs):
+            if time.monotonic() > last + TELL_SECONDS:
+                last = time.monotonic()
+                tell(done)
+        return SampleStore.open(directory)
+
+    def spooling(self, directory: Path, inputs: tuple[TensorSpec, ...]) -> Generator[int]:
+        """``spool`` in steps: yields the number of samples written, after each."""
+        stream = self.open(tuple(s for s in inputs if s.name not in self.state))
+        stream.items = _readable(stream.items, self.source)
+        return spooling(directory, inputs, self.state, stream)
 
 
 def load_samples(
@@ -81,35 +91,36 @@ def load_samples(
         raise UsageError(f"--limit {limit} leaves no samples", help="give at least 1")
     wanted = Wanted(labels, groups, limit)
     if isinstance(data, (str, Path)):
-        source, opener = Path(data).name, _read_path(Path(data), wanted, preprocess)
-    elif isinstance(data, Mapping):
-        source = "the data"
+        opener, images = _read_path(Path(data), wanted, preprocess)
+        given = {"data": data, "labels": labels, "groups": groups, "preprocess": preprocess, "limit": limit}
+        return Samples(open=opener, source=str(data), state=dict(state or {}), given=given, images=images)
+    source = "the data"
+    if isinstance(data, Mapping):
         opener = stacked({str(k): in_memory(v, str(k), source) for k, v in data.items()}, wanted, source)
     elif isinstance(data, np.ndarray):
-        source, opener = "the data", stacked({"": in_memory(data, "", "the data")}, Wanted(limit=limit), "the data")
+        opener = stacked({"": in_memory(data, "", source)}, Wanted(limit=limit), source)
     else:
-        source, opener = "the data", read_iterable(data, wanted)
+        opener = read_iterable(data, wanted)
     return Samples(open=opener, source=source, state=dict(state or {}))
 
 
-def _read_path(path: Path, wanted: Wanted, preprocess: str | Callable[[Array], Array] | None) -> Opener:
+def _read_path(path: Path, wanted: Wanted, preprocess: str | Callable[[Array], Array] | None) -> tuple[Opener, bool]:
+    """How to read ``path``, and whether it holds images."""
     _check_exists(path)
     if path.is_dir():
         return _read_folder(path, wanted, preprocess)
-    if not path.is_file():
-        raise InputError(f"{path} is not a regular file", help=TAKEN)
-    with path.open("rb") as file:
+    with regular(path) as file:
         magic = file.read(8)
     if not magic:
         raise InputError(f"{path} is empty", help=TAKEN)
     if magic.startswith(b"PK"):
-        return read_npz(path, wanted)
+        return read_npz(path, wanted), False
     if magic.startswith(b"\x93NUMPY"):
-        return read_npy(path, wanted)
+        return read_npy(path, wanted), False
     if magic.startswith(b"PAR1"):
-        return read_parquet(path, wanted)
+        return read_parquet(path, wanted), False
     if path.suffix.lower() in TABLES:
-        return read_csv(path, wanted)
+        return read_csv(path, wanted), False
     raise InputError(f"cannot tell what {path} is", cause=f"it begins with {magic!r}", help=TAKEN)
 
 
@@ -127,37 +138,34 @@ def _check_exists(path: Path) -> None:
         raise UsageError(f"cannot open {path}", cause=str(error.strerror), help="check its permissions") from error
 
 
-def _read_folder(path: Path, wanted: Wanted, preprocess: str | Callable[[Array], Array] | None) -> Opener:
-    files = sorted(path.glob("*.npz"))
-    if files:
-        return read_folder(files, wanted, _one_npz)
-    if any(p.suffix.lower() in SUFFIXES for p in path.rglob("*")):
-        return read_images(path, wanted, preprocess)
+def _read_folder(path: Path, wanted: Wanted, preprocess: str | Callable[[Array], Array] | None) -> tuple[Opener, bool]:
+    with readable(path):
+        files = sorted(path.glob("*.npz"))
+        if files:
+            return read_folder(files, wanted, _one_npz), False
+        pictures = any(p.suffix.lower() in SUFFIXES for p in path.rglob("*"))
+    if pictures:
+        return read_images(path, wanted, preprocess), True
     raise InputError(f"no samples in the folder {path}", cause="it holds neither images nor .npz files", help=TAKEN)
 
 
 def _one_npz(path: Path) -> dict[str, Array]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (zipfile.BadZipFile, zlib.error, TypeError, ValueError, EOFError, OSError) as error:
-        raise InputError(f"cannot read {path}", cause=str(error).split("\n")[0], help=SAVE_AGAIN) from error
+    columns = npz_columns(path)
+    with readable(path, help=SAVE_AGAIN):
+        return {name: column.whole() for name, column in columns.items()}
 
 
 def _readable(items: Iterator[Item], source: str) -> Iterator[Item]:
     """Damage found midway is the data's fault, not the disk's that we write to."""
+    done = 0
     try:
-        yield from items
-    except (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, OSError, ValueError) as error:
-        raise InputError(
-            f"{source} cannot be read to its end", cause=str(error).split("\n")[0], help="copy or save it again"
-        ) from error
-
-
-def _told(items: Iterator[Item], tell: Callable[[int], None]) -> Iterator[Item]:
-    last = time.monotonic()
-    for done, item in enumerate(items):
-        if time.monotonic() > last + TELL_SECONDS:
-            last = time.monotonic()
-            tell(done)
-        yield item
+        for item in items:
+            yield item
+            done += 1
+    except HastenError:
+        raise
+    except MemoryError as error:
+        raise out_of_memory(source) from error
+    except Exception as error:  # readers raise whatever the damage leads them to
+        cause = f"after {done} samples: {why(error)}"
+        raise InputError(f"{source} cannot be read to its end", cause=cause, help="copy or save it again") from error

@@ -7,18 +7,18 @@ import json
 import os
 import shutil
 from array import array as packed
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hasten.errors import EnvironmentFault, HastenError, InputError
+from hasten.errors import EnvironmentFault, InputError
 from hasten.model import TensorSpec
 from hasten.samples.files import FlatFile, Labels
 from hasten.samples.fit import ANY_RANK, Fit, is_float
-from hasten.samples.store import SCHEMA_VERSION, SampleStore, StoredInput, numpy_dtype
+from hasten.samples.store import SCHEMA_VERSION, StoredInput, numpy_dtype
 from hasten.samples.stream import Array, Item, Stream
 
 FEW = 0.01  # the share of samples with NaN or infinities that is a warning, not an error
@@ -49,15 +49,16 @@ class Spool:
     def _once_name(self, name: str) -> str:
         return self.inputs[0].name if name == "" else name
 
-    def run(self) -> None:
-        """Write every item, then the small files. Leaves closing on error to ``abandon``."""
+    def run(self) -> Iterator[int]:
+        """Write every item, then the small files; yields the items written. Leaves closing on error to ``abandon``."""
         once: dict[str, Array] = {}
         for item in self.stream.items:
             if not self.ids:
                 once = self._first(item)
             self._write(item)
+            yield len(self.ids)
         if not self.ids:
-            raise InputError("the data has no samples", help="check the path, and --limit")
+            raise InputError("the data has no samples", help="check the path of the data")
         for name, file in self.files.items():
             file.close(1 if name in once else len(self.ids))
         self._finish()
@@ -155,7 +156,7 @@ class Spool:
             "batchable": not self.unbatched,
             "digest": self.digest.hexdigest(),
             "classes": list(self.stream.classes),
-            "warnings": notes,
+            "warnings": list(dict.fromkeys(notes)),
             "ids": self.ids if self.stream.named else None,
         }
         with (self.directory / "meta.json").open("w", encoding="utf-8") as file:
@@ -199,8 +200,10 @@ def all_or_nothing(directory: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def spool(directory: Path, inputs: tuple[TensorSpec, ...], state: Mapping[str, str], stream: Stream) -> SampleStore:
-    """Write ``stream`` to ``directory`` and open it."""
+def spooling(
+    directory: Path, inputs: tuple[TensorSpec, ...], state: Mapping[str, str], stream: Stream
+) -> Generator[int]:
+    """Write ``stream`` to ``directory``; yields the number of samples written, after each."""
     names = [s.name for s in inputs]
     if unknown := [k for k in state if k not in names]:
         raise InputError(
@@ -214,9 +217,6 @@ def spool(directory: Path, inputs: tuple[TensorSpec, ...], state: Mapping[str, s
     with all_or_nothing(directory) as building:
         writer = Spool(building, inputs, state, stream)
         try:
-            writer.run()
-        except HastenError:
-            raise
+            yield from writer.run()
         finally:
             writer.abandon()
-    return SampleStore.open(directory)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,3 +52,7 @@ class Wanted:
         if self.limit is None or self.limit >= n:
             return np.arange(n)
         return np.linspace(0, n - 1, self.limit).round().astype(np.int64)
+
+    def chosen(self, n: int) -> Container[int]:
+        """``rows``, to test membership; takes no memory where all are taken."""
+        return range(n) if self.limit is None or self.limit >= n else frozenset(self.rows(n).tolist())

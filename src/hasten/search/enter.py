@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from hasten.errors import InputError
 from hasten.frontends.door import origin_of, pick
 from hasten.model import Origin, TensorSpec
 from hasten.protocols import Door
 from hasten.safety.stage import stage, stage_original
-from hasten.samples.peek import peek
+from hasten.search.reading import example
 from hasten.worker import CallFailed, WorkerDied, once
 
 CONVERT_SECONDS = 900.0
@@ -43,7 +42,10 @@ class Entered:
         return msgspec.convert(self.facts["outputs"], tuple[TensorSpec, ...])
 
 
-def enter(model: Path, folder: Path, options: Door = Door(), data: object = None) -> Entered:  # noqa: B008 - frozen
+def enter(
+    model: Path, folder: Path, options: Door = Door(),  # noqa: B008 - frozen
+    data: object = None, labels: str = "labels", groups: str | None = None,
+) -> Entered:  # fmt: skip
     """Stage ``model`` below ``folder``, convert it if it is not ONNX, and say what it holds.
 
     ``data`` lends two samples to networks that only say what they take when they are run.
@@ -64,7 +66,7 @@ def enter(model: Path, folder: Path, options: Door = Door(), data: object = None
         trust=options.trust,
         module=options.module,
         signature=options.signature,
-        example=_example(options, data, place),
+        example=_example(options, data, place, labels, groups),
     )
     reply = _in_worker(
         "hasten.frontends.door:convert",
@@ -90,11 +92,8 @@ def _in_worker(function: str, arguments: Mapping[str, Any], model: Path) -> dict
         raise InputError(f"{model} cannot be read", cause=f"{fault.kind}: {str(fault).splitlines()[0]}") from fault
 
 
-def _example(options: Door, data: object, folder: Path) -> Path | None:
+def _example(options: Door, data: object, folder: Path, labels: str, groups: str | None) -> Path | None:
     """Two samples in a file, for what only says what it takes when it is run: of one, a tracer makes a constant."""
-    found = peek(data, EXAMPLES) if options.trust or options.module else None
-    if found is None:
+    if not (options.trust or options.module):
         return None
-    path = folder / "example.npz"
-    np.savez(path, **found)  # type: ignore[arg-type]
-    return path
+    return example(data, folder / "example.npz", EXAMPLES, labels, groups)

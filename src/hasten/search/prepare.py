@@ -23,7 +23,6 @@ from hasten.model import TensorSpec, file_digest
 from hasten.protocols import Event, Listener
 from hasten.safety.stage import staged_digests
 from hasten.samples import SampleStore, load_samples
-from hasten.samples.feedback import telling_of_state
 from hasten.samples.made_up import SIZES, made_up
 from hasten.samples.sequence import common_sizes
 from hasten.search import forms
@@ -33,6 +32,7 @@ from hasten.search.enter import Entered, enter
 from hasten.search.field import Run
 from hasten.search.folder import RunFolder
 from hasten.search.question import WATCHED, Question, digest, identity
+from hasten.search.reading import read
 from hasten.search.scoring import GIVE_DATA, check_baseline, choose_metric
 from hasten.search.space import usable_engines
 from hasten.splits import Splits, split
@@ -58,7 +58,7 @@ def prepare(
     begun = time.monotonic()
     usable, absent = usable_engines(question.engines)
     usable = forms.of_format(usable, question.format)
-    entered = enter(question.model, folder.path, question.door, question.data)
+    entered = enter(question.model, folder.path, question.door, question.data, question.labels, question.groups)
     entering = time.monotonic() - begun
     usable, absent = forms.serving(usable, absent, entered.forms, question.engines)
     inputs, outputs = entered.inputs, entered.outputs
@@ -138,20 +138,23 @@ def samples_in_parts(
 
 def read_samples(question: Question, directory: Path, entered: Entered, listen: Listener) -> SampleStore:
     """The user's data, checked against the network and spooled to ``directory``; a line a second says how far."""
-    samples = load_samples(
-        question.data,
-        labels=question.labels,
-        groups=question.groups,
-        state=question.state,
-        preprocess=question.preprocess,
-    )
-    listen(Event(kind="stage", stage=STAGE, text=f"reading {samples.source}"))
+    source = Path(question.data).name if isinstance(question.data, str | Path) else "the data"
+    listen(Event(kind="stage", stage=STAGE, text=f"reading {source}"))
 
     def tell(done: int) -> None:
         listen(Event(kind="trial", stage=STAGE, text="samples are read", done=done))
 
-    with telling_of_state(entered.inputs, entered.outputs):
-        return samples.spool(directory, entered.inputs, tell)
+    return read(
+        question.data,
+        directory,
+        entered.inputs,
+        entered.outputs,
+        labels=question.labels,
+        groups=question.groups,
+        state=question.state,
+        preprocess=question.preprocess,
+        tell=tell,
+    )
 
 
 def make_samples(
