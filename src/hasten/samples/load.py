@@ -106,7 +106,7 @@ def load_samples(
 
 def _read_path(path: Path, wanted: Wanted, preprocess: str | Callable[[Array], Array] | None) -> tuple[Opener, bool]:
     """How to read ``path``, and whether it holds images."""
-    _check_exists(path)
+    check_exists(path)
     if path.is_dir():
         return _read_folder(path, wanted, preprocess)
     with regular(path) as file:
@@ -124,7 +124,8 @@ def _read_path(path: Path, wanted: Wanted, preprocess: str | Callable[[Array], A
     raise InputError(f"cannot tell what {path} is", cause=f"it begins with {magic!r}", help=TAKEN)
 
 
-def _check_exists(path: Path) -> None:
+def check_exists(path: Path) -> None:
+    """Raises UsageError when there is nothing at ``path``, with the nearest name."""
     try:
         path.stat()
     except FileNotFoundError as error:

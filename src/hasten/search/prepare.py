@@ -23,6 +23,7 @@ from hasten.model import TensorSpec, file_digest
 from hasten.protocols import Event, Listener
 from hasten.safety.stage import staged_digests
 from hasten.samples import SampleStore, load_samples
+from hasten.samples.load import check_exists
 from hasten.samples.made_up import SIZES, made_up
 from hasten.samples.sequence import common_sizes
 from hasten.search import forms
@@ -138,7 +139,10 @@ def samples_in_parts(
 
 def read_samples(question: Question, directory: Path, entered: Entered, listen: Listener) -> SampleStore:
     """The user's data, checked against the network and spooled to ``directory``; a line a second says how far."""
-    source = Path(question.data).name if isinstance(question.data, str | Path) else "the data"
+    source = "the data"
+    if isinstance(question.data, str | Path):
+        source = Path(question.data).name
+        check_exists(Path(question.data))
     listen(Event(kind="stage", stage=STAGE, text=f"reading {source}"))
 
     def tell(done: int) -> None:
