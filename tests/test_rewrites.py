@@ -13,7 +13,20 @@ from hypothesis import strategies as st
 
 from hasten.graph import edit, evaluate, walk
 from hasten.model import Model
-from hasten.passes import activations, clean, control, fold, idioms, layout, merge, noops, rewrite, scales, shapes
+from hasten.passes import (
+    activations,
+    clean,
+    control,
+    fold,
+    idioms,
+    layout,
+    lookup,
+    merge,
+    noops,
+    rewrite,
+    scales,
+    shapes,
+)
 from hasten.passes.check import Check
 from hasten.passes.clean import Clean
 from hasten.passes.rewrite import Rewrite, apply, known
@@ -22,7 +35,7 @@ from tests import tiny
 from tests.random_nets import Builder, random_net
 from tests.rewrite_cases import CASES, either, number
 
-MODULES = (activations, control, fold, idioms, layout, noops, scales, shapes)
+MODULES = (activations, control, fold, idioms, layout, lookup, noops, scales, shapes)
 EVERY = {r.name: r for m in MODULES for r in m.REWRITES} | {
     r.name: r for r in (*merge.CONSECUTIVE, *merge.STEPWISE, *merge.PARALLEL)
 }

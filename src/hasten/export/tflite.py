@@ -71,20 +71,12 @@ def _modernise(graph: ir.Model) -> None:
 
 
 def _infer(graph: ir.Model) -> None:
-    """Infer every shape anew. What exporters wrote can be wrong, and -1 stands for a free size in old ones; it counts
-    only where nothing can be inferred."""
-    written = {v: _freed(v) for v in (*graph.graph.inputs, *(v for n in graph.graph for v in n.outputs))}
-    for value, shape in written.items():
-        value.shape = shape if value.is_graph_input() else None
+    """Infer every shape anew; -1 stands for a free size in the inputs of old files."""
+    for value in graph.graph.inputs:
+        if value.shape is not None:
+            sizes = enumerate(value.shape)
+            value.shape = ir.Shape([d if not isinstance(d, int) or d > 0 else f"{value.name}_{i}" for i, d in sizes])
     edit.infer(graph, outputs=True)
-    for value, shape in written.items():
-        value.shape = shape if value.shape is None else value.shape
-
-
-def _freed(value: ir.Value) -> ir.Shape | None:
-    if value.shape is None:
-        return None
-    return ir.Shape([d if not isinstance(d, int) or d > 0 else f"{value.name}_{i}" for i, d in enumerate(value.shape)])
 
 
 def operators() -> Iterable[str]:

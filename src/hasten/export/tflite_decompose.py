@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from hasten.export import tflite_places as places
 from hasten.export.tflite_shapes import depth_to_space, flatten, over_time, reshape
 from hasten.export.tflite_site import Site, is_stored
 from hasten.graph import edit, walk
@@ -211,6 +212,8 @@ TABLE: dict[str, Lower] = {
     "DepthToSpace": depth_to_space,
     "Dropout": dropout,
     "Flatten": flatten,
+    "Gather": places.gather,
+    "GatherND": places.nd,
     "Gemm": gemm,
     "GlobalAveragePool": global_pool("ReduceMean"),
     "GlobalMaxPool": global_pool("ReduceMax"),
@@ -223,11 +226,13 @@ TABLE: dict[str, Lower] = {
     "Min": n_ary("Min"),
     "Mish": mish,
     "Mul": gelu,
+    "OneHot": places.one_hot,
     "Pow": power,
     "RMSNormalization": rms_normalization,
     "ReduceL2": reduce_square(True),
     "ReduceSumSquare": reduce_square(False),
     "Reshape": reshape,
+    "ScatterND": places.nd,
     "Softplus": softplus,
     "Sum": n_ary("Add"),
 }

@@ -9,16 +9,24 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from hasten.graph import walk
 from hasten.graph.walk import Array
 
 SEQUENCES = frozenset({"SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SplitToSequence"})
 
 
 def infer(model: ir.Model, *, outputs: bool = False) -> None:
-    """Fill in inner shapes and types; the graph's own inputs keep theirs, and its outputs unless ``outputs``."""
+    """Derive inner shapes and types anew: a file's own inner shapes are hints, and nothing relies on a hint.
+
+    Facts are the declared inputs, the weights and the inference's conclusions. The graph's inputs keep their shapes.
+    Its outputs keep theirs, unless an inferred shape contradicts them or ``outputs`` asks for the inferred ones.
+    """
     from onnx_ir.passes import common
 
-    own = [(v, v.shape, v.type) for v in (*model.graph.inputs, *(() if outputs else model.graph.outputs))]
+    graph = model.graph
+    inputs = [(v, v.shape, v.type) for g in model.graphs() for v in g.inputs]  # a Loop needs those of its body
+    declared = [(v, v.shape, v.type) for v in graph.outputs]
+    _forget(model)
     logger = logging.getLogger("onnx_ir.passes.common.shape_inference")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # where onnx cannot tell, nothing is lost
@@ -26,9 +34,39 @@ def infer(model: ir.Model, *, outputs: bool = False) -> None:
         common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
     finally:
         logger.setLevel(level)
-    for value, shape, kind in own:
+    for value, shape, kind in inputs:
         value.shape, value.type = shape, kind
+    for value, shape, kind in declared:
+        value.type = kind if kind is not None else value.type
+        if not outputs or value.shape is None:
+            declare(value, shape)
     _forget_sequences(model)
+
+
+def declare(value: ir.Value, shape: ir.Shape | None) -> None:
+    """Give an output the shape that its file declares, unless the known one contradicts it."""
+    known = value.shape
+    if known is not None and shape is not None:
+        pairs = zip(known, shape, strict=False)
+        if len(known) != len(shape) or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs):
+            return
+    value.shape = shape if shape is not None else known
+
+
+def _forget(model: ir.Model) -> None:
+    """Drop every shape that is no fact: those of computed values, and of what bodies take and return."""
+    held = [v for v in model.graph.outputs if v.producer() is not None]
+    for graph in model.graphs():
+        held += [v for node in graph for v in node.outputs]
+        held += [] if graph is model.graph else list(graph.inputs)
+    loops = {v for node in model.graph.all_nodes() if node.op_type == "Loop" for v in _body(node).inputs[:2]}
+    for value in held:
+        if value not in loops and isinstance(value.type, ir.TensorType) and walk.constant(value) is None:
+            value.shape = None
+
+
+def _body(node: ir.Node) -> ir.Graph:
+    return node.attributes["body"].as_graph()
 
 
 def _forget_sequences(model: ir.Model) -> None:

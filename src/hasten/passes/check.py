@@ -62,5 +62,7 @@ def same_outputs(
 
 
 def _face(graph: ir.Model) -> tuple[list[str], list[str]]:
+    """Inputs as declared; names and types of outputs, whose shapes a rewrite may know better than their file."""
     weights = graph.graph.initializers
-    return [str(v) for v in graph.graph.inputs if v.name not in weights], [str(v) for v in graph.graph.outputs]
+    inputs = [str(v) for v in graph.graph.inputs if v.name not in weights]
+    return inputs, [f"{v.name} {v.type}" for v in graph.graph.outputs]

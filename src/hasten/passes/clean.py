@@ -12,11 +12,11 @@ from onnx_ir.passes import common
 
 from hasten.graph import edit, walk
 from hasten.model import Model
-from hasten.passes import activations, control, fold, idioms, layout, merge, noops, scales, shapes
+from hasten.passes import activations, control, fold, idioms, layout, lookup, merge, noops, scales, shapes
 from hasten.passes.check import CONVERSION_TOLERANCE, TOLERANCE, Check
 from hasten.passes.constants import fold_constants
-from hasten.passes.lookup import pick_rows, tabulate
-from hasten.passes.rewrite import Rewrite, Settled, Site, apply, known, settle
+from hasten.passes.opsets import converted
+from hasten.passes.rewrite import Rewrite, Settled, Site, apply, as_declared, known, settle
 from hasten.protocols import Context, NotApplicable
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,9 @@ class Clean:
         refused = ", ".join(str(site) for site, _ in found.refused)
         if found.graph is None:
             raise NotApplicable("nothing to tidy" + (f"; left out {refused}" if refused else ""))
-        return model.with_graph(found.graph, repr(self) + (f" without {refused}" if refused else ""))
+        return model.with_graph(
+            as_declared(found.graph, model.graph), repr(self) + (f" without {refused}" if refused else "")
+        )
 
 
 Problem = Callable[[ir.Model, float], str]  # what is wrong with a candidate, by the tolerance that it is given
@@ -113,7 +115,7 @@ class Rules:
 
 def _modernise(graph: ir.Model) -> ir.Model | None:
     """Operator set 17, or 13 where the converter cannot reach 17; None when it is new enough or cannot be done."""
-    return None if walk.opset(graph) >= OLDEST else _converted(graph, MODERN, OLDEST)
+    return None if walk.opset(graph) >= OLDEST else converted(graph, MODERN, OLDEST)
 
 
 def _for_gelu(graph: ir.Model) -> ir.Model | None:
@@ -124,24 +126,7 @@ def _for_gelu(graph: ir.Model) -> ir.Model | None:
     probe.graph.opset_imports[""] = idioms.GELU_SINCE
     if not apply(probe, idioms.GELUS, limit=1):
         return None
-    return _converted(graph, idioms.GELU_SINCE)
-
-
-def _converted(graph: ir.Model, *targets: int) -> ir.Model | None:
-    from onnx import version_converter
-
-    for target in targets:
-        try:
-            converted = ir.from_proto(version_converter.convert_version(ir.to_proto(graph), target))
-        except Exception as error:  # the converter raises whatever its C++ side raises
-            log.info("operator set %d is out of reach: %s", target, error)
-            continue
-        for old, new in zip(graph.graph.outputs, converted.graph.outputs, strict=True):
-            new.shape, new.type = old.shape, old.type
-        for old, new in zip(graph.graph.inputs, converted.graph.inputs, strict=True):
-            new.shape, new.type = old.shape, old.type
-        return converted
-    return None
+    return converted(graph, idioms.GELU_SINCE)
 
 
 def _tidy(graph: ir.Model) -> ir.Model | None:
@@ -197,8 +182,8 @@ STAGES: tuple[Whole | Rules, ...] = (
     Whole("operator set", _modernise, CONVERSION_TOLERANCE),
     Whole("tidy", _tidy),
     Whole("constants", _stage(fold_constants)),
-    Whole("one-hot products", _stage(pick_rows)),
-    Whole("tables", _stage(tabulate)),
+    Rules(lookup.REWRITES),
+    Whole("tables", _stage(lookup.tabulate)),
     Rules((*control.REWRITES, *shapes.REWRITES)),
     Rules((*noops.REWRITES, *layout.REWRITES)),
     Whole("newer operator set", _for_gelu, CONVERSION_TOLERANCE),

@@ -17,6 +17,12 @@ import onnx_ir as ir
 from hasten.graph import edit, walk
 from hasten.passes.rewrite import named
 
+NEVER_FAIL = frozenset(
+    {
+        "Abs", "Ceil", "Cos", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "Identity", "LeakyRelu", "Neg", "Not",
+        "Relu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Tanh",
+    }
+)  # fmt: skip
 TRIPS, UNROLLED = 256, 4096  # steps, and nodes that unrolling may leave behind
 
 
@@ -72,7 +78,7 @@ def _trips(node: ir.Node) -> int | None:
     """How often a Loop runs, where no condition can end it sooner."""
     count, start = walk.scalar(node.inputs[0]), node.inputs[1]
     body = node.attributes["body"].value
-    goes_on = start is None or (walk.constant(start) is not None and bool(walk.constant(start)))
+    goes_on = start is None or bool(_number(start))
     ends: ir.Value | None = body.outputs[0]
     while (before := walk.produced_by(ends, "Identity")) is not None:
         ends = before.inputs[0]
@@ -145,23 +151,16 @@ def _stack(anchor: ir.Node, values: list[ir.Value], axis: int, taken: set[str]) 
 
 
 def hoist(node: ir.Node, taken: set[str]) -> bool:
-    """Move what does not change from step to step out of a Loop or Scan."""
+    """Move what does not change from step to step out of a Loop or Scan.
+
+    A loop that may take no step computes nothing of its body: out of it comes only what cannot fail and costs little.
+    """
     if node.op_type not in ("Loop", "Scan") or node.domain != "":
         return False
-    body, done = node.attributes["body"].value, False
-    inside = {v for n in body for v in n.outputs} | set(body.inputs)
-    own = set(body.initializers.values())
+    body, done, runs = node.attributes["body"].value, False, _takes_a_step(node)
+    inside = {v for n in body for v in n.outputs} | set(body.inputs) | set(body.initializers.values())
     for inner in list(body):
-        plain = not any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in inner.attributes.values())
-        random = inner.op_type.startswith(("Random", "Multinomial", "Bernoulli"))
-        still = all(v is None or (v not in inside and v not in own) for v in inner.inputs)
-        if (
-            not plain
-            or random
-            or not still
-            or inner.op_type == "Constant"
-            or any(o in body.outputs for o in inner.outputs)
-        ):
+        if not _still(inner, body, inside) or not (runs or (inner.op_type in NEVER_FAIL and inner.domain == "")):
             continue
         body.remove(inner)
         for output in inner.outputs:
@@ -170,6 +169,31 @@ def hoist(node: ir.Node, taken: set[str]) -> bool:
         inside -= set(inner.outputs)
         done = True
     return done
+
+
+def _still(inner: ir.Node, body: ir.Graph, inside: set[ir.Value]) -> bool:
+    """Does a node of the body compute the same in every step, from values outside?"""
+    bodies = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in inner.attributes.values())
+    random = inner.op_type.startswith(("Random", "Multinomial", "Bernoulli"))
+    leaves = any(o in body.outputs for o in inner.outputs)
+    return not (bodies or random or leaves or inner.op_type == "Constant" or inside.intersection(inner.inputs))
+
+
+def _takes_a_step(node: ir.Node) -> bool:
+    """Is it certain that the body runs at all?"""
+    if node.op_type == "Loop":
+        starts = node.inputs[1] is None or bool(_number(node.inputs[1]))
+        return starts and (node.inputs[0] is None or (_number(node.inputs[0]) or 0) > 0)
+    count = walk.attribute(node, "num_scan_inputs", 0)
+    axes = walk.attribute(node, "scan_input_axes", [0] * count)
+    sizes = [(walk.dims(v) or [None] * 99)[a] for v, a in zip(node.inputs[-count:], axes, strict=True)]
+    return any(isinstance(size, int) and size > 0 for size in sizes)
+
+
+def _number(value: ir.Value | None) -> float | None:
+    """The one element of a constant, a truth value too."""
+    array = walk.constant(value)
+    return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
 
 
 def parts_of_sequence(node: ir.Node, taken: set[str]) -> bool:
@@ -202,4 +226,10 @@ def parts_of_sequence(node: ir.Node, taken: set[str]) -> bool:
     return True
 
 
-REWRITES = named(known_branch, unroll_loop, unroll_scan, hoist, parts_of_sequence)
+SINCE = 13  # axes of an Unsqueeze and sizes of a Split are inputs
+REWRITES = (
+    *named(known_branch),
+    *named(unroll_loop, unroll_scan, since=SINCE),
+    *named(hoist),
+    *named(parts_of_sequence, since=SINCE),
+)

@@ -3,7 +3,6 @@
 x * (1 + Erf(x / sqrt 2)) / 2                           =>  Gelu(x)
 x * (1 + Tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2       =>  Gelu(x, tanh)                   (operator set 20)
 (x - mean(x)) / Sqrt(mean((x - mean(x))^2) + e) * g + b =>  LayerNormalization(x, g, b)     (operator set 17)
-MatMul(OneHot(ids), W)                                  =>  Gather(W and a row of zeros, ids)
 """
 
 from __future__ import annotations
@@ -166,37 +165,8 @@ def layer_normalization(node: ir.Node, taken: set[str]) -> bool:
     return edit.swap(end, "LayerNormalization", [x, *parts], taken, axis=-1, epsilon=epsilon)
 
 
-def one_hot_product(node: ir.Node, taken: set[str]) -> bool:
-    """OneHot times a matrix. Ids outside of the classes meet a row of zeros, as they do in the product."""
-    weight = walk.weight(node) if node.op_type == "MatMul" else None
-    hot = walk.produced_by(node.inputs[0], "OneHot") if weight is not None else None
-    w = walk.constant(weight.value) if weight is not None else None
-    if hot is None or hot.inputs[0] is None or w is None or w.ndim != 2 or walk.attribute(hot, "axis", -1) != -1:
-        return False
-    ids, values = hot.inputs[0], walk.constant(hot.inputs[2])
-    if ids.dtype is None or ids.dtype not in (ir.DataType.INT32, ir.DataType.INT64):
-        return False
-    if values is None or values.tolist() != [0, 1] or walk.scalar(hot.inputs[1]) != len(w):
-        return False
-    graph, base, kind = walk.main_graph(node), node.outputs[0].name, ids.dtype.numpy()
-
-    def stored(name: str, array: walk.Array) -> ir.Value:
-        return edit.add_constant(graph, edit.fresh(taken, f"{base}/{name}"), array)
-
-    def added(op_type: str, name: str, *inputs: ir.Value) -> ir.Value:
-        return edit.add_node(node, op_type, inputs, edit.fresh(taken, f"{base}/{name}"))
-
-    classes, below = stored("classes", np.array(len(w), kind)), stored("below", np.array(-1, kind))
-    negative = added("Less", "negative", ids, stored("zero", np.array(0, kind)))
-    wrapped = added("Where", "wrapped", negative, added("Add", "behind", ids, classes), ids)
-    row = added("Clip", "row", wrapped, below, classes)  # both -1 and the number of classes are the row of zeros
-    table = stored("table", np.concatenate([w, np.zeros_like(w[:1])]))
-    return edit.swap(node, "Gather", [table, row], taken, axis=0)
-
-
 GELUS = named(gelu_of_erf, gelu_of_tanh, since=GELU_SINCE)
 REWRITES: tuple[Rewrite, ...] = (
     *GELUS,
     *named(layer_normalization, since=NORM_SINCE),
-    *named(one_hot_product),
 )

@@ -8,7 +8,7 @@ from itertools import islice
 from hasten.model import Model
 from hasten.passes.check import Check
 from hasten.passes.merge import PARALLEL
-from hasten.passes.rewrite import known, settle
+from hasten.passes.rewrite import as_declared, known, settle
 from hasten.protocols import Context, NotApplicable
 
 
@@ -37,4 +37,6 @@ class Join:
         refused = ", ".join(str(site) for site, _ in found.refused)
         if found.graph is None:
             raise NotApplicable("no two layers read the same" + (f"; left out {refused}" if refused else ""))
-        return model.with_graph(found.graph, repr(self) + (f" without {refused}" if refused else ""))
+        return model.with_graph(
+            as_declared(found.graph, model.graph), repr(self) + (f" without {refused}" if refused else "")
+        )

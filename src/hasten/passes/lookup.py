@@ -1,6 +1,6 @@
 """Exact rewrites that make a table of what depends on nothing but a class number.
 
-x -> Equal(0..n-1) -> Cast -> MatMul(W)                 =>   x -> Gather(W and a row of zeros)
+x integer -> Equal(0..n-1) -> Cast -> MatMul(W)         =>   x -> Gather(W and a row of zeros)
 OneHot(x) -> MatMul(W)                                  =>   the same
 Gather(T, x) -> Add(b) -> Gelu -> LayerNormalization    =>   Gather(LayerNormalization(Gelu(T + b)), x)
 
@@ -11,11 +11,14 @@ once for every row of the table, however often it is picked.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from hasten.graph import edit, evaluate, walk
+from hasten.graph.sizes import sizes
+from hasten.passes.rewrite import apply, named
 
 GROWTH = 4 << 20  # bytes that a table may gain
 ELEMENTWISE = frozenset(
@@ -24,86 +27,107 @@ ELEMENTWISE = frozenset(
         "Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "Relu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh",
     }
 )  # fmt: skip
+INTEGERS = frozenset({ir.DataType[name] for name in ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32")})
+SINCE = 13  # the axis of a Squeeze is an input
 ALONG_ROWS = frozenset({"LayerNormalization", "Softmax"})  # on the last axis
 
 
 def pick_rows(model: ir.Model) -> int:
     """Products with one-hot rows become Gather; returns how many."""
-    taken = edit.names(model)
-    return sum(_pick_rows(node, taken) for node in list(model.graph) if node.op_type == "MatMul")
+    return len(apply(model, REWRITES))
 
 
 def tabulate(model: ir.Model) -> int:
     """Move into constant tables what is computed from their rows alone; returns how many nodes went."""
+    if walk.opset(model) < SINCE:  # where a Softmax runs along another axis
+        return 0
     taken = edit.names(model)
     gathers = [n for n in model.graph if n.op_type == "Gather" and n.domain == ""]
     return sum(_compute_rows(model, node, taken) for node in gathers)
 
 
-def _pick_rows(node: ir.Node, taken: set[str]) -> bool:
-    """MatMul of one-hot rows with a constant: a Gather, with a row of zeros for numbers that have no place."""
-    table = walk.constant(node.inputs[1])
-    if table is None or table.ndim != 2 or table.dtype != np.float32 or node.domain != "":
+@dataclass(frozen=True)
+class _Numbers:
+    """The integers that a one-hot tensor was made of.
+
+    ``column``: they still have a last axis of one. ``wraps``: negative ones count from the end.
+    """
+
+    value: ir.Value
+    column: bool = False
+    wraps: bool = False
+
+
+def one_hot_product(node: ir.Node, taken: set[str]) -> bool:
+    """MatMul of one-hot rows with a constant: a Gather, with a row of zeros for numbers that have no place.
+
+    The numbers must be integers: 0.5 equals no class. The table must be finite: zero times infinity is not zero.
+    """
+    table = walk.constant(node.inputs[1]) if node.op_type == "MatMul" and node.domain == "" else None
+    if table is None or table.ndim != 2 or table.dtype != np.float32 or not np.isfinite(table).all():
         return False
     numbers = _class_numbers(node.inputs[0], len(table))
-    if numbers is None or not isinstance(node.graph, ir.Graph):
+    if numbers is None:
         return False
-    value, kind = numbers
-    base = node.outputs[0].name or "y"
+    graph, base = walk.main_graph(node), node.outputs[0].name or "y"
 
     def stored(suffix: str, array: walk.Array) -> ir.Value:
-        assert isinstance(node.graph, ir.Graph)
-        return edit.add_constant(node.graph, edit.fresh(taken, f"{base}/{suffix}"), array)
+        return edit.add_constant(graph, edit.fresh(taken, f"{base}/{suffix}"), array)
 
     def add(op_type: str, inputs: Sequence[ir.Value | None], suffix: str, **attributes: int) -> ir.Value:
         return edit.add_node(node, op_type, inputs, edit.fresh(taken, f"{base}/{suffix}"), attributes)
 
-    last = add("Squeeze", [value, stored("axis", np.array([-1], np.int64))], "numbers") if kind == "column" else value
-    wide = add("Cast", [last], "int64", to=ir.DataType.INT64.value)
-    count = np.array(len(table), np.int64)
-    low = add("GreaterOrEqual", [wide, stored("first", np.array(0, np.int64))], "not_below")
-    known = add("And", [low, add("Less", [wide, stored("count", count)], "not_above")], "known")
-    row = add("Where", [known, wide, stored("none", count)], "row")
-    rows = stored("rows", np.concatenate([table, np.zeros((1, table.shape[1]), np.float32)]))
-    edit.replace(node.outputs[0], add("Gather", [rows, row], "picked", axis=0))
-    node.graph.remove(node, safe=True)
-    return True
+    row = numbers.value
+    if numbers.column:
+        row = add("Squeeze", [row, stored("axis", np.array([-1], np.int64))], "numbers")
+    if row.dtype != ir.DataType.INT64:
+        row = add("Cast", [row], "int64", to=ir.DataType.INT64.value)
+    zero, count = stored("first", np.array(0, np.int64)), stored("count", np.array(len(table), np.int64))
+    if numbers.wraps:
+        behind = add("Add", [row, count], "behind")
+        row = add("Where", [add("Less", [row, zero], "negative"), behind, row], "wrapped")
+    known = add(
+        "And", [add("GreaterOrEqual", [row, zero], "not_below"), add("Less", [row, count], "not_above")], "known"
+    )
+    row = add("Where", [known, row, count], "row")
+    rows = stored("rows", np.concatenate([table, np.zeros_like(table[:1])]))
+    return edit.swap(node, "Gather", [rows, row], taken, axis=0)
 
 
-def _class_numbers(one_hot: ir.Value | None, count: int) -> tuple[ir.Value, str] | None:
-    """What a one-hot tensor was made of, and whether the numbers still have a last axis of one ("column")."""
-    node = one_hot.producer() if one_hot is not None else None
-    if node is not None and node.op_type == "OneHot":
-        depth, values = walk.scalar(node.inputs[1]), walk.constant(node.inputs[2])
-        last = walk.attribute(node, "axis", -1) == -1
-        plain = depth == count and values is not None and values.tolist() == [0, 1] and last
-        # OneHot counts negative numbers from the end; what reaches further is a row of zeros
-        return (node.inputs[0], "numbers") if plain and _never_negative(node.inputs[0]) else None  # type: ignore[return-value]
-    if node is None or node.op_type != "Cast" or node.inputs[0] is None:
-        return None
-    equal = node.inputs[0].producer()
-    found = walk.operands(equal) if equal is not None and equal.op_type == "Equal" else None
+def _class_numbers(one_hot: ir.Value | None, count: int) -> _Numbers | None:
+    """What a one-hot tensor of ``count`` classes was made of; None where it is another tensor."""
+    hot = walk.produced_by(one_hot, "OneHot")
+    if hot is not None and hot.inputs[0] is not None:
+        values = walk.constant(hot.inputs[2])
+        plain = values is not None and values.tolist() == [0, 1] and walk.attribute(hot, "axis", -1) == -1
+        known = plain and walk.scalar(hot.inputs[1]) == count and hot.inputs[0].dtype in INTEGERS
+        return _Numbers(hot.inputs[0], wraps=True) if known else None
+    cast = walk.produced_by(one_hot, "Cast")
+    equal = walk.produced_by(cast.inputs[0], "Equal") if cast is not None else None
+    found = walk.operands(equal) if equal is not None else None
     steps = walk.constant(found[1]) if found is not None else None
-    if found is None or steps is None or steps.size != count or steps.shape[-1] != count:
+    if found is None or steps is None or steps.size != count or steps.shape[-1:] != (count,):
         return None
-    if not np.array_equal(steps.reshape(-1), np.arange(count)):
+    if found[0].dtype not in INTEGERS or not np.array_equal(steps.reshape(-1), np.arange(count)):
         return None
-    return _column(found[0])
+    source = _column(found[0])
+    return _Numbers(source, column=True) if source is not None and steps.ndim <= (walk.rank(source) or 0) else None
 
 
-def _never_negative(value: ir.Value | None) -> bool:
-    return value is not None and value.dtype in (ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32)
-
-
-def _column(value: ir.Value) -> tuple[ir.Value, str] | None:
-    """The numbers [..., 1] behind a value that was spread along its last axis, in front of an Expand or as it is."""
-    before = value.producer()
-    source = before.inputs[0] if before is not None and before.op_type == "Expand" else value
-    if source is None or source.shape is None or len(source.shape) < 2 or source.shape[-1] != 1:
+def _column(value: ir.Value) -> ir.Value | None:
+    """The numbers [..., 1] of a value that an Expand may have spread along its last axis, and no other."""
+    before = walk.produced_by(value, "Expand")
+    source = before.inputs[0] if before is not None else value
+    own = walk.dims(source)
+    if own is None or len(own) < 2 or own[-1] != 1:
         return None
-    if source is not value and (walk.rank(value) != len(source.shape) or any(d == 1 for d in list(source.shape)[:-1])):
-        return None  # the Expand may spread other axes too
-    return source, "column"
+    if before is not None:
+        wanted = sizes(before.inputs[1])
+        if wanted is None or len(wanted) != len(own):
+            return None
+        if any(w != 1 and (w is None or w != o) for w, o in zip(wanted[:-1], own[:-1], strict=True)):
+            return None
+    return source
 
 
 def _compute_rows(model: ir.Model, gather: ir.Node, taken: set[str]) -> int:
@@ -148,8 +172,9 @@ def _works_on_rows(node: ir.Node, known: set[ir.Value], rank: int) -> bool:
     if node.op_type in ALONG_ROWS:
         return node.inputs[0] in known and walk.attribute(node, "axis", -1) in (-1, rank - 1)
     constants = [c for v in node.inputs if v is not None and v not in known and (c := walk.constant(v)) is not None]
-    # a constant may differ along the row, not between positions
-    return node.op_type in ELEMENTWISE and all(c.size == 1 or c.size == c.shape[-1] for c in constants)
+    # a constant may differ along the row, not between positions, and adds no axis
+    along = all(c.ndim <= rank and (c.size == 1 or c.size == c.shape[-1]) for c in constants)
+    return node.op_type in ELEMENTWISE and along
 
 
 def _leaves(value: ir.Value, inside: Sequence[ir.Node]) -> bool:
@@ -191,3 +216,6 @@ def _evaluate(
     except Exception:  # whatever the runtime raises: this chain stays as it is
         return None
     return found[end.name or ""]
+
+
+REWRITES = named(one_hot_product, since=SINCE)

@@ -91,9 +91,19 @@ def _applied(rewrite: Rewrite, node: ir.Node, taken: set[str], site: Site) -> bo
 
 
 def known(model: ir.Model) -> None:
-    """Fill in inner shapes and types, equal sizes under one name."""
-    edit.infer(model)
+    """Derive all inner shapes and types, and those of the outputs, from facts; equal sizes get one name.
+
+    ``as_declared`` gives the outputs back the shapes of their file.
+    """
+    edit.infer(model, outputs=True)
     sizes.unify(model)
+
+
+def as_declared(model: ir.Model, original: ir.Model) -> ir.Model:
+    """``model`` with the output shapes that ``original`` declares, where no known shape contradicts them."""
+    for value, old in zip(model.graph.outputs, original.graph.outputs, strict=True):
+        edit.declare(value, old.shape)
+    return model
 
 
 @dataclass(frozen=True)

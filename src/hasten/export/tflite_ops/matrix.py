@@ -60,13 +60,23 @@ def gather_nd(s: Step) -> None:
 
 
 def scatter_nd(s: Step) -> None:
-    """LiteRT adds to zeros."""
+    """LiteRT adds to zeros: the same as to write there, as long as no place comes twice."""
     data, maker = walk.constant(s.value(0)), s.value(0).producer()
     made = maker is not None and maker.op_type == "ConstantOfShape" and not _fills(maker)
-    if ((data is None or data.any()) and not made) or s.attr("reduction", "none") not in ("add", "none"):
+    kind = s.attr("reduction", "none")
+    if ((data is None or data.any()) and not made) or kind not in ("add", "none"):
         raise s.refuse("LiteRT scatters into zeros only")
+    if kind == "none" and not _distinct(walk.constant(s.value(1))):
+        raise s.refuse("LiteRT adds up what is written to one place, and its places may repeat")
     shape = s.int32(data.shape) if data is not None else s.as_index(maker.inputs[0] if maker is not None else None)
     s.emit("SCATTER_ND", [s.index(1), s.input(2), shape], "ScatterNdOptions")
+
+
+def _distinct(places: walk.Array | None) -> bool:
+    if places is None or (places < 0).any():
+        return False
+    rows = places.reshape(-1, places.shape[-1])
+    return len(np.unique(rows, axis=0)) == len(rows)
 
 
 def _fills(node: ir.Node) -> bool:
@@ -80,7 +90,8 @@ def one_hot(s: Step) -> None:
     depth = s.int32(s.ints(1)[0])
     axis = int(s.attr("axis", -1))
     ends = [s.constant(np.asarray(v, s.known(2).dtype)) for v in (on, off)]
-    s.emit("ONE_HOT", [s.index(0), depth, *ends], "OneHotOptions", axis=axis)
+    known = walk.constant(s.value(0)) is not None
+    s.emit("ONE_HOT", [s.index(0) if known else s.input(0), depth, *ends], "OneHotOptions", axis=axis)
 
 
 PRODUCTS: Table = {"FullyConnected": Rule(fully_connected, fuses=True, int8="any", weights=(1, 2))}

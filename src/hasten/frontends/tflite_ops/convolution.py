@@ -68,18 +68,53 @@ def _padding(
 
 def transpose_conv(call: Call) -> ir.Value:
     """Inputs: the shape of the output, the weights, x, and a bias."""
-    x, w, out = call.tensor(2), call.tensor(1), call.out().shape
-    if len(x.shape) != 4 or len(w.shape) != 4 or len(out) != 4:
+    x, w, out = call.tensor(2), call.tensor(1), call.out()
+    if len(x.shape) != 4 or len(w.shape) != 4 or len(out.shape) != 4:
         raise call.refuse("it takes tensors of four axes", DAMAGED)
-    sizes = call.ints(0)[1:3] if call.tensor(0).data is not None else out[1:3]
+    known = tuple(call.ints(0)[1:3]) if call.tensor(0).data is not None else out.dims[1:3]
     strides = [call.positive(f"stride{s}") for s in _SIDES]
+    inputs = [first(call, call.real(2)), call.weights(1, (3, 0, 1, 2))]
+    bias = call.real(3) if call.given(3) else None
+    if None in known or None in x.dims[1:3]:
+        y = _cut_out(call, call.emit("ConvTranspose", *inputs, strides=strides), strides)
+        y = last(call, y)
+        return call.activated(y if bias is None else call.emit("Add", y, bias))
+    sizes = [int(n or 0) for n in known]
     full = [(n - 1) * s + k for n, s, k in zip(x.shape[1:3], strides, w.shape[1:3], strict=True)]
-    over = [f - size for f, size in zip(full, sizes, strict=True)]
-    pads = [*(max(o, 0) // 2 for o in over), *(max(o, 0) - max(o, 0) // 2 for o in over)]
-    inputs = [first(call, call.real(2)), call.weights(1, (3, 0, 1, 2)), *([call.real(3)] if call.given(3) else [])]
-    extra = [max(-o, 0) for o in over]
-    y = call.emit("ConvTranspose", *inputs, strides=strides, pads=pads, output_padding=extra)
+    begin = [_before(size, k, s, call) for size, k, s in zip(sizes, w.shape[1:3], strides, strict=True)]
+    behind = [f - b - size for f, b, size in zip(full, begin, sizes, strict=True)]
+    pads, extra = [*begin, *(max(n, 0) for n in behind)], [max(-n, 0) for n in behind]
+    y = call.emit("ConvTranspose", *inputs, bias, strides=strides, pads=pads, output_padding=extra)
     return call.activated(last(call, y))
+
+
+def _before(size: int, kernel: int, stride: int, call: Call) -> int:
+    """How much of the whole is cut off at the start: half of what a convolution back would pad."""
+    return 0 if call.option("padding", 0) == 1 else max(0, (-(-size // stride) - 1) * stride + kernel - size) // 2
+
+
+def _cut_out(call: Call, whole: ir.Value, strides: Sequence[int]) -> ir.Value:
+    """Height and width as the first input asks for them, out of the whole; zeros behind it where it is too small."""
+
+    def one(op_type: str, a: ir.Value, b: ir.Value) -> ir.Value:
+        return call.emit(op_type, a, b)
+
+    def fixed(*numbers: int) -> ir.Value:
+        return call.fixed(np.array(numbers, np.int64))
+
+    zero, sizes = fixed(0, 0), call.emit("Slice", call.index(0), fixed(1), fixed(3))
+    begin = zero
+    if call.option("padding", 0) != 1:
+        steps, kernel = fixed(*strides), call.tensor(1).shape[1:3]
+        less = fixed(*(k - s for k, s in zip(kernel, strides, strict=True)))  # (n - 1) s + k, for n steps
+        count = one("Div", one("Add", sizes, fixed(*(s - 1 for s in strides))), steps)
+        over = one("Sub", one("Add", one("Mul", count, steps), less), sizes)
+        begin = one("Div", one("Max", over, zero), fixed(2, 2))
+    end = one("Add", begin, sizes)
+    have = call.emit("Slice", call.emit("Shape", whole), fixed(2), fixed(4))
+    short = one("Max", one("Sub", end, have), zero)
+    amounts = call.emit("Concat", fixed(0, 0, 0, 0, 0, 0), short, axis=0)
+    return call.emit("Slice", call.emit("Pad", whole, amounts), begin, end, fixed(2, 3))
 
 
 def max_pool_2d(call: Call) -> ir.Value:

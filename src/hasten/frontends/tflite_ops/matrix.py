@@ -66,13 +66,15 @@ def scatter_nd(call: Call) -> ir.Value:
 
 
 def one_hot(call: Call) -> ir.Value:
-    """Inputs: places, how many, the number there and the number elsewhere."""
+    """Inputs: places, how many, the number there and the number elsewhere. A negative place is none."""
     depth, axis = call.shaped(1, [1], index=True), int(call.option("axis", -1))
     if all(call.tensor(k).data is not None for k in (2, 3)):
         ends = call.fixed(np.concatenate([call.known(k).reshape(1) for k in (3, 2)]))
     else:
         ends = call.emit("Concat", call.shaped(3, [1]), call.shaped(2, [1]), axis=0)
-    return call.emit("OneHot", call.index(0), depth, ends, axis=axis)
+    below = call.emit("Less", call.index(0), call.fixed(np.int64(0)))
+    places = call.emit("Where", below, call.shaped(1, [], index=True), call.index(0))
+    return call.emit("OneHot", places, depth, ends, axis=axis)
 
 
 TABLE: dict[str, Translate] = {
