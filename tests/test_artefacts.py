@@ -59,8 +59,9 @@ def chosen(engine: str = "onnxruntime", settings: dict[str, Scalar] | None = Non
 def write(out: Path, artefact: Path, *, result: Result | None = None, force: bool = False, **more: Any) -> None:
     inputs: Sequence[TensorSpec] = more.pop("inputs", (X,))
     artefacts.write(
-        out, result=result or chosen(), artefact=artefact, inputs=inputs, splits=SPLITS, extra=more, force=force
-    )
+        out, result=result or chosen(), artefact=artefact, inputs=inputs, splits=SPLITS, extra=more, force=force,
+        building=out.with_name("building"),
+    )  # fmt: skip
 
 
 def test_the_folder_is_complete_and_the_manifest_covers_it(tmp_path: Path) -> None:
@@ -212,13 +213,16 @@ def test_a_disk_that_fails_at_any_operation_leaves_the_old_folder_or_none(tmp_pa
         assert ({p.name: p.read_bytes() for p in out.iterdir()} if before else {}) == old
 
 
-def test_what_a_killed_writer_left_is_no_obstacle(tmp_path: Path) -> None:
-    half = tmp_path / ".hasten-new-out"
-    half.mkdir()
-    (half / "model.onnx").write_bytes(b"half")
-    write(tmp_path / "out", network(tmp_path / "m.onnx"))
-    assert not half.exists()
-    assert json.loads((tmp_path / "out" / "manifest.json").read_bytes())["verdict"] == "met"
+def test_what_was_edited_after_the_run_stays_beside_the_new_file(tmp_path: Path) -> None:
+    out, artefact = tmp_path / "out", network(tmp_path / "m.onnx")
+    write(out, artefact)
+    (out / "example.py").write_text("mine now")
+    write(out, artefact)
+    assert (out / "example.py.before").read_text() == "mine now"
+    assert "mine now" not in (out / "example.py").read_text()
+    write(out, artefact)
+    assert (out / "example.py.before").read_text() == "mine now"
+    assert not (out / "recipe.json.before").exists()
 
 
 def test_a_folder_of_others_in_there_stays_as_it_is(tmp_path: Path) -> None:

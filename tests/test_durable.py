@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,42 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path, monkeypatch: pytest
     for folder in (old, new):
         folder.mkdir()
         (folder / "name").write_bytes(folder.name.encode())
-    durable.swap(new, old)
-    assert tree(tmp_path) == {"place/name": b"building", "building/name": b"place"}
+    left = durable.swap(new, old)
+    assert left == (new if exchanges else tmp_path / "building.old")
+    assert tree(tmp_path) == {"place/name": b"building", f"{left.name}/name": b"place"}
+
+
+def test_a_crash_between_the_two_names_of_a_swap_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable, "_exchange", lambda first, second: False)
+    old, new = tmp_path / "place", tmp_path / "building"
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "name").write_bytes(folder.name.encode())
+    old.rename(tmp_path / "building.old")  # killed here
+    durable.restore(new, old)
+    assert tree(tmp_path) == {"place/name": b"place", "building/name": b"building"}
+    durable.restore(new, old)
+    with disk(2), pytest.raises(OSError, match="No space"):  # the second rename fails: the old one comes back
+        durable.swap(new, old)
+    assert tree(tmp_path) == {"place/name": b"place", "building/name": b"building"}
+
+
+@pytest.mark.parametrize("write", [durable.put, durable.append, lambda p, d: durable.cut(p, 1)])
+@pytest.mark.parametrize("kind", ["link", "second name", "pipe"])
+def test_nothing_is_written_through_links_or_into_devices(
+    tmp_path: Path, write: Callable[[Path, bytes], None], kind: str
+) -> None:
+    (tmp_path / "precious").write_bytes(b"years")
+    path = tmp_path / "file"
+    if kind == "link":
+        path.symlink_to("precious")
+    elif kind == "second name":
+        path.hardlink_to(tmp_path / "precious")
+    else:
+        os.mkfifo(path)
+    with pytest.raises(OSError, match=r"symbolic links|not a plain file|No such device"):
+        write(path, b"new")
+    assert (tmp_path / "precious").read_bytes() == b"years"
 
 
 def test_linux_exchanges_in_one_step(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hasten import cli
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "hasten"
 LAYERS = (
-    ("errors", "registry", "durable"),
+    ("errors", "registry", "durable", "owned", "scratch"),
     ("model", "samples", "machine", "trial", "budget", "asked", "splits", "compare"),
     ("protocols", "metrics"),
     ("graph", "quant"),

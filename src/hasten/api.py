@@ -19,14 +19,15 @@ from hasten.protocols import Door, Event, Listener
 from hasten.search.anatomy import anatomy
 from hasten.search.answer import answer
 from hasten.search.enter import enter
-from hasten.search.folder import run_folder
-from hasten.search.interrupts import interrupts
+from hasten.search.final import passed
+from hasten.search.folder import AGAIN, RunFolder, run_folder
+from hasten.search.interrupts import interrupts, undisturbed
 from hasten.search.objective import OBJECTIVES
 from hasten.search.prepare import STAGE, prepare
 from hasten.search.question import Question
 from hasten.search.reading import look
 from hasten.trial import Result
-from hasten.worker import CallFailed, WorkerDied, once
+from hasten.worker import CallFailed, Peak, WorkerDied, once
 
 SEARCH_SECONDS = 80.0
 
@@ -101,9 +102,10 @@ def optimize(
     if out is not None:
         artefacts.check_out(Path(out), [*_paths(model), *_paths(data)], force)
     with (
+        Peak() as peak,
+        interrupts(wraps_up=True) as stopping,
         console.listening(listen, progress) as heard,
         run_folder(Path(out) if out is not None else None) as folder,
-        interrupts() as stopping,
     ):
         if not isinstance(model, str | Path):
             heard(Event(kind="stage", stage=STAGE, text=f"writing the {type(model).__name__} to a file"))
@@ -130,20 +132,31 @@ def optimize(
             door=Door(trust=trust or not isinstance(model, str | Path), module=module, signature=signature),
         )
         run, able, found = prepare(question, folder, heard, seconds=limit)
-        run.stopping = stopping.is_set
+        run.stopping, run.peak = stopping.is_set, peak
+        stopping.worth = lambda: bool(passed(run))
         try:
             result = answer(run, question, able, found["warnings"])
             result = replace(result, warnings=(*result.warnings, *_changed_meanwhile(question.model, result)))
         finally:
-            run.close()
+            with undisturbed():
+                run.close()
         if result.stopped:
-            folder.keep = out is not None
-            run.journal.stopped()
-            if result.verdict != "met":
-                raise Stopped("stopped before anything faster was proven", help="run the same command again")
+            _stop(result, folder, kept=out is not None)
         if out is not None:
-            handover.write(Path(out), run, question, result, force)
+            with undisturbed():
+                handover.write(Path(out), run, question, result, force, folder.building)
     return result
+
+
+def _stop(result: Result, folder: RunFolder, *, kept: bool) -> None:
+    """A search that was cut short keeps its folder, and is a result only where something was proven."""
+    folder.keep = kept
+    folder.journal.stopped()
+    if result.verdict != "met":
+        help_ = (
+            AGAIN if kept and folder.journal.kept else "name an output folder with out: such a run keeps what it did"
+        )
+        raise Stopped("stopped before anything faster was proven", help=help_)
 
 
 def _changed_meanwhile(model: Path, result: Result) -> list[str]:
@@ -176,7 +189,7 @@ def inspect(
     With ``data`` also ``regions`` (``trial.Mixed``): where the time goes, and what int8 does to the answers.
     """
     door = Door(trust=trust, module=module, signature=signature)
-    with run_folder(None) as folder:
+    with interrupts(), run_folder(None) as folder:
         if data is None:
             entered = enter(Path(model).resolve(), folder.path, door)
             return {"format": entered.origin.format, "served_by": entered.origin.engine, **entered.facts}
@@ -209,9 +222,10 @@ def doctor(*, listen: Listener | None = None) -> dict[str, Any]:
 
     listen, names = listen or _silent, list(registry.names("engines"))
     engines = []
-    for k, name in enumerate(names):
-        listen(Event(kind="trial", stage="engines", text=f"starting {name}", done=k + 1, total=len(names)))
-        engines.append(_probe(name))
+    with interrupts():
+        for k, name in enumerate(names):
+            listen(Event(kind="trial", stage="engines", text=f"starting {name}", done=k + 1, total=len(names)))
+            engines.append(_probe(name))
     return {"machine": plain(machine()), "cores": cores(), "engines": engines}
 
 
@@ -251,7 +265,7 @@ def bench(
     reading = {"labels": labels, "groups": groups, "state": state, "preprocess": preprocess}
     places = [Path(m) for m in ([models] if isinstance(models, str | Path) else models)]
     asked.at_least_one("batch", batch), asked.at_least_one("pairs", pairs)
-    with run_folder(None) as folder:
+    with interrupts(), run_folder(None) as folder:
         return replay.bench(places, data, folder.path, batch=batch, pairs=pairs, door=door, reading=reading)
 
 
@@ -273,10 +287,10 @@ def apply(
 ) -> dict[str, Any]:
     """Build another network by a recipe, calibrated on ``data``. Compared with the original, not certified."""
     artefacts.check_out(Path(out), [Path(model), Path(recipe), *_paths(data)], force)
-    with run_folder(Path(out)) as folder:
+    with interrupts(), run_folder(Path(out), goes_on=False) as folder:
         door = Door(trust=trust, module=module, signature=signature)
         reading = {"labels": labels, "groups": groups, "state": state, "preprocess": preprocess}
-        return transfer.apply(Path(recipe), Path(model), data, folder.path, Path(out), door, reading)
+        return transfer.apply(Path(recipe), Path(model), data, folder, Path(out), door, reading)
 
 
 @spoken
@@ -284,7 +298,7 @@ def verify(
     out: str | Path, data: object = None, *, trust: bool = False, listen: Listener | None = None
 ) -> dict[str, Any]:
     """Check a result again: ``{"ok": bool, "checks": [{"name", "ok", "text"}]}``; ``trust`` as for ``optimize``."""
-    with run_folder(None) as folder:
+    with interrupts(), run_folder(None) as folder:
         return claims.verify(Path(out), data, folder, listen or _silent, trust=trust)
 
 

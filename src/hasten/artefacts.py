@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import count
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hasten import durable, trial
+from hasten import durable, owned, trial
 from hasten.errors import InputError, UsageError
 from hasten.example import example
 from hasten.model import TensorSpec, file_digest
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _SUFFIX = re.compile(r"\.[A-Za-z0-9_]{1,16}")
 NAMES = ("recipe.json", "report.json", "report.html", "timings.npz", "example.py", "manifest.json")
+MOST_MANIFEST = 64 << 20  # bytes
 
 
 def check_out(out: Path, inputs: Sequence[Path], force: bool) -> None:
@@ -35,8 +37,9 @@ def check_out(out: Path, inputs: Sequence[Path], force: bool) -> None:
     Raises:
         UsageError: ``out`` is a file, holds or lies in an input, or holds files that are not ours without ``force``.
     """
+    _check_place(out)
     place = out.resolve()
-    if place.exists() and not place.is_dir():
+    if os.path.lexists(place) and not place.is_dir():
         raise UsageError(f"the output {str(out)!r} is a file", help="name a folder: --out out")
     if place == Path.cwd() or place in Path.cwd().parents:
         raise UsageError(f"the output {str(out)!r} is the current folder or holds it", help="name a new one: --out out")
@@ -58,6 +61,22 @@ def check_out(out: Path, inputs: Sequence[Path], force: bool) -> None:
         )
 
 
+def _check_place(out: Path) -> None:
+    """A link in the place of the output would send the result elsewhere; a mounted folder cannot be replaced."""
+    if out.is_symlink():
+        raise UsageError(
+            f"the output {str(out)!r} is a link to {str(out.readlink())!r}",
+            cause="the output folder is replaced as a whole, and a link is never followed",
+            help="name the folder that it leads to: --out",
+        )
+    if out.resolve().is_mount():
+        raise UsageError(
+            f"the output {str(out)!r} is a mounted folder",
+            cause="it cannot be replaced as a whole",
+            help=f"name a folder in it: --out {out / 'out'}",
+        )
+
+
 def is_ours(out: Path) -> bool:
     """True when ``out`` holds the manifest of an earlier run."""
     return "hasten" in _manifest(out)
@@ -65,7 +84,9 @@ def is_ours(out: Path) -> bool:
 
 def _manifest(out: Path) -> dict[str, Any]:
     try:
-        found = json.loads((out / "manifest.json").read_bytes())
+        with durable.opened(out / "manifest.json", os.O_RDONLY) as file:
+            content = os.read(file, min(os.fstat(file).st_size, MOST_MANIFEST))
+        found = json.loads(content)
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -80,12 +101,15 @@ def write(
     splits: Mapping[str, int],
     extra: Mapping[str, Any],
     force: bool,
+    building: Path,
 ) -> None:
     """Write the folder that a person takes away: model, recipe, manifest, reports, timings, example.
 
     ``extra`` goes into the manifest as it is; of it, ``state`` (input -> output), ``batch`` and ``shapes``
     (input -> a real shape) also shape ``example.py``, ``batch`` goes into the recipe too, and ``command`` is the line
     that made all this.
+
+    ``building`` is a free place on the same disk.
 
     Raises:
         UsageError: as ``check_out``.
@@ -102,27 +126,29 @@ def write(
         durable.put(building / "example.py", example(result, model, inputs, extra).encode())
         durable.put(building / "manifest.json", _describe(building, result, splits, extra))
 
-    publish(out, fill)
+    publish(out, fill, building)
 
 
-def publish(out: Path, fill: Callable[[Path], None]) -> None:
-    """Let ``fill`` write a folder beside ``out``, then put it in its place; files of others in there stay.
+def publish(out: Path, fill: Callable[[Path], None], building: Path) -> None:
+    """Let ``fill`` write the folder ``building``, then put it in the place of ``out``; files of others in there stay.
+
+    ``building`` is a name that is free, in a folder of ours on the same disk.
 
     Raises:
         EnvironmentFault: the disk is full or not writable; what was at ``out`` is still there.
     """
     place = out.resolve()
-    building = place.with_name(f".hasten-new-{place.name}")
+    left = {building}
     try:
         with durable.disk(f"the output {str(out)!r}"):
             place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(building, ignore_errors=True)  # what a killed run left
             building.mkdir()
             fill(building)
             _carry_over(place, building)
-            durable.swap(building, place)
+            left |= {old} if (old := durable.swap(building, place)) is not None else set()
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        for path in left:
+            owned.remove(path)
 
 
 def recipe(result: Result, batch: int) -> bytes:
@@ -219,16 +245,23 @@ def _timings(result: Result) -> bytes:
     return file.getvalue()
 
 
+def described(folder: Path) -> dict[str, Any]:
+    """Of a manifest what every output folder has: the version, and the digest of each file."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {
+        "hasten": version("hasten"),
+        "files": {p.relative_to(folder).as_posix(): file_digest(p) for p in files},
+    }
+
+
 def _describe(folder: Path, result: Result, splits: Mapping[str, int], extra: Mapping[str, Any]) -> bytes:
     """The manifest: what each file is by its digest, and what made them."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
     return trial.encode(
         {
-            "hasten": version("hasten"),
+            **described(folder),
             "schema_version": result.schema_version,
             "verdict": result.verdict,
             "started": result.started,
-            "files": {p.relative_to(folder).as_posix(): file_digest(p) for p in files},
             "source": {"model": result.model, "sha256": result.model_sha256, "data_sha256": result.data_sha256},
             "machine": result.machine,
             "splits": dict(splits),
@@ -240,20 +273,51 @@ def _describe(folder: Path, result: Result, splits: Mapping[str, int], extra: Ma
 
 
 def _carry_over(place: Path, building: Path) -> None:
-    """Files at ``place`` that no manifest of ours names get a second name in ``building``: none is ever lost."""
-    ours = {Path(name).parts[0] for name in _manifest(place).get("files", {})} | {"manifest.json"}
+    """What at ``place`` is not, byte by byte, what hasten wrote gets a second name in ``building``: none is ever lost.
+
+    Where the new result has a file of that name, the old one is kept with ``.before`` added.
+    """
+    manifest = _manifest(place)
+    files = manifest.get("files")
+    known = files if isinstance(files, dict) else {}
+    written = {name for name, digest in known.items() if _is_written(place, name, digest)}
+    written |= {"manifest.json"} if "hasten" in manifest else set()
     for stranger in place.iterdir() if place.exists() else ():
-        target = building / stranger.name
-        if stranger.name in ours or target.exists():
+        inside = [p for p in stranger.rglob("*") if not p.is_dir() or p.is_symlink()] if _is_folder(stranger) else []
+        if written.issuperset(p.relative_to(place).as_posix() for p in inside or [stranger]):
             continue
-        if stranger.is_dir() and not stranger.is_symlink():
+        target = _free(building / stranger.name)
+        if _is_folder(stranger):
             shutil.copytree(stranger, target, symlinks=True, copy_function=_second_name)
         else:
             _second_name(stranger, target)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_written(place: Path, name: object, digest: object) -> bool:
+    """True where the file at ``place`` is still what a manifest of ours says that hasten wrote."""
+    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+        return False
+    file = place / name
+    try:
+        return stat.S_ISREG(file.lstat().st_mode) and file_digest(file) == digest
+    except (OSError, ValueError):
+        return False
+
+
+def _free(target: Path) -> Path:
+    while os.path.lexists(target):
+        target = target.with_name(f"{target.name}.before")
+    return target
 
 
 def _second_name(source: str | Path, target: str | Path) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:  # a file system without hard links
+        if stat.S_IFMT(os.lstat(source).st_mode) not in (stat.S_IFREG, stat.S_IFLNK):
+            raise
         shutil.copy2(source, target, follow_symlinks=False)

@@ -27,8 +27,10 @@ RECORDED = (
 )
 
 
-def write(out: Path, run: Run, question: Question, result: Result, force: bool) -> None:
+def write(out: Path, run: Run, question: Question, result: Result, force: bool, building: Path) -> None:
     """Write the folder ``out``: the winner's file, the report, and what ``verify`` needs to ask the question again.
+
+    ``building`` is a free place on the same disk, in a folder of ours.
 
     Raises:
         EnvironmentFault: no room, or no permission.
@@ -54,6 +56,7 @@ def write(out: Path, run: Run, question: Question, result: Result, force: bool) 
             "question": _recorded(question),
         },
         force=force,
+        building=building,
     )
 
 

@@ -20,6 +20,7 @@ from zlib import crc32
 import msgspec
 
 from hasten import durable
+from hasten.errors import EnvironmentFault
 
 T = TypeVar("T")
 SCHEMA = 1
@@ -62,11 +63,31 @@ class Journal:
     def note(self, step: str, key: str, value: object, at: float) -> None:
         """Write down what a step found; None only says that it is over."""
         self._add({"do": "done", "step": step, "key": key, "value": value, "at": at})
-        self.noted += 1
+        self.noted += value is not None
+
+    @property
+    def kept(self) -> bool:
+        """True when there is a finished step to go on from, of this run or of an earlier one."""
+        return self.path is not None and (self.noted > 0 or len(self) > 0)
 
     def stopped(self) -> None:
-        """Say that this run ends early by itself; nothing that was under way is to blame."""
-        self._add({"do": "stopped"})
+        """Say that this run ends early by itself; nothing that was under way is to blame.
+
+        On a full disk, what was under way is cut off the journal instead, which needs no room.
+        """
+        try:
+            self._add({"do": "stopped"})
+        except EnvironmentFault:
+            with suppress(OSError):
+                self._forget_begun()
+
+    def _forget_begun(self) -> None:
+        if self.path is None:
+            return
+        records, size = good(self.path.read_bytes())
+        while records and records[-1]["do"] == "begin":
+            size -= len(line(records.pop()))
+        durable.cut(self.path, size)
 
     def to_blame(self, key: str) -> bool:
         """True for what was under way in two runs that died."""
@@ -87,7 +108,7 @@ class Journal:
         header = records[0] if records else {}
         if header.get("schema") != SCHEMA or header.get("identity") != identity:
             if records or damaged:
-                self.warnings.append(f"{_why(header, identity)}; starting afresh")
+                self.warnings.append(f"{why_not(header, identity)}; starting afresh")
             path.unlink(missing_ok=True)
             self._add({"schema": SCHEMA, "identity": identity})
         else:
@@ -101,14 +122,7 @@ class Journal:
         if not path.exists():
             return [], ""
         content = path.read_bytes()
-        records, at = [], 0
-        while at < len(content):
-            end = content.find(b"\n", at)
-            record = parse(content[at:end]) if end >= 0 else None
-            if record is None:
-                break
-            records.append(record)
-            at = end + 1
+        records, at = good(content)
         rest = content[at:]
         if not rest:
             return records, ""
@@ -138,6 +152,28 @@ class Journal:
         self._strikes.update({key for _, key in under_way})
 
 
+def good(content: bytes) -> tuple[list[Record], int]:
+    """The good records at the start of a journal, and how many bytes they take."""
+    records, at = [], 0
+    while (end := content.find(b"\n", at)) >= 0:
+        record = parse(content[at:end])
+        if record is None:
+            break
+        records.append(record)
+        at = end + 1
+    return records, at
+
+
+def left(path: Path) -> tuple[Record, int]:
+    """The first record of a journal that a run left, and how many steps are finished in it."""
+    try:
+        records, _ = good(path.read_bytes())
+    except OSError:
+        return {}, 0
+    done = sum(r.get("do") == "done" and r.get("value") is not None for r in records)
+    return (records[0] if records else {}), done
+
+
 def line(record: Record) -> bytes:
     """A record as it is written: a checksum, a space, JSON, a newline."""
     body = msgspec.json.encode(record)
@@ -155,7 +191,7 @@ def parse(text: bytes) -> Record | None:
     return None
 
 
-def _why(header: Record, identity: Record) -> str:
+def why_not(header: Record, identity: Record) -> str:
     """Why an unfinished run cannot be gone on with."""
     if not header:
         return "the journal of the unfinished run is damaged"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from hasten import durable
+from hasten import durable, owned
 
 SCHEMA = 1
 
@@ -131,6 +131,4 @@ def open_ledger(data: str, question: str) -> Ledger:
 
 def place(data: str) -> Path:
     """Where the looks at these samples are kept: ``$XDG_CACHE_HOME/hasten/looks``, or below ``~/.cache``."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(home) if Path(home).is_absolute() else Path(os.path.expanduser("~")) / ".cache"  # noqa: PTH111
-    return cache / "hasten" / "looks" / f"{data[:32]}.json"
+    return owned.cache() / "looks" / f"{data[:32]}.json"

@@ -17,6 +17,8 @@ from hasten.samples import SampleStore
 from hasten.samples.sequence import common_sizes
 from hasten.search import forms
 from hasten.search.enter import enter
+from hasten.search.folder import RunFolder
+from hasten.search.interrupts import undisturbed
 from hasten.search.reading import read
 from hasten.trial import Candidate, Scalar, Step, encode
 from hasten.worker import CallFailed, Worker, WorkerDied, once
@@ -29,7 +31,7 @@ def apply(
     recipe_path: Path,
     model: Path,
     data: object,
-    folder: Path,
+    run_folder: RunFolder,
     out: Path,
     door: Door = Door(),  # noqa: B008 - frozen
     reading: Mapping[str, Any] | None = None,
@@ -38,6 +40,7 @@ def apply(
 
     ``reading`` holds keywords of ``search.reading.read``.
     """
+    folder = run_folder.path
     recipe = replay.read_recipe(recipe_path, trust=door.trust)
     replay.present(recipe["engine"])
     given = reading or {}
@@ -79,9 +82,11 @@ def apply(
     def fill(building: Path) -> None:
         artefacts.copy_model(built.path, building)
         told = {**msgspec.json.decode(recipe_path.read_bytes()), "settings": settings}
-        durable.replace(building / "recipe.json", encode(told))
+        durable.put(building / "recipe.json", encode(told))
+        durable.put(building / "manifest.json", encode({**artefacts.described(building), "verdict": "applied"}))
 
-    artefacts.publish(out, fill)
+    with undisturbed():
+        artefacts.publish(out, fill, run_folder.building)
     return {
         "out": str(out),
         "bytes": made["bytes"],

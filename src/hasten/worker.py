@@ -13,27 +13,27 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 import msgspec
 
 import hasten
-from hasten import errors
+from hasten import errors, scratch
 from hasten.machine import memory_bytes, private_bytes
 from hasten.wire import HEADER, MAX_HEADER, pack, unpack_arrays
 
-KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "TMPDIR", "OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA")
+KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA")
 POLL_SECONDS = 0.05
 PIPE_BYTES = 1 << 20
 MAX_LOG_BYTES = 64 << 20
 _live: set[Worker] = set()
-_peak_bytes = 0
+_peaks: WeakSet[Peak] = WeakSet()
 
 
 class WorkerDied(Exception):
@@ -61,8 +61,8 @@ class Worker:
         self.usual_ms = float("inf")  # of an inference, once some were timed
         self._held, self._asked = False, ""
         self._memory_limit = memory_limit or int(memory_bytes()[1] * 0.9) or None
-        self._folder = tempfile.TemporaryDirectory(prefix="hasten-worker-")
-        self._log = Path(self._folder.name) / "log.txt"
+        self._folder = scratch.Temporary("worker")
+        self._log = self._folder.path / "log.txt"
         commands, self._commands = os.pipe()
         self._replies, replies = os.pipe()
         _widen(self._replies)
@@ -70,13 +70,14 @@ class Worker:
         boot = f"import sys; sys.path.insert(0, {str(home)!r}); sys.path += {_extra_paths()!r}"
         boot += "; from hasten.serve import main; main()"
         environment = {k: os.environ[k] for k in KEPT_VARIABLES if k in os.environ} | {"HF_HUB_OFFLINE": "1"}
+        environment["TMPDIR"] = str(self._folder.path)  # what it leaves there goes with it
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-X", "faulthandler", "-c", boot, str(commands), str(replies), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                cwd=self._folder.name,
+                cwd=self._folder.path,
                 env=environment,
                 pass_fds=(commands, replies),
                 start_new_session=True,
@@ -228,17 +229,38 @@ def _widen(pipe: int) -> None:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
+class Peak:
+    """The highest memory of this process and its living children together while a run lasts; mapped files do not count.
+
+    Runs side by side in one process share their memory, and each has a peak of its own.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        _peaks.add(self)
+
+    def bytes(self) -> int:
+        """The highest so far."""
+        note_memory()
+        return self._bytes
+
+    def note(self, total: int) -> None:
+        """One more observation."""
+        self._bytes = max(self._bytes, total)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _peaks.discard(self)
+
+
 def note_memory() -> None:
-    """Remember the highest memory of this process and its living children together; mapped samples do not count."""
-    global _peak_bytes
-    total = private_bytes(os.getpid()) + sum(private_bytes(w.pid) for w in _live)
-    _peak_bytes = max(_peak_bytes, total)
-
-
-def peak_together() -> int:
-    """The highest memory seen so far, this process and all children, in bytes; mapped files do not count."""
-    note_memory()
-    return _peak_bytes
+    """Let every run remember the highest memory of this process and its living children together."""
+    if _peaks:
+        total = private_bytes(os.getpid()) + sum(private_bytes(w.pid) for w in list(_live))
+        for peak in list(_peaks):
+            peak.note(total)
 
 
 def _ours(name: str) -> type[errors.HastenError]:

@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hasten.errors import EnvironmentFault
 from hasten.report.words import clean
 
 _ASCII = str.maketrans({
@@ -22,8 +23,16 @@ _ASCII = str.maketrans({
 GOOD, BAD, SOFT = "green", "yellow", "dim"
 
 
-def write(text: str, stream: IO[str]) -> None:
-    """Write and flush; a reader that is gone (``| head``, a closed terminal) and a poor encoding are no errors."""
+def write(text: str, stream: IO[str] | None, *, wanted: bool = False) -> None:
+    """Write and flush; a reader that is gone (``| head``, a closed terminal) and a poor encoding are no errors.
+
+    Raises:
+        EnvironmentFault: the text is lost: the disk is full, or it is ``wanted`` whole and its reader is gone.
+    """
+    if stream is None:  # closed before the start
+        if wanted:
+            raise _lost("it is closed")
+        return
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
@@ -33,15 +42,23 @@ def write(text: str, stream: IO[str]) -> None:
         stream.write(text)
         stream.flush()
     except OSError as fault:
-        if fault.errno not in (errno.EPIPE, errno.EIO):
-            raise
         # whatever is left in the buffer must not raise again when the interpreter closes the stream
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        gone = fault.errno in (errno.EPIPE, errno.EIO)
+        if stream is not sys.stderr and (wanted or not gone):
+            raise _lost("its reader is gone" if gone else (fault.strerror or str(fault)).lower()) from fault
+
+
+def _lost(cause: str) -> EnvironmentFault:
+    help_ = "free some space, or send the output elsewhere; the result itself is in the output folder, if there is one"
+    return EnvironmentFault("cannot write to standard output", cause=cause, help=help_)
 
 
 def show(renderable: RenderableType, stream: IO[str] | None = None) -> None:
     """Render for ``stream`` (standard output): colours on a terminal only, as wide as it is; NO_COLOR is obeyed."""
     stream = stream or sys.stdout
+    if stream is None:
+        return
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
         console.print(renderable)

@@ -12,13 +12,13 @@ from hasten.search.objective import steady
 from hasten.search.question import Question
 from hasten.search.verdict import decide, tell_the_others
 from hasten.trial import Provable, Result, Timing
-from hasten.worker import peak_together
 
 RESTARTS = 4
 FINAL_ROUNDS = 8
 SLOW_TO_WAKE = 0.9  # of the speed-up: less than this after a pause is told
 UNSTEADY = 0.9  # of the interval's lower end: less than this in a quarter of the rounds is told
-CUT_SHORT = "the search was cut short: the same command goes on from there"
+CUT = "the search was cut short"
+CUT_SHORT = f"{CUT}: the same command goes on from there"
 
 
 def answer(run: Run, question: Question, able: Provable, warnings: list[str]) -> Result:
@@ -32,7 +32,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     run.say("stage", "narrower arithmetic")
     narrow.narrow_stage(run, run.engines, tuned, question.threads, noise.median_ms)
     structure.structure_stage(run, tuned)
-    stopped = run.stopping()
+    cut = run.stopping()
     run.leave_workshop()
     final.from_rest(run, tuned)
     final.what_ran(run, list(run.loaded))
@@ -42,6 +42,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     winner = final.settle(run, winner, tuned, RESTARTS, FINAL_ROUNDS)
     tell_the_others(run, winner, tuned)
     verdict, sentence, needed = decide(run, winner, looks)
+    stopped = cut or run.stopping()  # a signal in the last stage leaves out restarts of the final timing
     return Result(
         model=str(question.model),
         model_sha256=file_digest(run.staged),
@@ -61,7 +62,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
         noise=noise,
         seed=run.seed,
         seconds=time.monotonic() - run.begun,
-        peak_bytes=peak_together(),
+        peak_bytes=run.peak.bytes(),
         needed_samples=needed,
         plans=tuple(run.plans),
         unplanned=tuple(run.unplanned),
@@ -70,7 +71,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
             *_forgotten(run, warnings),
             *_noise_warning(noise),
             *_speed_warnings(run.trials[winner].timing),
-            *[CUT_SHORT] * stopped,
+            *[CUT_SHORT if run.journal.path is not None else CUT] * stopped,
         ),
         looks=run.look,
         stopped=stopped,

@@ -69,6 +69,8 @@ def final_timing(run: Run, keys: Sequence[str], restarts: int, rounds: int) -> d
     waking: dict[str, list[float]] = {k: [] for k in keys}
     peaks: dict[str, int] = {}
     for restart in range(restarts):
+        if run.stopping() and len(blocks[run.given]) >= LEAST_PAIRS:
+            break
         run.say("trial", "final timing in fresh processes", restart, restarts)
         run.retire(keys)
         try:
@@ -102,7 +104,7 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
     left, best = sorted((k for k in passed(run) if k != tuned), key=lambda k: -gain(run, k)), ""
     if not left:
         final_timing(run, list(dict.fromkeys([run.given, tuned])), restarts, rounds)
-    while left and not (best and gain(run, left[0]) <= CLEARLY * promised(run, best)):
+    while left and not (best and (run.stopping() or gain(run, left[0]) <= CLEARLY * promised(run, best))):
         rivals = together(run, left)
         left = [k for k in left if k not in rivals]
         blocks = final_timing(run, list(dict.fromkeys([run.given, tuned, *rivals])), restarts, rounds)

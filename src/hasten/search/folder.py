@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
-from hasten import durable
+from hasten import durable, owned, scratch
 from hasten.errors import EnvironmentFault, InputError, Stopped, UsageError
 from hasten.journal import Journal
+from hasten.search import shelf
+from hasten.search.interrupts import undisturbed
 
-JOURNAL, ARTEFACTS, LOCK = "journal.jsonl", "artefacts", "lock"
-LASTING = (JOURNAL, JOURNAL + ".corrupt", ARTEFACTS, LOCK)
+PREFIX, KIND = ".hasten-run-", "run folder"
+BUILDING, PID = "new", "pid"
+LONGEST = 120  # bytes of the output's name in the name of its run folder
+AGAIN = "run the same command again: it goes on from there"
 
 
 class RunFolder:
@@ -28,101 +30,137 @@ class RunFolder:
     @property
     def artefacts(self) -> Path:
         """Where built networks lie."""
-        return self.path / ARTEFACTS
+        return self.path / shelf.ARTEFACTS
+
+    @property
+    def building(self) -> Path:
+        """Where the output folder is built, before it is put in its place."""
+        return self.path / BUILDING
 
     def open_journal(self, identity: Mapping[str, str]) -> Journal:
-        """What an unfinished run with the same ``identity`` left here; of any other nothing is taken over."""
-        self.journal = Journal(self.path / JOURNAL, identity)
+        """What an unfinished run with the same ``identity`` left here; that of any other is set aside."""
+        with durable.disk(f"the run folder {self.path}"):
+            warnings = shelf.bring_up(self.path, identity)
+        self.journal = Journal(self.path / shelf.JOURNAL, identity)
+        self.journal.warnings[:0] = warnings
         if not len(self.journal):
-            shutil.rmtree(self.artefacts, ignore_errors=True)
+            owned.remove(self.artefacts)
         return self.journal
 
+    def forget(self) -> None:
+        """Remove what this run wrote for its question; another question's stays."""
+        if self.journal.path is not None:
+            shelf.clear(self.path)
 
-def _temporary() -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix="hasten-run-")
-    except OSError as fault:
-        cause = fault.strerror or str(fault)
-        help_ = "set TMPDIR to a folder that can be written and has room"
-        raise EnvironmentFault("there is no place for temporary files", cause=cause, help=help_) from fault
+
+def beside(out: Path) -> Path:
+    """The run folder of an output: the same for the same output, and never too long a name."""
+    name = out.name
+    if len(os.fsencode(name)) > LONGEST:
+        name = f"{os.fsencode(name)[:LONGEST].decode(errors='ignore')}-{sha256(os.fsencode(name)).hexdigest()[:12]}"
+    return out.with_name(f"{PREFIX}{name}")
 
 
 @contextmanager
-def run_folder(out: Path | None) -> Iterator[RunFolder]:
+def run_folder(out: Path | None, *, goes_on: bool = True) -> Iterator[RunFolder]:
     """A folder of one's own: beside ``out`` and named after it, so that the same command finds it again.
 
-    It is removed at the end, but for a run that was cut short after it had something to keep. Without ``out`` it is
-    temporary.
+    What is kept of a question is removed after success with the same question only. Without ``out`` the folder is
+    temporary. ``goes_on`` is False for commands that keep nothing.
 
     Raises:
-        UsageError: another run with the same ``out`` is under way.
+        UsageError: another run with the same ``out`` is under way, or the folder of that name is not ours.
         Stopped: the run was interrupted, and what it had is kept.
     """
     if out is None:
-        with _temporary() as temporary:
-            yield RunFolder(Path(temporary))
+        with scratch.Temporary("run") as temporary:
+            yield RunFolder(temporary)
         return
-    path = out.resolve().with_name(f".hasten-run-{out.resolve().name}")
-    with _alone(path, out):
-        _sweep(path)
-        folder = RunFolder(path)
-        try:
-            yield folder
-        except (InputError, UsageError):
-            raise
-        except BaseException as stop:
-            folder.keep = folder.journal.noted > 0 or len(folder.journal) > 0
-            if not folder.keep or not isinstance(stop, KeyboardInterrupt):
-                raise
-            with suppress(EnvironmentFault):
-                folder.journal.stopped()
-            raise Stopped(
-                "stopped before the end",
-                cause=f"what was done is kept in {path}",
-                help="run the same command again: it goes on from there",
-            ) from stop
-        finally:
-            if not folder.keep:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def _alone(path: Path, out: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with this process however it ends."""
-    with durable.disk(f"beside the output {str(out)!r}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _locked(path, out)
+    place = out.resolve()
+    held = _taken(place, out)
+    folder = RunFolder(held.path)
     try:
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
-        yield
+        with durable.disk(f"beside the output {str(out)!r}"):
+            _begin(held, place)
+        yield folder
+        with undisturbed():
+            if not folder.keep:
+                folder.forget()
+    except BaseException as stop:
+        with undisturbed():
+            _cut_short(held, folder, stop)
+            if goes_on and isinstance(stop, KeyboardInterrupt) and _kept(held):
+                cause = f"what was done is kept in {held.path}"
+                raise Stopped("stopped before the end", cause=cause, help=AGAIN) from stop
+        raise
     finally:
-        os.close(lock)
+        with undisturbed():
+            held.sweep(_lasting(held)) if _kept(held) else held.remove()
+            held.close()
 
 
-def _locked(path: Path, out: Path) -> int:
-    while True:
-        path.mkdir(exist_ok=True)
+def _taken(place: Path, out: Path) -> owned.Owned:
+    path = beside(place)
+    try:
+        with durable.disk(f"beside the output {str(out)!r}"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            held = owned.take(path, KIND)
         try:
-            lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except FileNotFoundError:  # the run before has just removed its folder
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(lock, 32, 0).decode(errors="replace") or "unknown"
-            os.close(lock)
-            raise UsageError(
-                f"another run is writing to {str(out)!r} (pid {pid})", help="wait for it, or name another folder: --out"
-            ) from None
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock), (path / LOCK).stat()):
-                return lock
-        os.close(lock)
+            held.check((PID, shelf.JOURNAL, shelf.CORRUPT), (shelf.ARTEFACTS, BUILDING, *shelf.others(path)))
+            for name in shelf.others(path):
+                held.check((f"{name}/{shelf.JOURNAL}", f"{name}/{shelf.CORRUPT}"), (f"{name}/{shelf.ARTEFACTS}",))
+        except owned.NotOurs:
+            held.close()
+            raise
+    except owned.Busy as fault:
+        help_ = "wait for it, or name another folder: --out"
+        raise UsageError(f"another run is writing to {str(out)!r} (pid {_pid(path)})", help=help_) from fault
+    except owned.NotOurs as fault:
+        help_ = "move it away, or name another folder: --out"
+        raise UsageError(f"cannot work in {str(path)!r}", cause=str(fault), help=help_) from fault
+    return held
 
 
-def _sweep(path: Path) -> None:
-    """Samples and the network are read afresh; only what can be checked stays."""
-    for child in path.iterdir():
-        if child.name not in LASTING:
-            shutil.rmtree(child, ignore_errors=True) if child.is_dir() else child.unlink(missing_ok=True)
+def _pid(path: Path) -> str:
+    """The process that works in a folder, as far as it is known."""
+    try:
+        file = os.open(path / PID, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return "unknown"
+    try:
+        text = os.read(file, 20).decode("ascii", "replace")
+    except OSError:
+        text = ""
+    finally:
+        os.close(file)
+    return text if text.isdecimal() else "unknown"
+
+
+def _begin(held: owned.Owned, place: Path) -> None:
+    """Only what can be checked stays; samples and the network are read afresh."""
+    durable.restore(held.path / BUILDING, place)
+    held.sweep(_lasting(held))
+    for name in (shelf.ARTEFACTS, *shelf.others(held.path)):
+        held.only_plain(name)
+    durable.put(held.path / PID, str(os.getpid()).encode())
+
+
+def _lasting(held: owned.Owned) -> list[str]:
+    return [shelf.JOURNAL, shelf.CORRUPT, shelf.ARTEFACTS, *shelf.others(held.path)]
+
+
+def _kept(held: owned.Owned) -> bool:
+    """True when a run of any question can go on from here."""
+    return shelf.finished(held.path) or bool(shelf.others(held.path))
+
+
+def _cut_short(held: owned.Owned, folder: RunFolder, stop: BaseException) -> None:
+    """A run ended early: its own steps stay where there are any to go on from, and its disk is made free."""
+    refused = isinstance(stop, InputError | UsageError)
+    if len(folder.journal) == 0 if refused else not folder.journal.kept:
+        folder.forget()
+        return
+    held.sweep(_lasting(held))
+    if refused or isinstance(stop, KeyboardInterrupt | EnvironmentFault):  # it ended by itself: no step is to blame
+        with suppress(EnvironmentFault):
+            folder.journal.stopped()

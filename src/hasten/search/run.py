@@ -20,7 +20,7 @@ from hasten.protocols import Array, Event, Listener
 from hasten.search import forms
 from hasten.splits import Splits
 from hasten.trial import Candidate, Mixed, Trial
-from hasten.worker import Worker
+from hasten.worker import Peak, Worker
 
 T = TypeVar("T")
 
@@ -56,6 +56,7 @@ class Run:
     started: str = field(default_factory=now)
     deadline: float = float("inf")
     stopping: Callable[[], bool] = lambda: False
+    peak: Peak = field(default_factory=Peak)
     trials: dict[str, Trial] = field(default_factory=dict)
     artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     digests: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
