@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from hasten.frontends.shapes import fixed, inferred
 from hasten.model import Model
 from hasten.safety.walk import KNOWN_DOMAINS, RUNTIME_DOMAINS
 
@@ -111,50 +112,31 @@ def count_macs(model: Model) -> int | None:
     Recurrent layers count all their gates at the sequence length known; bodies of If and Loop make it None.
     """
     try:
-        if any(node.op_type in CONTROL for node in _nodes(model.graph)):
+        nodes = list(_nodes(model.graph))
+        if any(node.op_type in CONTROL for node in nodes):
             return None
-        graph = _shaped(model)
-        return sum(_node_macs(node) for node in graph.graph if node.op_type in HEAVY)
+        if not any(node.op_type in HEAVY for node in nodes):
+            return 0
+        shapes = inferred(model)
+        return sum(_node_macs(node, shapes) for node in model.graph.graph if node.op_type in HEAVY)
     except (ValueError, TypeError, AttributeError, KeyError, IndexError):
         return None
 
 
-def _shaped(model: Model) -> ir.Model:
-    """A copy with a dynamic batch at 1 and shapes inferred from the inputs."""
-    graph = model.clone_graph()
-    for value in graph.graph.inputs:
-        if value.shape is not None:
-            dims = [d if isinstance(d, int) and d > 0 else None for d in value.shape]
-            value.shape = ir.Shape([1 if i == 0 and d is None else d for i, d in enumerate(dims)])
-    for node in graph.graph:
-        for value in node.outputs:
-            value.shape = None
-    from onnx_ir.passes.common import ShapeInferencePass
+def _node_macs(node: ir.Node, shapes: dict[str, list[int | None]]) -> int:
+    def dims(value: ir.Value | None) -> list[int]:
+        return fixed(shapes, value)
 
-    return ShapeInferencePass(data_prop=True)(graph).model
+    def size(value: ir.Value | None) -> int:
+        return math.prod(dims(value))
 
-
-def _node_macs(node: ir.Node) -> int:
     first, weight, out = node.inputs[0], node.inputs[1], node.outputs[0]
     if node.op_type == "Conv":
-        return _size(out) * math.prod(_dims(weight)[1:])
+        return size(out) * math.prod(dims(weight)[1:])
     if node.op_type == "ConvTranspose":
-        return _size(first) * math.prod(_dims(weight)[1:])
+        return size(first) * math.prod(dims(weight)[1:])
     if node.op_type in ("MatMul", "Gemm"):
         transposed = node.attributes.get_int("transA", 0) if node.op_type == "Gemm" else 0
-        return _size(out) * _dims(first)[0 if transposed else -1]
-    steps, batch = _dims(first)[:2]
-    return steps * batch * (_size(weight) + _size(node.inputs[2]))
-
-
-def _dims(value: ir.Value | None) -> list[int]:
-    if value is None or value.shape is None:
-        raise ValueError("shape unknown")
-    dims = [d for d in value.shape if isinstance(d, int)]
-    if len(dims) != len(value.shape):
-        raise ValueError("shape not fixed")
-    return dims
-
-
-def _size(value: ir.Value | None) -> int:
-    return math.prod(_dims(value))
+        return size(out) * dims(first)[0 if transposed else -1]
+    steps, batch = dims(first)[:2]
+    return steps * batch * (size(weight) + size(node.inputs[2]))

@@ -9,10 +9,11 @@ import onnx_ir as ir
 
 from hasten.errors import InputError
 from hasten.frontends.describe import describe
+from hasten.frontends.normal import normalise
 from hasten.model import Model, Origin, TensorSpec
 from hasten.protocols import Door
 from hasten.safety.detect import HEAD, kind_of
-from hasten.safety.walk import check_onnx
+from hasten.safety.walk import checked
 from hasten.samples.fit import ANY_RANK
 
 if TYPE_CHECKING:
@@ -39,9 +40,11 @@ def load(path: Path, options: Door = Door()) -> Model:  # noqa: B008 - a frozen 
         UsageError: there is no such file.
         InputError: it is not ONNX, is unsafe or damaged, or of a version that no runtime here takes.
     """
-    check_onnx(path)
+    proto, _ = checked(path)
+    normalise(proto)
     try:
-        graph = ir.load(path)
+        graph = ir.from_proto(proto)
+        ir.external_data.set_base_dir(graph.graph, path.parent)
     except Exception as error:  # onnx_ir raises whatever it meets
         cause = str(error).split("\n")[0][:200]
         raise InputError(f"cannot load {path}", cause=cause, help="export it again with a current exporter") from error
@@ -52,7 +55,7 @@ def load(path: Path, options: Door = Door()) -> Model:  # noqa: B008 - a frozen 
 
 
 def _check_versions(graph: ir.Model, path: Path) -> None:
-    opset = graph.opset_imports.get("", graph.opset_imports.get("ai.onnx"))
+    opset = graph.opset_imports.get("")
     if opset is not None and not OPSETS[0] <= opset <= OPSETS[1]:
         raise InputError(
             f"{path} uses opset {opset}",

@@ -19,6 +19,9 @@ from hasten.errors import InputError
 MAX_ENTRIES = 10_000
 MAX_RATIO = 20  # unpacked over packed, beyond MAX_SLACK: weights hardly shrink, a bomb does by a thousand
 MAX_SLACK = 64 << 20
+MAX_DIRECTORY = 16 << 20  # bytes of the list of entries
+END_BYTES = (1 << 16) + 200  # in which an archive ends, with its comment
+ZIP64 = (1 << 32) - 1
 AGAIN = "save it again, or fetch it from where it was made"
 DATED = (1980, 1, 1, 0, 0, 0)  # every entry, so that the same contents give the same bytes
 
@@ -31,11 +34,31 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
         InputError: it is damaged, encrypted, a bomb, or has names that repeat or leave the archive.
     """
     try:
+        check_directory(path)
         with zipfile.ZipFile(path) as archive:
             _check(archive, path)
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
         raise InputError(f"{path.name} is a damaged archive", cause=str(error)[:200], help=AGAIN) from error
+
+
+def check_directory(path: Path) -> None:
+    """Refuse an archive whose directory alone would fill the memory: ``zipfile`` reads all of it at once.
+
+    Raises:
+        zipfile.BadZipFile: the directory is too large, or there is none.
+    """
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, END_BYTES), 2)
+        tail = file.read(END_BYTES)
+    at = tail.rfind(b"PK\x05\x06")
+    size = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
+    if at < 0 or (size > MAX_DIRECTORY and size != ZIP64):
+        raise zipfile.BadZipFile("it has no directory of entries" if at < 0 else f"its directory has {size:,} bytes")
+    if size == ZIP64:
+        start = tail.rfind(b"PK\x06\x06", 0, at)
+        if start < 0 or int.from_bytes(tail[start + 40 : start + 48], "little") > MAX_DIRECTORY:
+            raise zipfile.BadZipFile("its directory is too large")
 
 
 def _check(archive: zipfile.ZipFile, path: Path) -> None:
@@ -65,6 +88,7 @@ def _check(archive: zipfile.ZipFile, path: Path) -> None:
 def names(path: Path) -> list[str]:
     """The names in an archive, empty where ``path`` is none; for a first look, nothing is checked."""
     try:
+        check_directory(path)
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()[:MAX_ENTRIES]
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError):

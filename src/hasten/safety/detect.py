@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from hasten.errors import InputError, UsageError
+from hasten.safety.archive import check_directory
 
 READS = "hasten reads ONNX, PyTorch, Keras, TensorFlow and TensorFlow Lite"
 TORCH = "export it: torch.onnx.export(model, args, 'model.onnx', dynamo=True)"
@@ -104,9 +105,10 @@ _MAGIC = (
 
 def _zip_kind(path: Path) -> tuple[str, str]:
     try:
+        check_directory(path)
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()[:1000]
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, EOFError):
         return "a damaged zip archive", "download or save it again"
     if any(n.endswith("data.pkl") for n in names):
         return "a PyTorch checkpoint (.pt), a pickle that can run code when loaded", TORCH

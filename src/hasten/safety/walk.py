@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hasten.errors import InputError
+from hasten.safety.bounds import check_bounds, check_node
 from hasten.safety.detect import require_onnx
 from hasten.safety.structure import check_structure
 from hasten.safety.tensors import AGAIN, Region, check_tensor
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 MAX_DEPTH = 200
-MAX_NODES = 5_000_000
+MAX_NODES = 500_000
 MAX_BYTES = (1 << 31) - 1  # of the file itself; weights beside it may be larger
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training", "ai.onnx.training"})
 RUNTIME_DOMAINS = frozenset({"com.microsoft", "com.microsoft.nchwc"})  # ONNX Runtime's own
@@ -70,6 +71,7 @@ class _Walk:
                     help="give the model from before that compilation",
                 )
             self.ops.add((node.domain, node.op_type))
+            check_node(node)
             for attribute in node.attribute:
                 at = f"{where} > {node.op_type} {node.name!r:.60}"
                 for tensor in (attribute.t, *attribute.tensors) if attribute.HasField("t") else attribute.tensors:
@@ -100,6 +102,11 @@ def check_onnx(path: Path, *, original: Path | None = None) -> SafetyReport:
         UsageError: there is no such file.
         InputError: it is not ONNX, is damaged, or reaches for anything outside its folder.
     """
+    return checked(path, original=original)[1]
+
+
+def checked(path: Path, *, original: Path | None = None) -> tuple[onnx.ModelProto, SafetyReport]:
+    """``check_onnx``, with the protobuf that it has parsed, whose external data stay where they are."""
     model = parse(path)
     original = original or path
     walk = _Walk(original.parent, original.resolve())
@@ -110,12 +117,14 @@ def check_onnx(path: Path, *, original: Path | None = None) -> SafetyReport:
     for info in model.training_info:
         walk.graph(info.initialization, "training_info")
         walk.graph(info.algorithm, "training_info")
+    check_bounds(model)
     check_structure(model)
     external = tuple(sorted({region.location for region in walk.regions}))
     own = {(f.domain, f.name) for f in model.functions}
     custom = {op for op in walk.ops if op[0] not in KNOWN_DOMAINS | RUNTIME_DOMAINS and op not in own}
     warnings = _overlaps(walk.regions) + _hard_links(external, walk.folder)
-    return SafetyReport(path, walk.nodes, external, tuple(sorted(f"{d}::{o}" for d, o in custom)), tuple(warnings))
+    outside = tuple(sorted(f"{d}::{o}" for d, o in custom))
+    return model, SafetyReport(path, walk.nodes, external, outside, tuple(warnings))
 
 
 def parse(path: Path) -> onnx.ModelProto:

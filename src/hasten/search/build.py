@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -15,11 +17,23 @@ from hasten import durable, registry
 from hasten.frontends.onnx import describe, load
 from hasten.model import Model, file_digest
 from hasten.protocols import NotApplicable
+from hasten.safety.stage import stage
 from hasten.search.forms import artefact_bytes
 from hasten.search.workshop import Material, begun, calibration, make_pass
 from hasten.trial import Step
 
 LESSENING = ("prune", "factorize", "sparsify")  # passes that take something out
+
+
+def admit(place: str, path: str, directory: str) -> dict[str, Any]:
+    """Copy the ONNX file ``path`` with its data to ``directory``, check the copy and describe it. Runs in a worker.
+
+    A relative path is meant from ``place``, so that messages name the file as the user does.
+    """
+    os.chdir(place)
+    gc.disable()  # a graph is many small objects that all stay; this process ends soon
+    staged = stage(Path(path), Path(directory))
+    return {"staged": str(staged), "facts": inspect(str(staged))}
 
 
 def inspect(path: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hasten.errors import InputError
 from hasten.frontends.door import origin_of, pick
 from hasten.model import Origin, TensorSpec
 from hasten.protocols import Door
-from hasten.safety.stage import stage, stage_original
+from hasten.safety.stage import stage_original
 from hasten.search.reading import example
 from hasten.worker import CallFailed, WorkerDied, once
 
@@ -55,9 +55,11 @@ def enter(
     """
     name = pick(model)
     if name == "onnx":
-        source = stage(model, folder / "stage")
-        origin = Origin("onnx", str(source))
-        return Entered(source, source, origin, inspect_graph(source, model), {"onnx": source})
+        place = (folder / "stage").resolve()
+        asked = {"place": str(Path.cwd()), "path": str(model), "directory": str(place)}
+        reply = _in_worker("hasten.search.build:admit", asked, model, place / model.name)
+        source = Path(reply["staged"])
+        return Entered(source, source, Origin("onnx", str(source)), reply["facts"], {"onnx": source})
     original = stage_original(model, folder / "original")
     place = folder / "stage"
     place.mkdir(parents=True, exist_ok=True)
@@ -72,6 +74,7 @@ def enter(
         "hasten.frontends.door:convert",
         {"name": name, "path": str(original), "options": msgspec.to_builtins(door, enc_hook=str)},
         model,
+        original,
     )
     graph, origin = Path(reply["onnx"]), origin_of(reply)
     forms = {"onnx": graph, origin.format: Path(origin.path), **{k: Path(v) for k, v in origin.forms.items()}}
@@ -80,12 +83,17 @@ def enter(
 
 def inspect_graph(graph: Path, named: Path) -> dict[str, Any]:
     """What an ONNX file holds, read in a process of its own; messages speak of the file ``named``."""
-    return _in_worker("hasten.search.build:inspect", {"path": str(graph)}, named)
+    return _in_worker("hasten.search.build:inspect", {"path": str(graph)}, named, graph)
 
 
-def _in_worker(function: str, arguments: Mapping[str, Any], model: Path) -> dict[str, Any]:
+def _in_worker(function: str, arguments: Mapping[str, Any], model: Path, copy: Path) -> dict[str, Any]:
+    """Call ``function`` in a process of its own; its errors name the user's ``model``, not the ``copy`` it reads."""
     try:
         return dict(once(function, arguments, seconds=CONVERT_SECONDS))
+    except InputError as fault:
+        texts = (fault.message, fault.cause, fault.help)
+        fault.message, fault.cause, fault.help = (text.replace(str(copy), str(model)) for text in texts)
+        raise
     except WorkerDied as fault:
         raise InputError(f"{model} cannot be read", cause=f"the reader {fault}") from fault
     except CallFailed as fault:
