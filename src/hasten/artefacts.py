@@ -183,7 +183,8 @@ def copy_model(artefact: Path, folder: Path) -> str:
         for file in sorted(p for p in artefact.rglob("*") if p.is_file()):
             durable.copy(file, folder / "model" / file.relative_to(artefact))
         return "model"
-    name = "model" + (artefact.suffix if _SUFFIX.fullmatch(artefact.suffix) else "")
+    keeps = _SUFFIX.fullmatch(artefact.suffix) and artefact.suffix.lower() not in (".bin", ".data")  # those of weights
+    name = "model" + (artefact.suffix if keeps else "")
     if artefact.suffix.lower() == ".onnx":
         _copy_onnx(artefact, folder, name)
         return name

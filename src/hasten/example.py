@@ -58,7 +58,7 @@ def example(result: Result, file: str, inputs: Sequence[TensorSpec], extra: Mapp
         narrow=any(not _known_to_numpy(i.dtype) for i in inputs),
         pool=chosen.engine in POOLED,
         backend=backend,
-        module=str(settings.get("module") or "").partition(":")[0],
+        module=str(settings.get("module") or "").partition(":")[0] if backend else "",  # Keras' custom layers
         trust=bool(settings.get("trust")),
         signature=str(settings.get("signature", "serving_default")),
         compiled=bool(settings.get("compile")),

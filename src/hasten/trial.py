@@ -48,7 +48,7 @@ class Candidate:
     def key(self) -> str:
         """Twelve hex digits that name this recipe, whatever its label."""
         named = {"steps": self.steps, "engine": self.engine, "settings": self.settings}
-        return sha256(msgspec.json.encode(named, order="deterministic")).hexdigest()[:12]
+        return sha256(_compact(named)).hexdigest()[:12]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,11 +234,15 @@ def encode(value: object) -> bytes:
     >>> encode("\\u202e\\x9b"), encode("\\udc80")
     (b'"\\\\u202e\\\\u009b"\\n', b'"\\\\\\\\udc80"\\n')
     """
-    try:
-        text = msgspec.json.encode(value).decode()
-    except UnicodeEncodeError:
-        text = msgspec.json.encode(_without_halves(msgspec.to_builtins(value))).decode()
+    text = _compact(value, order=None).decode()
     return msgspec.json.format(_HIDDEN.sub(_escaped, text).encode(), indent=2) + b"\n"
+
+
+def _compact(value: object, order: Literal["deterministic"] | None = "deterministic") -> bytes:
+    try:
+        return msgspec.json.encode(value, order=order)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_without_halves(msgspec.to_builtins(value)), order=order)
 
 
 _HIDDEN = re.compile(r"[^\x20-\x7e]")  # most of what it finds is printable
@@ -254,7 +258,7 @@ def _without_halves(value: Any) -> Any:
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
         return {_without_halves(k): _without_halves(v) for k, v in value.items()}
-    return [_without_halves(v) for v in value] if isinstance(value, list) else value
+    return [_without_halves(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def decode(data: bytes, kind: type[T]) -> T:
