@@ -158,7 +158,7 @@ def test_no_name_reaches_the_terminal_as_it_is(capsys: pytest.CaptureFixture[str
         stream = io.StringIO()
         progress = console.Progress(stream, verbosity=2)
         for kind in ("warning", "note", "trial"):
-            progress(Event(kind=kind, stage="1/3", text=name))  # type: ignore[arg-type]
+            progress(Event(kind=kind, stage="1/3", text=name))
         for shown in (console.result_block(named(name), Path("out")), console.facts_block(facts),
                       console.bench_table(rows), console.region_table(results.mixed())):  # fmt: skip
             console.show(shown)
@@ -365,7 +365,8 @@ def test_a_pool_lends_to_one_thread_at_a_time_and_makes_no_more_than_it_may() ->
     space: dict[str, Any] = {"__file__": "/nowhere/example.py", "__name__": "example"}
     text = text_of("openvino", "x").replace("import openvino as ov", "ov = None")
     exec(compile(text, "example.py", "exec"), space)
-    made, busy, most = [], [0], [0]
+    made: list[int] = []
+    busy, most = [0], [0]
 
     def make() -> Callable[[Any], Any]:
         own = len(made)
