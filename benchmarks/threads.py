@@ -118,6 +118,7 @@ def hand_over(case: Case, folder: Path) -> Path:
             "state": {"h": "h_out"} if case.network == "state" else {},
         },
         force=False,
+        building=folder / "building",
     )
     return folder / "out"
 
