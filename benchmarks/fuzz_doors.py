@@ -158,7 +158,7 @@ def read(door: str, path: Path, place: Path) -> str:
         call, example = flat_call(read_program(place / "program.pt2", path)), [torch.zeros(2, 6)]
     else:
         keras = keras_door.start_keras("torch", place)
-        safe = keras_door._checked(path, Door(folder=place))
+        safe = keras_door.checked(path, Door(folder=place))
         module, arrays, _ = keras_door.traced(keras_door.read_model(keras, safe, False, None))
         call, example = (lambda tensors: [module(*tensors)]), [torch.from_numpy(a) for a in arrays]
     try:

@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from hasten import artefacts
 from hasten.errors import EnvironmentFault, InputError, UsageError
 from hasten.model import TensorSpec, file_digest
+from hasten.result_files import NAMES
 from hasten.trial import Candidate, Result, Scalar
 from tests import results
 from tests.faults import disk
@@ -67,7 +68,7 @@ def write(out: Path, artefact: Path, *, result: Result | None = None, force: boo
 def test_the_folder_is_complete_and_the_manifest_covers_it(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(out, network(tmp_path / "candidate.onnx"), command="hasten optimize candidate.onnx", batch=4)
-    assert sorted(p.name for p in out.iterdir()) == sorted(["model.onnx", *artefacts.NAMES])
+    assert sorted(p.name for p in out.iterdir()) == sorted(["model.onnx", *NAMES])
     manifest = json.loads((out / "manifest.json").read_bytes())
     assert set(manifest["files"]) == {p.name for p in out.iterdir()} - {"manifest.json"}
     assert all(file_digest(out / n) == digest for n, digest in manifest["files"].items())

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hasten import api, claims, replay
+from hasten import api, read_result, reproduce
 from hasten.cli import main
 from hasten.errors import InputError, UsageError
-from hasten.model import file_digest
 from hasten.report import story
-from hasten.trial import encode
-from tests import networks, results
+from tests import networks, result_folders, results
 from tests.reject import rejected
 
 STEP = {"name": "clean", "options": {}}
@@ -53,7 +51,7 @@ def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_recipe_that_names_code_is_refused(tmp_path: Path, canary: Path, fields: dict[str, Any]) -> None:
     path = recipe(tmp_path, **fields)
     with rejected("recipe.json names code", "--trust"):
-        replay.read_recipe(path)
+        read_result.read_recipe(path)
     model = networks.mlp(tmp_path / "m.onnx")
     np.save(tmp_path / "x.npy", np.zeros((4, 16), np.float32))
     arguments = [str(path), str(model), "--data", str(tmp_path / "x.npy"), "--out", str(tmp_path / "out")]
@@ -62,7 +60,7 @@ def test_a_recipe_that_names_code_is_refused(tmp_path: Path, canary: Path, field
     assert main(["bench", str(tmp_path), "--data", str(tmp_path / "x.npy")]) == 3
     assert not canary.exists()
     assert not (tmp_path / "out").exists()
-    assert replay.read_recipe(path, trust=True)["steps"]
+    assert read_result.read_recipe(path, trust=True).steps
 
 
 @pytest.mark.parametrize(
@@ -81,44 +79,32 @@ def test_a_recipe_that_is_none_says_why(tmp_path: Path, text: str, said: str) ->
     path = tmp_path / "recipe.json"
     path.write_bytes(text.encode("latin-1"))
     with rejected("is not a recipe", "use the recipe.json of a result", said, kind=UsageError):
-        replay.read_recipe(path)
+        read_result.read_recipe(path)
 
 
 def test_names_that_nobody_registered_are_suggested(tmp_path: Path) -> None:
     with rejected("names no engine", "did you mean 'openvino'?", kind=UsageError):
-        replay.read_recipe(recipe(tmp_path, engine="openvin"))
+        read_result.read_recipe(recipe(tmp_path, engine="openvin"))
     with rejected("names no pass", "did you mean 'quantize'?", kind=UsageError):
-        replay.read_recipe(recipe(tmp_path, steps=[{"name": "quantise"}]))
-
-
-def manifest(folder: Path, **question: Any) -> Path:
-    """A result folder whose digests agree, as somebody who means harm would write it."""
-    out = folder / "out"
-    out.mkdir()
-    model = networks.mlp(folder / "m.onnx")
-    report = json.loads(encode(results.met())) | {"model_sha256": file_digest(model)}
-    (out / "report.json").write_text(json.dumps(report))
-    asked = {"model": str(model), "data": str(folder / "x.npy"), **question}
-    body = {"files": {"report.json": file_digest(out / "report.json")}, "question": asked}
-    (out / "manifest.json").write_text(json.dumps(body))
-    np.save(folder / "x.npy", np.zeros((40, 16), np.float32))
-    return out
+        read_result.read_recipe(recipe(tmp_path, steps=[{"name": "quantise"}]))
 
 
 @pytest.mark.parametrize(
     "question", [{"metric": "canary_module:call"}, {"served_by": "canary_module.x"}, {"module": "canary_module:call"}]
 )
-def test_a_manifest_that_names_code_is_refused(tmp_path: Path, canary: Path, question: dict[str, str]) -> None:
-    out = manifest(tmp_path, **question)
+def test_a_manifest_that_names_code_is_refused(tmp_path: Path, canary: Path, question: dict[str, Any]) -> None:
+    out = result_folders.write(tmp_path, **{"metric_by": "name", **question})
     with pytest.raises(InputError, match="code") as told:
         api.verify(out)
-    assert "--trust" in told.value.help
+    assert "trust=True" in told.value.help
     assert not canary.exists()
 
 
 def test_a_manifest_of_another_version_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="another version of hasten"):
-        api.verify(manifest(tmp_path, colour="red"))
+    out = result_folders.write(tmp_path)
+    result_folders.edit(out, "manifest.json", lambda m: m["question"].update(colour="red"))
+    with rejected("by this version of hasten", "unknown field `question.colour`", kind=UsageError):
+        api.verify(out)
 
 
 @pytest.mark.parametrize(
@@ -131,35 +117,32 @@ def test_a_manifest_that_is_none_is_told(tmp_path: Path, text: str) -> None:
 
 
 def test_a_damaged_report_is_told(tmp_path: Path) -> None:
-    out = manifest(tmp_path)
+    out = result_folders.write(tmp_path)
     (out / "report.json").write_text('{"model": 3}')
-    body = json.loads((out / "manifest.json").read_text())
-    body["files"] = {"report.json": file_digest(out / "report.json")}
-    (out / "manifest.json").write_text(json.dumps(body))
+    result_folders.listed(out)
     with pytest.raises(UsageError, match="is no report of this version"):
         api.verify(out)
 
 
-@pytest.mark.parametrize("name", ["../m.onnx", "/etc/hostname", "/dev/zero", "/proc/self/mem"])
+@pytest.mark.parametrize(
+    "name", ["../m.onnx", "/etc/hostname", "/dev/zero", "/proc/self/mem", "a/../../m.onnx", "C:\\x"]
+)
 def test_a_manifest_reads_nothing_outside_its_folder(tmp_path: Path, name: str) -> None:
-    out = manifest(tmp_path)
-    body = json.loads((out / "manifest.json").read_text())
-    body["files"][name] = "0" * 64
-    (out / "manifest.json").write_text(json.dumps(body))
-    checked = api.verify(out)
-    assert checked["ok"] is False
-    assert name in checked["checks"][0]["text"]
+    out = result_folders.write(tmp_path)
+    result_folders.edit(out, "manifest.json", lambda m: m["files"].update({name: "0" * 64}))
+    with rejected("lists the file", "must be relative and lie inside the folder"):
+        api.verify(out)
 
 
 def test_a_busy_machine_is_told_beside_the_speed_it_found() -> None:
     result = results.met()
     now, wide = replace(result.noise, low=0.8, high=1.4), replace(results.timing(5.5), low=4.07, high=9.45)
-    told = claims._speed(result, replace(wide, flags=("load average 5.3 on 2 cores",)), now)
-    assert told["ok"]
-    claimed, then = f"claimed {result.speedup:.2f}×", story.noise(result)
-    assert told["text"] == (
+    told = reproduce.speed(result, replace(wide, flags=("load average 5.3 on 2 cores",)), now)
+    assert told.ok
+    claimed, then = f"claimed {result.speedup:.2f}× [2.98, 3.06]; more than claimed", story.noise(result)
+    assert told.text == (
         f"5.50× [4.07, 9.45], {claimed}; noise ±40.0 %, {then} in the search; the machine is busier now; "
         "load average 5.3 on 2 cores"
     )
-    calm = claims._speed(result, replace(wide, flags=()), result.noise)
-    assert calm["text"] == f"5.50× [4.07, 9.45], {claimed}; noise {then}, {then} in the search"
+    calm = reproduce.speed(result, replace(wide, flags=()), result.noise)
+    assert calm.text == f"5.50× [4.07, 9.45], {claimed}; noise {then}, {then} in the search"

@@ -14,15 +14,17 @@ import numpy as np
 import pytest
 
 import hasten
-from hasten import registry, transfer
+from hasten import apply_recipe, registry
 from hasten.example import example
+from hasten.machine import machine
 from hasten.model import TensorSpec
 from hasten.report.caveats import limits
+from hasten.result_files import Source, describe
 from hasten.samples import SampleStore, load_samples
 from hasten.samples.sequence import common_sizes
 from hasten.search import space
 from hasten.search.lossless import engine_settings, near_settings
-from hasten.trial import Candidate, Status
+from hasten.trial import Candidate, Status, encode
 from tests import results, tiny
 from tests.reject import rejected
 from tests.test_confirm import a_run, trial
@@ -113,6 +115,11 @@ def a_result(folder: Path, sizes: object) -> Path:
     (out / network(folder).name).write_bytes((folder / "model.onnx").read_bytes())
     told = {"steps": [], "engine": "openvino", "settings": {**BOTH, "sizes": sizes}}
     (out / "recipe.json").write_text(json.dumps(told))
+    source = Source(model="model.onnx", sha256="0" * 64)
+    manifest = describe(
+        out, schema_version=1, made_by="apply", network="model.onnx", source=source, machine=machine(), inputs=(OPEN,)
+    )
+    (out / "manifest.json").write_bytes(encode(manifest))
     return out
 
 
@@ -126,9 +133,9 @@ def a_result(folder: Path, sizes: object) -> Path:
 def test_sizes_that_are_none_are_refused(tmp_path: Path, sizes: object, said: str) -> None:
     out = a_result(tmp_path, sizes)
     data, recipe = {"x": rows(8, 3, 8, 8)}, out / "recipe.json"
-    with rejected(f"the sizes in {recipe} cannot be read: '{sizes}'", said, '{"x": [1, 3, 224, 224]}'):
+    with rejected(f"{recipe} sets 'sizes' of openvino to {sizes!r}", said, '{"x": [1, 3, 224, 224]}'):
         hasten.bench([tmp_path / "model.onnx", out], data)
-    with rejected(f"the sizes in {recipe} cannot be read: '{sizes}'", said, '{"x": [1, 3, 224, 224]}'):
+    with rejected(f"{recipe} sets 'sizes' of openvino to {sizes!r}", said, '{"x": [1, 3, 224, 224]}'):
         hasten.apply(recipe, tmp_path / "model.onnx", data, out=tmp_path / "again")
     assert not (tmp_path / "again").exists()
 
@@ -183,10 +190,10 @@ def test_narrow_floats_do_as_the_fastest_float32(base: dict[str, Any], wanted: l
 def test_a_recipe_takes_the_sizes_of_the_other_networks_samples(tmp_path: Path) -> None:
     store = spooled(tmp_path, {"x": rows(5, 3, 8)}, OPEN)
     before = {**BOTH, "sizes": '{"pixels": [1, 3, 224, 224]}'}
-    assert transfer.fitted(before, store, [OPEN], 1) == {**BOTH, "sizes": '{"x": [1, 3, 8]}'}
-    assert transfer.fitted(before, store, [OPEN], 4) == {**BOTH, "sizes": '{"x": [4, 3, 8]}'}
-    assert transfer.fitted(before, store, [FIXED], 1) == BOTH
-    assert transfer.fitted(BOTH, store, [OPEN], 1) == BOTH
+    assert apply_recipe.fitted(before, store, [OPEN], 1) == {**BOTH, "sizes": '{"x": [1, 3, 8]}'}
+    assert apply_recipe.fitted(before, store, [OPEN], 4) == {**BOTH, "sizes": '{"x": [4, 3, 8]}'}
+    assert apply_recipe.fitted(before, store, [FIXED], 1) == BOTH
+    assert apply_recipe.fitted(BOTH, store, [OPEN], 1) == BOTH
 
 
 @pytest.mark.parametrize("batch", [None, 1, 4, 40])
@@ -199,13 +206,13 @@ def test_a_recipe_is_applied_with_its_batch(tmp_path: Path, batch: int | None) -
     assert told["difference"] < 1e-6
     made = json.loads((tmp_path / "again" / "recipe.json").read_text())
     assert json.loads(made["settings"]["sizes"]) == {"x": [batch or 1, 3, 8, 8]}
-    assert made.get("batch") == batch
+    assert made["batch"] == (batch or 1)
 
 
 def test_a_network_whose_batch_is_fixed_keeps_it(tmp_path: Path) -> None:
     half = TensorSpec("x", (1, 3, "H"), "float32")
     store = spooled(tmp_path, {"x": rows(5, 3, 8)}, half)
-    assert transfer.fitted({"sizes": "{}"}, store, [half], 4) == {"sizes": '{"x": [1, 3, 8]}'}
+    assert apply_recipe.fitted({"sizes": "{}"}, store, [half], 4) == {"sizes": '{"x": [1, 3, 8]}'}
 
 
 def test_the_report_says_which_sizes_it_was_compiled_for() -> None:

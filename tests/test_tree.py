@@ -15,16 +15,16 @@ from hasten import cli
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "hasten"
 LAYERS = (
-    ("errors", "registry", "durable", "owned", "scratch"),
-    ("model", "samples", "machine", "trial", "budget", "asked", "splits", "compare"),
+    ("errors", "registry", "durable", "owned", "scratch", "bounded", "typed_json"),
+    ("model", "samples", "machine", "trial", "budget", "asked", "splits", "compare", "result_files"),
     ("protocols", "metrics"),
     ("graph", "quant"),
     ("passes", "engines", "export", "frontends", "safety"),
     ("wire", "serve", "worker", "measure", "journal", "looks"),
     ("search",),
     ("report", "artefacts", "example"),
-    ("handover", "replay"),
-    ("claims", "transfer", "console", "keywords"),
+    ("write_result", "read_result"),
+    ("claims", "apply_recipe", "reproduce", "console", "keywords"),
     ("api",),
     ("options", "cli", "schema", "__main__", "testing"),
 )

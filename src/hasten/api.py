@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hasten import artefacts, asked, claims, console, handover, registry, replay, transfer
+from hasten import apply_recipe, artefacts, asked, claims, console, read_result, registry, write_result
 from hasten.budget import Budget, parse_budget
 from hasten.errors import Stopped, UsageError, did_you_mean
 from hasten.frontends.objects import as_file
-from hasten.keywords import spoken
+from hasten.keywords import said, spoken
 from hasten.machine import cores, machine
 from hasten.model import file_digest
 from hasten.protocols import Door, Event, Listener
@@ -144,7 +144,7 @@ def optimize(
             _stop(result, folder, kept=out is not None)
         if out is not None:
             with undisturbed():
-                handover.write(Path(out), run, question, result, force, folder.building)
+                write_result.write(Path(out), run, question, result, force, folder.building)
     return result
 
 
@@ -266,7 +266,7 @@ def bench(
     places = [Path(m) for m in ([models] if isinstance(models, str | Path) else models)]
     asked.at_least_one("batch", batch), asked.at_least_one("pairs", pairs)
     with interrupts(), run_folder(None) as folder:
-        return replay.bench(places, data, folder.path, batch=batch, pairs=pairs, door=door, reading=reading)
+        return read_result.bench(places, data, folder.path, batch=batch, pairs=pairs, door=door, reading=reading)
 
 
 @spoken
@@ -290,16 +290,35 @@ def apply(
     with interrupts(), run_folder(Path(out), goes_on=False) as folder:
         door = Door(trust=trust, module=module, signature=signature)
         reading = {"labels": labels, "groups": groups, "state": state, "preprocess": preprocess}
-        return transfer.apply(Path(recipe), Path(model), data, folder, Path(out), door, reading)
+        return apply_recipe.apply(Path(recipe), Path(model), data, folder, Path(out), door, reading)
 
 
 @spoken
 def verify(
-    out: str | Path, data: object = None, *, trust: bool = False, listen: Listener | None = None
+    out: str | Path,
+    data: object = None,
+    *,
+    model: object = None,
+    metric: str | Callable[..., Any] | None = None,
+    trust: bool = False,
+    listen: Listener | None = None,
 ) -> dict[str, Any]:
-    """Check a result again: ``{"ok": bool, "checks": [{"name", "ok", "text"}]}``; ``trust`` as for ``optimize``."""
+    """Check a result again: its files, then its answers, its speed and, where the search was for bytes, its size.
+
+    Args:
+        out: the folder that ``optimize`` wrote.
+        data: the samples of the run; needed where they were objects of a Python program, or were moved.
+        model: the original network, likewise.
+        metric: the function that judged the answers, where it was one; ``"package.module:function"`` names it.
+        trust: let code that the result names, or the network holds, run.
+
+    Returns ``{"answer", "ok", "checks": [{"name", "ok", "text", "help"}]}``. ``answer`` is ``"verified"``, ``"failed"``
+    or ``"not checked"`` (nothing failed, and something could not be checked), and ``ok`` is True, False or None.
+    """
     with interrupts(), run_folder(None) as folder:
-        return claims.verify(Path(out), data, folder, listen or _silent, trust=trust)
+        given = claims.Given(model=model, data=data, metric=metric, trust=trust)
+        found = claims.verify(Path(out), given, folder, listen or _silent)
+        return {**found, "checks": [{**check, "help": said(check["help"])} for check in found["checks"]]}
 
 
 def _paths(given: object) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import shutil
@@ -16,19 +15,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hasten import durable, owned, trial
-from hasten.errors import InputError, UsageError
+from hasten import bounded, durable, owned, trial
+from hasten.errors import HastenError, InputError, UsageError
 from hasten.example import example
-from hasten.model import TensorSpec, file_digest
+from hasten.model import TensorSpec
 from hasten.report.build import build
+from hasten.result_files import (
+    MANIFEST,
+    NAMES,
+    RECIPE,
+    REPORT,
+    TIMINGS,
+    Manifest,
+    Recipe,
+    Source,
+    describe,
+    read_manifest,
+)
 from hasten.trial import Result
 
 if TYPE_CHECKING:
     import onnx
 
 _SUFFIX = re.compile(r"\.[A-Za-z0-9_]{1,16}")
-NAMES = ("recipe.json", "report.json", "report.html", "timings.npz", "example.py", "manifest.json")
-MOST_MANIFEST = 64 << 20  # bytes
 
 
 def check_out(out: Path, inputs: Sequence[Path], force: bool) -> None:
@@ -57,7 +66,9 @@ def check_out(out: Path, inputs: Sequence[Path], force: bool) -> None:
             )
     if not force and place.exists() and any(place.iterdir()) and not is_ours(place):
         raise UsageError(
-            f"the output {str(out)!r} is not empty", cause="its files were not written by hasten", help="add --force"
+            f"the output {str(out)!r} is not empty",
+            cause="this version of hasten did not write its files",
+            help="add --force",
         )
 
 
@@ -79,17 +90,14 @@ def _check_place(out: Path) -> None:
 
 def is_ours(out: Path) -> bool:
     """True when ``out`` holds the manifest of an earlier run."""
-    return "hasten" in _manifest(out)
+    return _manifest(out) is not None
 
 
-def _manifest(out: Path) -> dict[str, Any]:
+def _manifest(out: Path) -> Manifest | None:
     try:
-        with durable.opened(out / "manifest.json", os.O_RDONLY) as file:
-            content = os.read(file, min(os.fstat(file).st_size, MOST_MANIFEST))
-        found = json.loads(content)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return read_manifest(out)
+    except (HastenError, OSError):
+        return None
 
 
 def write(
@@ -119,12 +127,31 @@ def write(
 
     def fill(building: Path) -> None:
         model = copy_model(artefact, building)
-        durable.put(building / "recipe.json", recipe(result, int(extra.get("batch", 1))))
-        durable.put(building / "report.json", trial.encode(result))
+        durable.put(building / RECIPE, trial.encode(recipe(result, int(extra.get("batch", 1)))))
+        durable.put(building / REPORT, trial.encode(result))
         durable.put(building / "report.html", build(result).encode())
-        durable.put(building / "timings.npz", _timings(result))
+        durable.put(building / TIMINGS, _timings(result))
         durable.put(building / "example.py", example(result, model, inputs, extra).encode())
-        durable.put(building / "manifest.json", _describe(building, result, splits, extra))
+        told = _told(result, inputs, splits, extra)
+        durable.put(building / MANIFEST, trial.encode(describe(building, network=model, **told)))
+
+    publish(out, fill, building)
+
+
+def write_applied(out: Path, building: Path, *, recipe: Recipe, artefact: Path, **told: Any) -> None:
+    """Write the folder of an applied recipe: model, recipe and manifest. ``told`` are fields of the manifest.
+
+    ``building`` is a free place on the same disk.
+
+    Raises:
+        EnvironmentFault: the disk is full or not writable; nothing is left behind.
+    """
+
+    def fill(building: Path) -> None:
+        model = copy_model(artefact, building)
+        durable.put(building / RECIPE, trial.encode(recipe))
+        manifest = describe(building, network=model, made_by="apply", **told)
+        durable.put(building / MANIFEST, trial.encode(manifest))
 
     publish(out, fill, building)
 
@@ -151,22 +178,20 @@ def publish(out: Path, fill: Callable[[Path], None], building: Path) -> None:
             owned.remove(path)
 
 
-def recipe(result: Result, batch: int) -> bytes:
+def recipe(result: Result, batch: int) -> Recipe:
     """What ``hasten apply`` replays: the winner's steps, engine and settings, and what was asked for."""
     chosen = result.winner.candidate
-    return trial.encode(
-        {
-            "hasten": version("hasten"),
-            "steps": chosen.steps,
-            "engine": chosen.engine,
-            "settings": chosen.settings,
-            "batch": batch,
-            "lossless": chosen.lossless,
-            "label": chosen.label,
-            "budget": result.budget,
-            "confidence": result.confidence,
-            "metric": result.metric,
-        }
+    return Recipe(
+        hasten=version("hasten"),
+        steps=list(chosen.steps),
+        engine=chosen.engine,
+        settings=chosen.settings,
+        batch=batch,
+        lossless=chosen.lossless,
+        label=chosen.label,
+        budget=result.budget,
+        confidence=result.confidence,
+        metric=result.metric,
     )
 
 
@@ -246,31 +271,23 @@ def _timings(result: Result) -> bytes:
     return file.getvalue()
 
 
-def described(folder: Path) -> dict[str, Any]:
-    """Of a manifest what every output folder has: the version, and the digest of each file."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
+def _told(
+    result: Result, inputs: Sequence[TensorSpec], splits: Mapping[str, int], extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the manifest says beside the digests: what made the files."""
     return {
-        "hasten": version("hasten"),
-        "files": {p.relative_to(folder).as_posix(): file_digest(p) for p in files},
+        "made_by": "optimize",
+        "schema_version": result.schema_version,
+        "verdict": result.verdict,
+        "started": result.started,
+        "source": Source(model=result.model, sha256=result.model_sha256, data_sha256=result.data_sha256),
+        "machine": result.machine,
+        "inputs": tuple(inputs),
+        "splits": dict(splits),
+        "seed": result.seed,
+        "looks": result.looks,
+        **extra,
     }
-
-
-def _describe(folder: Path, result: Result, splits: Mapping[str, int], extra: Mapping[str, Any]) -> bytes:
-    """The manifest: what each file is by its digest, and what made them."""
-    return trial.encode(
-        {
-            **described(folder),
-            "schema_version": result.schema_version,
-            "verdict": result.verdict,
-            "started": result.started,
-            "source": {"model": result.model, "sha256": result.model_sha256, "data_sha256": result.data_sha256},
-            "machine": result.machine,
-            "splits": dict(splits),
-            "seed": result.seed,
-            "looks": result.looks,
-            **{k: v for k, v in extra.items() if k not in ("hasten", "files")},
-        }
-    )
 
 
 def _carry_over(place: Path, building: Path) -> None:
@@ -279,10 +296,9 @@ def _carry_over(place: Path, building: Path) -> None:
     Where the new result has a file of that name, the old one is kept with ``.before`` added.
     """
     manifest = _manifest(place)
-    files = manifest.get("files")
-    known = files if isinstance(files, dict) else {}
+    known = manifest.files if manifest else {}
     written = {name for name, digest in known.items() if _is_written(place, name, digest)}
-    written |= {"manifest.json"} if "hasten" in manifest else set()
+    written |= {MANIFEST} if manifest else set()
     for stranger in place.iterdir() if place.exists() else ():
         inside = [p for p in stranger.rglob("*") if not p.is_dir() or p.is_symlink()] if _is_folder(stranger) else []
         if written.issuperset(p.relative_to(place).as_posix() for p in inside or [stranger]):
@@ -298,14 +314,11 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _is_written(place: Path, name: object, digest: object) -> bool:
+def _is_written(place: Path, name: str, digest: str) -> bool:
     """True where the file at ``place`` is still what a manifest of ours says that hasten wrote."""
-    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
-        return False
-    file = place / name
     try:
-        return stat.S_ISREG(file.lstat().st_mode) and file_digest(file) == digest
-    except (OSError, ValueError):
+        return bounded.digest(bounded.inside(place, name)) == digest
+    except (HastenError, OSError, ValueError):
         return False
 
 

@@ -20,7 +20,7 @@ from hasten.keywords import options as spoken_as_options
 from hasten.options import common, door, listed, named, samples, seconds
 from hasten.report.words import clean
 
-BUG, INTERRUPTED = 70, 130
+NOT_CHECKED, BUG, INTERRUPTED = 6, 70, 130
 
 
 class Commands(click.Group):
@@ -190,15 +190,20 @@ def apply(recipe: str, model: str, data: str, out: str, force: bool, as_json: bo
 
 @cli.command()
 @click.argument("out")
-@click.option("--data", metavar="PATH", help="Where that data is now, if it was moved.")
+@click.option("--model", metavar="PATH", help="The original network, where it is not at its old place.")
+@click.option("--data", metavar="PATH", help="The data of the run, where it is not at its old place.")
+@click.option("--metric", metavar="PKG.MOD:FUNCTION", help="The metric, where it was a function in Python.")
 @click.option("--trust", is_flag=True, help="Let code that the result names, or the network holds, run.")
 @common
-def verify(out: str, data: str | None, trust: bool, as_json: bool) -> int:
-    """Check an output folder: its files, then its answers and its speed on the data of the run. Exit 1: it failed."""
+def verify(out: str, model: str | None, data: str | None, metric: str | None, trust: bool, as_json: bool) -> int:
+    """Check an output folder: its files, then its answers and its speed on the data of the run.
+
+    Exit 0: verified, 1: a check failed, 6: nothing failed, but something could not be checked.
+    """
     with console.Progress() as progress:
-        report = _api().verify(out, data, trust=trust, listen=progress)
+        report = _api().verify(out, data, model=model, metric=metric, trust=trust, listen=progress)
     _say({"schema_version": trial.SCHEMA_VERSION, **report}, lambda: console.verify_block(report), as_json)
-    return 0 if report["ok"] else 1
+    return {True: 0, False: 1, None: NOT_CHECKED}[report["ok"]]
 
 
 @cli.command(name="schema")

@@ -6,6 +6,8 @@
     ├── EnvironmentFault   exit 4   the machine: a missing package, no disk, no memory
     └── Stopped            exit 5   stopped by the user or a limit; what was found is kept
 
+``verify`` ends with 6 where nothing failed and something could not be checked.
+
 A message is one lower-case sentence that names the object, then why, then what to do.
 """
 

@@ -17,8 +17,21 @@ T = TypeVar("T")
 FLAGS = ("force", "per-tensor", "trust")
 NUMBERS = ("batch", "confidence", "pairs", "seed", "threads")
 TEXTS = (
-    *("data", "engine", "engines", "format", "groups", "labels", "max-drop", "metric", "module", "objective", "out"),
-    *("output", "preprocess", "served-by", "signature", "state", "time"),
+    *(
+        "data",
+        "engine",
+        "engines",
+        "format",
+        "groups",
+        "labels",
+        "max-drop",
+        "metric",
+        "model",
+        "module",
+        "objective",
+        "out",
+    ),
+    *("model", "output", "preprocess", "served-by", "signature", "state", "time"),
 )
 NAMED_OTHERWISE = {"time": "seconds", "engine": "engines"}
 _OPTION = re.compile(rf"--({'|'.join((*FLAGS, *NUMBERS, *TEXTS))})(?![\w-])(?:[ =]([^\s,;)]*[^\s,;:.)]))?")
@@ -38,6 +51,11 @@ def options() -> Iterator[None]:
 def in_keywords(text: str) -> str:
     """``"name another: --out DIR, or --force"`` as ``"name another: out='DIR', or force=True"``."""
     return _OPTION.sub(_keyword, text)
+
+
+def said(text: str) -> str:
+    """``text`` in the words of the caller: options on the command line, keywords in Python."""
+    return text if _command_line.get() else in_keywords(text)
 
 
 def _keyword(match: re.Match[str]) -> str:

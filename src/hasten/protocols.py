@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hasten.quant.histogram import TensorStats
 
 Array = NDArray[Any]
+Allowed = range | tuple[Scalar, ...] | type[str] | Callable[[Scalar], None]  # values of a setting; the last one raises
 Feeds = Mapping[str, Array]  # what a runner eats: one array an input, batch axis included
 
 
@@ -139,6 +140,9 @@ class Engine(Protocol):
     baked: tuple[str, ...]  # settings that go into the file: keywords of ``export``; without the name there are none
     fixes_sizes: bool  # the setting ``sizes`` compiles for sizes of inputs; without the name there is no such setting
     writes: str  # the format of the file that it serves, for ``--format``; without the name it is the engine's
+    SETTINGS: Mapping[str, Allowed]  # what a recipe may set without --trust; without the name nothing
+    CODE: tuple[str, ...]  # of these, the settings that let code of the file run: they always need --trust
+    NATIVE: str  # the setting with which the served file holds a compiled library, which needs --trust to be loaded
 
     def missing(self) -> str | None:
         """None when the engine can be used here, else why not, with the pip line that brings it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
@@ -97,13 +97,15 @@ class Check(TypedDict):
     name: str
     ok: bool | None
     text: str
+    help: str  # what to give, where it could not be made
 
 
 class Verify(TypedDict):
     """``hasten verify``."""
 
     schema_version: int
-    ok: bool
+    answer: Literal["verified", "failed", "not checked"]
+    ok: bool | None
     checks: list[Check]
 
 

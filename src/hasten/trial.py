@@ -9,9 +9,11 @@ import json
 import re
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+
+from hasten import typed_json
 
 T = TypeVar("T")
 
@@ -20,6 +22,7 @@ Status = Literal["ok", "rejected", "slower", "unsupported", "crashed", "timeout"
 Verdict = Literal["met", "nothing_faster", "undecided"]
 Split = Literal["calibrate", "search", "confirm"]
 SCHEMA_VERSION = 1
+MAX_LOOKS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +205,9 @@ class Result:
     plans: tuple[Mixed, ...] = ()
     unplanned: tuple[str, ...] = ()  # where no formats were mixed, and why
     warnings: tuple[str, ...] = ()
-    looks: int = 1  # which look at this confirm split this was; each is tested at a smaller level
+    looks: Annotated[int, msgspec.Meta(ge=1, le=MAX_LOOKS)] = (
+        1  # which look at this confirm split this was; each is tested at a smaller level
+    )
     stopped: bool = False  # the search was cut short by an interrupt; the same command goes on
     format: str = "onnx"  # as it was given
     started: str = ""  # when the run began: ISO 8601 with the offset from UTC
@@ -262,8 +267,8 @@ def _without_halves(value: Any) -> Any:
 
 
 def decode(data: bytes, kind: type[T]) -> T:
-    """The value that ``encode`` wrote. Raises ``msgspec.ValidationError`` naming the field that does not fit."""
-    return msgspec.json.decode(data, type=kind)
+    """The value that ``encode`` wrote. Raises ``msgspec.DecodeError`` naming the field that does not fit."""
+    return typed_json.decode(data, kind)
 
 
 def plain(value: object) -> Any:

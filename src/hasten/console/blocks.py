@@ -12,7 +12,7 @@ from rich.text import Text
 
 from hasten.console.terminal import BAD, GOOD, SOFT, lines
 from hasten.report import regions
-from hasten.report.words import clean, count, millis, number, one_line, size, span, times
+from hasten.report.words import clean, millis, number, one_line, size, span, times
 from hasten.trial import Mixed
 
 
@@ -128,9 +128,20 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def verify_block(report: Mapping[str, Any]) -> RenderableType:
-    """A line a check, then the verdict."""
+    """A line a check, then the answer: verified, what failed, or what was not checked and what to give for it."""
     marks = {True: ("✓", GOOD), False: ("✗", BAD), None: ("–", SOFT)}  # None: it could not be made
-    checks = [(marks[c["ok"]][0], f"{c['name']}: {c['text']}", marks[c["ok"]][1]) for c in report["checks"]]
-    failed = sum(c["ok"] is False for c in report["checks"])
-    verdict = "verified" if report["ok"] else f"not verified: {count(failed, 'check')} failed"
-    return Group(lines(checks), Text(verdict, style="bold"))
+    rows = []
+    for check in report["checks"]:
+        mark, style = marks[check["ok"]]
+        rows.append((mark, f"{check['name']}: {check['text']}", style))
+        if check["ok"] is None and check.get("help"):
+            rows.append(("", f"help: {check['help']}", SOFT))
+    return Group(lines(rows), Text(clean(answer(report)), style="bold"))
+
+
+def answer(report: Mapping[str, Any]) -> str:
+    """``"verified"``, ``"failed: accuracy"`` or ``"not checked: network, data"``."""
+    named = [check["name"] for check in report["checks"] if check["ok"] is report["ok"]]
+    if report["ok"]:
+        return "verified"
+    return f"{'failed' if report['ok'] is False else 'not checked'}: {', '.join(dict.fromkeys(named))}"

@@ -21,6 +21,8 @@ name = "keras"
 spins = True  # TensorFlow's pool
 takes = ("keras",)
 writes = "keras"
+SETTINGS = {"backend": ("tensorflow", "torch"), "trust": (True,), "module": str}
+CODE = ("trust", "module")
 
 
 def missing() -> str | None:

@@ -21,6 +21,7 @@ from hasten.trial import Scalar
 
 name = scheme = "litert"
 spins = False
+SETTINGS = {"threads": range(1, 4097)}
 takes = ("tflite", "onnx")
 writes = "tflite"
 

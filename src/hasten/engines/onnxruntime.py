@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 name = scheme = "onnxruntime"
 spins = True  # its pool burns cores for about 42 ms after a call: whoever times next must wait
+SETTINGS = {
+    "threads": range(1, 4097),
+    "spinning": (True, False),
+    "graph_optimization": ("none", "basic", "extended", "all"),
+}
 
 
 def missing() -> str | None:

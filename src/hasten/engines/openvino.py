@@ -17,7 +17,7 @@ from hasten.engines.executed import describe
 from hasten.errors import InputError
 from hasten.machine import instruction_sets
 from hasten.protocols import Array, Feeds, Layer, Runner
-from hasten.samples.sequence import SIZES_HELP, read_sizes
+from hasten.samples.sequence import SIZES_HELP, check_sizes, read_sizes
 from hasten.trial import Scalar
 
 if TYPE_CHECKING:
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 name = scheme = "openvino"
 spins = False
 fixes_sizes = True
+SETTINGS = {
+    "precision": ("f32", "bf16", "f16"),
+    "hint": ("LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT"),
+    "threads": range(1, 4097),
+    "streams": range(1, 4097),
+    "sizes": check_sizes,
+}
 
 
 def missing() -> str | None:

@@ -21,6 +21,7 @@ name = "tensorflow"
 spins = True
 takes = ("tensorflow",)
 writes = "savedmodel"
+SETTINGS = {"signature": str}
 
 
 def missing() -> str | None:

@@ -29,6 +29,8 @@ spins = False
 takes = ("torch",)
 baked = ("compile", "precision")
 writes = "pt2"
+SETTINGS = {"compile": (True,), "precision": ("f32", "bf16"), "threads": range(1, 4097)}
+NATIVE = "compile"  # with this setting the served file holds a compiled library
 
 
 def missing() -> str | None:

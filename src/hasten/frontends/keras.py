@@ -52,7 +52,7 @@ def load(path: Path, options: Door) -> Model:
     Raises:
         InputError: it is damaged, could run code, or has no fixed inputs. EnvironmentFault: Keras or torch is missing.
     """
-    safe = _checked(path, options)
+    safe = checked(path, options)
     keras = start_keras("torch", options.folder)
     torch = quiet_torch()
     model = read_model(keras, safe, options.trust, options.module)
@@ -71,7 +71,7 @@ def load(path: Path, options: Door) -> Model:
     return Model(graph.graph, graph.inputs, graph.outputs, origin)
 
 
-def _checked(path: Path, options: Door) -> Path:
+def checked(path: Path, options: Door) -> Path:
     """A file that may be loaded: the archive packed anew, or with ``--trust`` the file itself."""
     with path.open("rb") as file:
         legacy = file.read(8) == HDF5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from hasten.samples.store import Array, SampleStore
 from hasten.trial import Scalar
 
 SIZES_HELP = 'write {"x": [1, 3, 224, 224]}, or leave the setting "sizes" out: without it any size runs'
+MOST_AXES, MOST_ELEMENTS = 64, 1 << 34
 
 
 def unroll(store: SampleStore, feeds: Mapping[str, Array]) -> list[Mapping[str, Array]]:
@@ -47,6 +49,14 @@ def common_sizes(store: SampleStore, inputs: Sequence[TensorSpec], batch: int) -
         if (shapes != shapes[:1]).any():
             return ""
     return json.dumps(fed_shapes(store, range(min(batch, len(store))), batch))
+
+
+def check_sizes(sizes: Scalar) -> None:
+    """Refuse sizes that no memory holds. Raises as ``read_sizes``."""
+    for name, size in read_sizes(sizes, "the settings").items():
+        if len(size) > MOST_AXES or math.prod(size) > MOST_ELEMENTS:
+            what = f"the sizes of {name!r:.80} are beyond all memory"
+            raise InputError(what, cause=f"{size[:8]}", help=SIZES_HELP)
 
 
 def read_sizes(sizes: Scalar, where: object) -> dict[str, list[int]]:

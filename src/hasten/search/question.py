@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-import marshal
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
 from hasten.budget import Budget
 from hasten.machine import machine
 from hasten.protocols import Door, Metric
+from hasten.search.fingerprint import fingerprint
 
 WATCHED = ("OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA")  # variables that change what a worker computes
 
@@ -52,7 +50,7 @@ def identity(
     """Two askings with the same identity have the same answer: the digests of all that goes into it.
 
     ``files`` are digests of the network's files, ``data`` is that of the samples, ``engines`` are those that can be
-    used. Network and data count by their content, wherever they lie; a function as a metric by the file that holds it.
+    used. Network and data count by their content, wherever they lie; a function as a metric by its fingerprint.
     """
     here = machine()
     told = ("model", "data", "metric", "door")  # by other means
@@ -61,7 +59,7 @@ def identity(
     return {
         "network": digest(sorted(files.values())),
         "data": data,
-        "question": digest({**asked, "budget": vars(question.budget), "metric": _told(metric)}),
+        "question": digest({**asked, "budget": vars(question.budget), "metric": told_of(metric)}),
         "version": digest([here.versions, {name: engine.version() for name, engine in engines.items()}]),
         "machine": digest([here.cpu, here.cores, here.instruction_sets, {k: os.environ.get(k) for k in WATCHED}]),
     }
@@ -72,18 +70,9 @@ def digest(value: object) -> str:
     return sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
 
 
-def _told(metric: Metric) -> list[str]:
-    """A metric's name and options, and what a user's own is made of."""
+def told_of(metric: Metric) -> list[str]:
+    """A metric's name and kind, and what it is made of; a user's own is its function."""
     function = getattr(metric, "function", None)
     if function is not None:
-        return [metric.name, metric.kind, _source(function)]
-    return [repr(metric), *([] if type(metric).__module__.startswith("hasten.") else [_source(type(metric))])]
-
-
-def _source(thing: object) -> str:
-    """The digest of the file that holds a function or class; of its code where there is none, as in a notebook."""
-    try:
-        return sha256(Path(inspect.getsourcefile(inspect.unwrap(thing)) or "").read_bytes()).hexdigest()  # type: ignore[arg-type]
-    except (TypeError, OSError):
-        code = getattr(thing, "__code__", None)
-        return sha256(marshal.dumps(code)).hexdigest() if code is not None else uuid4().hex
+        return [metric.name, metric.kind, fingerprint(function)]
+    return [repr(metric)] if type(metric).__module__.startswith("hasten.") else [metric.name, fingerprint(metric)]

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from hasten import artefacts, compare, durable, replay
+from hasten import artefacts, compare
 from hasten.errors import InputError
+from hasten.machine import machine
 from hasten.measure.timing import Workload
-from hasten.model import TensorSpec
+from hasten.model import TensorSpec, file_digest
 from hasten.protocols import Door
+from hasten.read_result import Served, load_served, present, read_recipe
+from hasten.result_files import Recipe, Source
 from hasten.samples import SampleStore
 from hasten.samples.sequence import common_sizes
 from hasten.search import forms
-from hasten.search.enter import enter
+from hasten.search.enter import Entered, enter
 from hasten.search.folder import RunFolder
 from hasten.search.interrupts import undisturbed
 from hasten.search.reading import read
-from hasten.trial import Candidate, Scalar, Step, encode
+from hasten.trial import SCHEMA_VERSION, Candidate, Scalar, plain
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
 APPLY_SAMPLES = 256
+OWN_KIND = "use the recipe of a network of its own kind"
 COMPARED = 32  # or a whole batch, where that is more
 
 
@@ -41,52 +44,32 @@ def apply(
     ``reading`` holds keywords of ``search.reading.read``.
     """
     folder = run_folder.path
-    recipe = replay.read_recipe(recipe_path, trust=door.trust)
-    replay.present(recipe["engine"])
+    recipe = read_recipe(recipe_path, trust=door.trust)
+    present(recipe.engine)
     given = reading or {}
     entered = enter(model, folder, door, data, given.get("labels", "labels"), given.get("groups"))
-    steps = msgspec.convert(recipe["steps"], list[Step])
-    form = forms.form_of(recipe["engine"], steps, entered.forms)
-    if form is None:
-        cause = f"{recipe['engine']} takes {', '.join(forms.takes(recipe['engine']))}"
-        raise InputError(f"the recipe does not fit {model.name}", cause=cause, help="use the recipe of its own kind")
-    names = [o.name for o in entered.outputs]
     store = read(data, folder / "samples", entered.inputs, entered.outputs, **given)
-    batch: int = recipe["batch"]
-    settings = fitted(recipe["settings"], store, entered.inputs, batch)
+    recipe = replace(recipe, settings=fitted(recipe.settings, store, entered.inputs, recipe.batch))
     ids = list(range(min(len(store), APPLY_SAMPLES)))
-    try:
-        made = once(
-            "hasten.search.build:build",
-            {
-                "source": str(entered.forms[form]),
-                "form": form,
-                "baked": forms.baked(Candidate(steps=(), engine=recipe["engine"], settings=settings)),
-                "steps": recipe["steps"],
-                "engine": recipe["engine"],
-                "directory": str(folder / "artefact"),
-                "store": str(store.directory),
-                "calibrate": ids,
-                "cache": str(folder / "stats.npz"),
-            },
-        )
-    except (WorkerDied, CallFailed) as fault:
-        raise InputError(f"the recipe does not fit {model.name}", cause=str(fault)) from fault
-    if "not_applicable" in made:
-        raise InputError(f"the recipe does not fit {model.name}", cause=made["not_applicable"])
-    built = replay.Served(model.name, recipe["engine"], Path(made["artefact"]), settings)
-    before = replay.Served(model.name, "onnxruntime", entered.graph, {})
-    work = Workload(str(store.directory), tuple(ids[: max(COMPARED, batch)]), batch)
-    error = _difference(before, built, work, names)
-
-    def fill(building: Path) -> None:
-        artefacts.copy_model(built.path, building)
-        told = {**msgspec.json.decode(recipe_path.read_bytes()), "settings": settings}
-        durable.put(building / "recipe.json", encode(told))
-        durable.put(building / "manifest.json", encode({**artefacts.described(building), "verdict": "applied"}))
-
+    made = _built(recipe, entered, store, ids, model.name, folder)
+    built = Served(model.name, recipe.engine, Path(made["artefact"]), recipe.settings)
+    before = Served(model.name, "onnxruntime", entered.graph, {})
+    work = Workload(str(store.directory), tuple(ids[: max(COMPARED, recipe.batch)]), recipe.batch)
+    error = _difference(before, built, work, [o.name for o in entered.outputs])
     with undisturbed():
-        artefacts.publish(out, fill, run_folder.building)
+        artefacts.write_applied(
+            out,
+            run_folder.building,
+            recipe=recipe,
+            artefact=built.path,
+            schema_version=SCHEMA_VERSION,
+            source=Source(model=model.name, sha256=file_digest(entered.staged), data_sha256=store.digest),
+            machine=machine(),
+            inputs=entered.inputs,
+            outputs=tuple(o.name for o in entered.outputs),
+            batch=recipe.batch,
+            state=dict(store.state),
+        )
     return {
         "out": str(out),
         "bytes": made["bytes"],
@@ -94,6 +77,40 @@ def apply(
         "difference": error,
         "certified": False,
     }
+
+
+def _built(
+    recipe: Recipe, entered: Entered, store: SampleStore, ids: Sequence[int], name: str, folder: Path
+) -> dict[str, Any]:
+    """What ``build`` made of the network by the recipe, in a process of its own.
+
+    Raises:
+        InputError: the recipe does not fit the network.
+    """
+    form = forms.form_of(recipe.engine, recipe.steps, entered.forms)
+    if form is None:
+        cause = f"{recipe.engine} takes {', '.join(forms.takes(recipe.engine))}"
+        raise InputError(f"the recipe does not fit {name}", cause=cause, help=OWN_KIND)
+    try:
+        made = once(
+            "hasten.search.build:build",
+            {
+                "source": str(entered.forms[form]),
+                "form": form,
+                "baked": forms.baked(Candidate(steps=(), engine=recipe.engine, settings=recipe.settings)),
+                "steps": plain(recipe.steps),
+                "engine": recipe.engine,
+                "directory": str(folder / "artefact"),
+                "store": str(store.directory),
+                "calibrate": list(ids),
+                "cache": str(folder / "stats.npz"),
+            },
+        )
+    except (WorkerDied, CallFailed) as fault:
+        raise InputError(f"the recipe does not fit {name}", cause=str(fault)[:500], help=OWN_KIND) from fault
+    if "not_applicable" in made:
+        raise InputError(f"the recipe does not fit {name}", cause=made["not_applicable"], help=OWN_KIND)
+    return dict(made)
 
 
 def fitted(
@@ -105,13 +122,13 @@ def fitted(
     return {**rest, "sizes": sizes} if sizes else rest
 
 
-def _difference(before: replay.Served, after: replay.Served, work: Workload, names: list[str]) -> float:
+def _difference(before: Served, after: Served, work: Workload, names: list[str]) -> float:
     """Normalised squared error of the worst output on a few samples; of integers and text the share that differs."""
     answers = []
     asked: dict[str, Any] = {"store": work.store, "ids": list(work.ids), "batch": work.batch, "keep": None}
     for network in (before, after):
         with Worker(name=network.name) as worker:
-            replay.load_served(worker, network, names)
+            load_served(worker, network, names)
             try:
                 answers.append(worker.call("run", **asked)["arrays"])
             except (WorkerDied, CallFailed) as fault:

@@ -1,0 +1,202 @@
+"""The claims of a result, measured anew: its answers, its speed, its size, against the network that it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hasten.budget import parse_budget
+from hasten.example import PACKAGES
+from hasten.machine import machine
+from hasten.measure.evaluate import NewNaN
+from hasten.measure.quality import assess
+from hasten.measure.speed import margin_of
+from hasten.measure.timing import interleave, timing
+from hasten.protocols import Door, Listener
+from hasten.read_result import Served, load_served
+from hasten.report import story
+from hasten.report.words import scatter, size
+from hasten.result_files import Asked, Check
+from hasten.search.baseline import noise_floor
+from hasten.search.confirm import unchanged
+from hasten.search.field import Run
+from hasten.search.folder import RunFolder
+from hasten.search.forms import artefact_bytes
+from hasten.search.prepare import prepare
+from hasten.search.question import Question, digest, told_of
+from hasten.trial import Quality, Result, Timing
+from hasten.worker import CallFailed, Worker, WorkerDied
+
+VERIFY_ROUNDS = 20
+BUSIER = 2  # times the noise of the search: worth a word
+QUIET = "check again while the machine is quiet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    """What the search was asked about: the network, the data, and the question."""
+
+    model: Path
+    data: object
+    asked: Asked
+    metric: str | Callable[..., Any] | None
+    trust: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was found here and now."""
+
+    quality: Quality
+    speed: Timing
+    noise: Timing
+    bytes: tuple[int, int]  # of the original's file and of the result's
+    peaks: tuple[int, int]  # bytes in memory, likewise
+
+
+def again(
+    result: Result, original: Original, network: Served, folder: RunFolder, listen: Listener
+) -> list[Check]:  # fmt: skip
+    """Measure the result against the original, as the search did at its end; a check for each claim."""
+    run, _, _ = prepare(_question(result, original), folder, listen, look=result.looks)
+    try:
+        if not_the_same := [*_same_data(run, result), *_same_metric(run, result, original.asked)]:
+            return not_the_same
+        found = _measured(run, result, network)
+    except (WorkerDied, CallFailed, NewNaN) as fault:
+        return [Check("claims", False, str(fault))]
+    finally:
+        run.close()
+    return [
+        _accuracy(result, found.quality),
+        *_bytes(result, original.asked, found),
+        *_versions(result),
+        speed(result, found.speed, found.noise, original.asked.objective),
+    ]
+
+
+def _question(result: Result, original: Original) -> Question:
+    asked = original.asked
+    return Question(
+        model=original.model,
+        data=original.data,
+        budget=parse_budget(result.budget, result.confidence),
+        metric=original.metric,
+        output=asked.output,
+        labels=asked.labels,
+        groups=asked.groups,
+        state=asked.state,
+        preprocess=asked.preprocess,
+        batch=asked.batch,
+        threads=asked.threads,
+        objective=asked.objective,
+        per_tensor=asked.per_tensor,
+        seed=asked.seed,
+        served_by=asked.served_by,
+        door=Door(trust=original.trust, module=asked.module, signature=asked.signature),
+    )
+
+
+def _same_data(run: Run, result: Result) -> list[Check]:
+    if run.evaluator.store.digest == result.data_sha256:
+        return []
+    return [Check("data", None, "these are not the samples of this result", "give the data of the run: --data PATH")]
+
+
+def _same_metric(run: Run, result: Result, asked: Asked) -> list[Check]:
+    metric = run.evaluator.metric
+    if metric.name != result.metric:
+        text = f"the result was judged by {result.metric!r:.80}, and here {metric.name!r:.80} is chosen"
+        return [Check("metric", None, text, "check with the version of hasten that made the result")]
+    if asked.metric_sha256 is not None and digest(told_of(metric)) != asked.metric_sha256:
+        text = f"the function {metric.name!r:.80} is not the one of the run: its file, or what it holds, has changed"
+        return [Check("metric", None, text, "give the function of the run: metric=")]
+    return []
+
+
+def _measured(run: Run, result: Result, network: Served) -> Measured:
+    ids = [int(i) for i in run.splits.confirm] or [int(i) for i in run.splits.search]
+    given = run.loaded[run.given]
+    run.evaluator.measure_baseline(given, ids)
+    noise = noise_floor(run)
+    with Worker(name=network.name) as worker:
+        load_served(worker, network, run.names)
+        rows = run.evaluator.rows(worker, ids)
+        sides = {"baseline": given, "result": worker}
+        series = interleave(sides, run.work, rounds=VERIFY_ROUNDS, seed=run.seed, rested=True)
+        peaks = (int(given.call("memory")["peak_bytes"]), int(worker.call("memory")["peak_bytes"]))
+    known, groups = run.evaluator.known(ids), run.evaluator.groups(ids)
+    quality = assess(run.evaluator.metric, run.proof, known, rows, split="confirm", groups=groups)
+    original = next(run.forms[f] for f in (run.origin.format, "onnx") if f in run.forms)
+    return Measured(
+        quality=unchanged(quality, known, rows) if result.winner.candidate.lossless else quality,
+        speed=timing(series.blocks["baseline"], series.blocks["result"]),
+        noise=noise,
+        bytes=(artefact_bytes(original), artefact_bytes(network.path)),
+        peaks=peaks,
+    )
+
+
+def _accuracy(result: Result, quality: Quality) -> Check:
+    text = f"drop {quality.drop * 100:.2f} points, at most {quality.upper * 100:.2f} (budget {result.budget})"
+    claimed = result.verdict == "met" or result.winner.candidate.lossless  # else nothing is said of its answers
+    return Check("accuracy", bool(quality.met or not claimed), text)
+
+
+def _bytes(result: Result, asked: Asked, found: Measured) -> list[Check]:
+    """For the objectives that count bytes: the result has fewer than the original."""
+    if asked.objective not in ("size", "memory"):
+        return []
+    before, after = found.bytes if asked.objective == "size" else found.peaks
+    text = f"{size(after)}, the original has {size(before)}"
+    return [Check(asked.objective, after < before or result.verdict != "met", text)]
+
+
+def _versions(result: Result) -> list[Check]:
+    """The claims are about the runtimes of the search; with others they are checked, and not the same claims."""
+    then, here = result.machine.versions, machine().versions
+    names = {PACKAGES.get(t.candidate.engine, t.candidate.engine) for t in (result.winner, result.as_given)}
+    other = sorted(name for name in names if name in then and then[name] != here.get(name))
+    if not other:
+        return []
+    text = ", ".join(
+        f"{name} was {then[name]:.40} in the search and is {here.get(name, 'missing')} here" for name in other
+    )
+    return [Check("versions", None, text, f"pip install {' '.join(f'{name}=={then[name]:.40}' for name in other)}")]
+
+
+def speed(result: Result, found: Timing, noise: Timing, objective: str = "latency") -> Check:
+    """The speed-up found now beside the one claimed, and what this machine can tell apart now and could then."""
+    now, then = (margin_of(one.low, one.high) for one in (noise, result.noise))
+    claimed = result.winner.timing
+    interval = f" [{claimed.low:.2f}, {claimed.high:.2f}]" if claimed else ""
+    parts = [
+        f"{found.speedup:.2f}× [{found.low:.2f}, {found.high:.2f}], claimed {result.speedup:.2f}×{interval}",
+        *_compared(found, claimed),
+        f"noise {scatter(noise.low, noise.high)}, {story.noise(result)} in the search",
+        *["the machine is busier now"] * (now > BUSIER * then),
+        *dict.fromkeys((*noise.flags, *found.flags)),
+    ]
+    ok = _fast_enough(result, found, objective)
+    return Check("speed", ok, "; ".join(parts), QUIET if ok is None else "")
+
+
+def _compared(found: Timing, claimed: Timing | None) -> list[str]:
+    if claimed is None:
+        return []
+    if found.high < claimed.low:
+        return ["less than claimed"]
+    return ["more than claimed"] if found.low > claimed.high else ["as claimed"]
+
+
+def _fast_enough(result: Result, found: Timing, objective: str) -> bool | None:
+    """Faster than the original, where that is claimed; None where this machine cannot tell now."""
+    if result.verdict != "met" or found.low > 1:
+        return True
+    if objective in ("size", "memory"):
+        return found.high >= 1
+    claimed = result.winner.timing
+    clearly_less = found.high < 1 or (claimed is not None and found.high < claimed.low)
+    return False if clearly_less else None
