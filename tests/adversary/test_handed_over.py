@@ -25,7 +25,7 @@ import onnx
 import pytest
 from benchmarks import threads
 
-from hasten import artefacts, console, trial
+from hasten import console, result_files, trial
 from hasten.errors import InputError
 from hasten.example import RUNTIMES, example
 from hasten.model import TensorSpec
@@ -203,7 +203,7 @@ def test_a_strange_suffix_is_dropped(tmp_path: Path, suffix: str) -> None:
     artefact.write_bytes(network(tmp_path / "m.onnx").read_bytes())
     out = tmp_path / "out"
     write(out, artefact, outputs=["y"])
-    assert sorted(p.name for p in out.iterdir()) == sorted(["model", *artefacts.NAMES])
+    assert sorted(p.name for p in out.iterdir()) == sorted(["model", *result_files.NAMES])
     run = threads.imported(out).run
     assert run({"x": np.ones((1, 3), np.float32)})["y"].tolist() == [[3.0, 3.0]]
 
