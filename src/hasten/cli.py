@@ -233,7 +233,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error = known or HastenError(
             f"hasten failed: {type(fault).__name__}: {fault}", help="run it again with --debug"
         )
-        shown = HastenError(clean(error.message).replace("\n", "\\n"), cause=clean(error.cause), help=clean(error.help))
+        cause, advice = (clean(text).replace("\n", "\n" + 9 * " ") for text in (error.cause, error.help))
+        shown = HastenError(clean(error.message).replace("\n", "\\n"), cause=cause, help=advice)
         console.write(f"{shown}\n", sys.stderr)
         if "--json" in given:
             body = {"message": error.message, "cause": error.cause, "help": error.help, "exit_code": code}

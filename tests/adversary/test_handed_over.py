@@ -179,6 +179,7 @@ def test_a_line_for_the_shell_runs_nothing_of_a_name(tmp_path: Path) -> None:
     out = io.StringIO()
     console.show(console.result_block(results.met(), Path("my out; touch owned")), out)
     assert "hasten verify 'my out; touch owned'" in out.getvalue()
+    assert "python 'my out; touch owned/example.py'" in out.getvalue()
 
 
 @pytest.mark.slow
@@ -308,7 +309,7 @@ def test_many_first_calls_load_once(tmp_path: Path) -> None:
 
 ONES = np.ones((1, 3), np.float32)
 WRONG: list[tuple[Any, str]] = [
-    ({"X": ONES}, r"no input is called 'X'; the network takes 'x': float32 \[any, 3\]"),
+    ({"X": ONES}, r"no input is called 'X'; did you mean 'x'\?; the network takes 'x': float32 \[any, 3\]"),
     ({"xx": ONES, "x": ONES}, r"no input is called 'xx'; did you mean 'x'\?; the network takes"),
     ({"x\x1b": ONES}, r"no input is called 'x\\x1b'"),
     ({}, r"inputs are missing: 'x'; the network takes 'x': float32 \[any, 3\]"),

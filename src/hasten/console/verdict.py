@@ -90,8 +90,8 @@ def _folder(out: Path) -> str:
 
 
 def _next(result: Result, out: Path) -> list[RenderableType]:
-    place = shell(str(out))
-    commands = [f"open {place}/report.html", f"hasten verify {place}"]
+    page, program, recipe = (shell(str(out / name)) for name in ("report.html", "example.py", "recipe.json"))
+    commands = [f"open {page}", f"hasten verify {shell(str(out))}"]
     if result.verdict == "met":
-        commands += [f"python {place}/example.py", f"hasten apply {place}/recipe.json OTHER.onnx --data DATA --out OUT"]
+        commands += [f"python {program}", f"hasten apply {recipe} OTHER.onnx --data DATA --out OUT"]
     return [lines([("Next:" if i == 0 else "", command, "") for i, command in enumerate(commands)])]
