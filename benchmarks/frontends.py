@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hasten import compare, registry
+from hasten import compare, registry, replies
 from hasten.errors import HastenError
 from hasten.frontends.objects import as_file
 from hasten.machine import cores, machine
@@ -30,6 +30,7 @@ from hasten.protocols import Door
 from hasten.samples import SampleStore, load_samples
 from hasten.search import forms, space
 from hasten.search.enter import Entered, enter
+from hasten.search.findings import Built
 from hasten.trial import Candidate, Scalar, plain
 from hasten.worker import CallFailed, Worker, WorkerDied
 from hasten.worker import once as in_worker
@@ -138,9 +139,9 @@ def error(entered: Entered, store: SampleStore) -> float | None:
     origin = entered.origin
     for engine, path, settings in ((origin.engine, origin.path, origin.settings), ("onnxruntime", entered.graph, {})):
         with Worker(name=engine) as worker:
-            worker.call("load", engine=engine, path=str(path), settings=dict(settings), names=[])
+            replies.load(worker, engine, path, settings)
             ids = list(range(len(store)))
-            answers.append(worker.call("run", store=str(store.directory), ids=ids, batch=1, keep=None)["arrays"])
+            answers.append(replies.run(worker, store.directory, ids).arrays)
     width = len(entered.outputs)
     return max(compare.across(*(side[k::width] for side in answers)).relative for k in range(width))
 
@@ -176,8 +177,8 @@ def race(entered: Entered, store: SampleStore, folder: Path, batch: int) -> list
             worker = stack.enter_context(Worker(name=label))
             try:
                 path = artefact(entered, engine, settings, folder / f"artefact{number}", store)
-                worker.call("load", engine=engine, path=path, settings=settings, names=[])
-                rows[label] = {"way": label, "works": True, "executed": worker.call("executed")["executed"]}
+                replies.load(worker, engine, path, settings)
+                rows[label] = {"way": label, "works": True, "executed": replies.executed(worker)}
                 worker.spins = registry.find("engines", engine).spins
                 sides[label] = worker
             except (WorkerDied, CallFailed, HastenError) as fault:
@@ -208,7 +209,7 @@ def artefact(entered: Entered, engine: str, settings: dict[str, Scalar], place: 
         "source": str(entered.forms[form]), "steps": steps, "engine": engine, "directory": str(place), "form": form,
         "store": str(store.directory), "calibrate": [], "cache": str(place.parent / "stats.npz"), "baked": baked,
     }  # fmt: skip
-    return str(in_worker("hasten.search.build:build", arguments)["artefact"])
+    return str(in_worker("hasten.search.build:build", arguments, Built)["artefact"])
 
 
 def main() -> None:

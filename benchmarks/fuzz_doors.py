@@ -30,6 +30,7 @@ from benchmarks.mutations import MUTATIONS
 from hasten import registry
 from hasten.errors import HastenError
 from hasten.protocols import Door
+from hasten.search.findings import Converted
 from hasten.worker import CallFailed, Worker, WorkerDied
 
 SECONDS, WHOLE_SECONDS, MEMORY = 60.0, 300.0, 4 << 30
@@ -185,7 +186,8 @@ class Whole:
         options = {"folder": str(place), "trust": False, "module": None, "signature": None, "example": None}
         asked = {"name": self._door, "path": str(path), "options": options}
         try:
-            self._worker.call("call", seconds=WHOLE_SECONDS, function="hasten.frontends.door:convert", keywords=asked)
+            function = "hasten.frontends.door:convert"
+            self._worker.call("call", Converted, seconds=WHOLE_SECONDS, function=function, keywords=asked)
         except HastenError as refusal:
             return ("refused" if refusal.message and refusal.help else "unclear"), str(refusal)
         except WorkerDied as fault:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hasten import registry
+from hasten import registry, replies
 from hasten.measure.timing import Workload, interleave, timing
 from hasten.samples import SampleStore, load_samples
 from hasten.trial import Scalar
@@ -106,9 +106,7 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
         workers = {label: stack.enter_context(Worker(name=label)) for label in sides}
         for label, side in sides.items():
             names = outputs(side)
-            workers[label].call(
-                "load", engine=side["engine"], path=side["path"], settings=side["settings"], names=names
-            )
+            replies.load(workers[label], side["engine"], side["path"], side["settings"], names)
             workers[label].spins = bool(registry.find("engines", side["engine"]).spins)
         series = interleave(workers, work, rounds=rounds)
     base = series.blocks["onnxruntime f32"]

@@ -28,7 +28,7 @@ from benchmarks.doors import summary
 from benchmarks.frontends import artefact
 from benchmarks.networks import chords
 from benchmarks.networks.bundle import Array
-from hasten import compare
+from hasten import compare, replies
 from hasten.machine import machine
 from hasten.measure.scores import paired_t
 from hasten.samples import SampleStore, load_samples
@@ -80,10 +80,10 @@ def ask(engine: str, path: Path, settings: Mapping[str, Any], store: SampleStore
     """All outputs by name, every clip on its own."""
     parts: dict[str, list[Array]] = {name: [] for name in names}
     with Worker(name=engine) as worker:
-        worker.call("load", engine=engine, path=str(path), settings=dict(settings), names=names)
+        replies.load(worker, engine, path, settings, names)
         for start in range(0, len(store), CHUNK):
             ids = list(range(start, min(start + CHUNK, len(store))))
-            arrays = worker.call("run", store=str(store.directory), ids=ids, batch=1, keep=None)["arrays"]
+            arrays = replies.run(worker, store.directory, ids).arrays
             for number, name in enumerate(names):
                 parts[name] += arrays[number :: len(names)]
     return {name: np.concatenate(part) for name, part in parts.items()}

@@ -13,6 +13,7 @@ from hasten.measure.evaluate import Evaluator, NewNaN
 from hasten.metrics import AGREEMENT, TOP1
 from hasten.model import TensorSpec
 from hasten.protocols import Array
+from hasten.replies import Outputs
 from hasten.samples import SampleStore, load_samples
 from hasten.worker import Worker
 
@@ -29,7 +30,15 @@ class FakeWorker:
         self.waits = set[float]()
 
     def call(
-        self, operation: str, *, seconds: float, ids: Sequence[int], batch: int, keep: Sequence[int], **_: Any
+        self,
+        operation: str,
+        kind: type[Any],
+        *,
+        seconds: float,
+        ids: Sequence[int],
+        batch: int,
+        keep: Sequence[int],
+        **_: Any,
     ) -> Any:
         assert operation == "run"
         self.waits.add(seconds)
@@ -39,7 +48,7 @@ class FakeWorker:
             arrays.append(self.answer(feeds["x"]))
             sizes.append(len(members))
             self.asked += members
-        return {"sizes": sizes, "arrays": arrays}
+        return Outputs(sizes, arrays)
 
 
 def one_hot(x: Array) -> Array:

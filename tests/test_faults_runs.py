@@ -236,8 +236,8 @@ def test_figures_and_json_do_not_depend_on_the_locale(tmp_path: Path, outside: d
 
 def test_a_workers_children_go_with_it() -> None:
     with worker.Worker() as one:
-        one.call("call", function="hasten.testing:leave_a_child", keywords={"seconds": 300})
-        child = int(one.call("call", function="hasten.testing:leave_a_child", keywords={"seconds": 300}))
+        one.call("call", int, function="hasten.testing:leave_a_child", keywords={"seconds": 300})
+        child = int(one.call("call", int, function="hasten.testing:leave_a_child", keywords={"seconds": 300}))
         assert Path(f"/proc/{child}").exists()
     for _ in range(100):
         status = Path(f"/proc/{child}/status")
@@ -248,9 +248,9 @@ def test_a_workers_children_go_with_it() -> None:
 
 
 def test_a_reply_cannot_name_anything_but_our_errors() -> None:
-    assert worker._ours("UsageError") is UsageError
-    for name in ("get_close_matches", "Iterable", "__builtins__", "nothing", "ClassVar"):
-        assert worker._ours(name) is InputError
+    assert worker.FROM_CHILDREN["UsageError"] is UsageError
+    for name in ("get_close_matches", "Iterable", "__builtins__", "nothing", "ClassVar", "HastenError", "Stopped"):
+        assert name not in worker.FROM_CHILDREN
 
 
 def test_a_temporary_folder_that_cannot_be_written_is_told(

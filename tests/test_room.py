@@ -89,7 +89,7 @@ def test_no_room_to_load_one_again_is_its_fate(monkeypatch: pytest.MonkeyPatch) 
 def test_one_that_does_not_start_again_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     crowd: Any = Crowd(9 * GIB, {"given": 1.0}, monkeypatch)
     fault = WorkerDied("it crashed with SIGSEGV while it loaded")
-    monkeypatch.setattr(loading, "_started", lambda run, *candidates: (_ for _ in ()).throw(fault))
+    monkeypatch.setattr(loading, "_begin", lambda run, candidate: (_ for _ in ()).throw(fault))
     candidate = crowd.closed("once loaded", "ok")
     assert not loading.ready(crowd, candidate)
     assert (crowd.trials[candidate.key].status, crowd.trials[candidate.key].reason) == ("crashed", str(fault))

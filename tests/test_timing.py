@@ -9,6 +9,7 @@ import pytest
 
 from hasten.measure import timing as module
 from hasten.measure.timing import Workload, interleave, timing
+from hasten.replies import Times
 from hasten.search.screening import beaten
 from hasten.worker import WorkerDied
 
@@ -30,13 +31,13 @@ class FakeWorker:
     def hold(self) -> None:
         self.held += 1
 
-    def call(self, operation: str, *, seconds: float, inner: int, **_: Any) -> Any:
+    def call(self, operation: str, kind: type[Any], *, seconds: float, inner: int, **_: Any) -> Any:
         assert operation == "time"
         self.waits.append(seconds)
         self.left -= 1
         if self.left < 0:
             raise WorkerDied("killed by SIGSEGV in time after 1.0 s")
-        return {"milliseconds": list(self.ms * np.exp(self.noise * self.random.standard_normal(inner)))}
+        return Times(list(self.ms * np.exp(self.noise * self.random.standard_normal(inner))))
 
 
 @pytest.fixture(autouse=True)
@@ -104,9 +105,9 @@ def test_the_first_calls_after_a_rest_are_told_apart() -> None:
 class Sleepy(FakeWorker):
     """Its first ten calls of a block take four times as long."""
 
-    def call(self, operation: str, *, seconds: float, inner: int, **_: Any) -> Any:
-        times = super().call(operation, seconds=seconds, inner=inner)["milliseconds"]
-        return {"milliseconds": [4 * t if k < 10 else t for k, t in enumerate(times)]}
+    def call(self, operation: str, kind: type[Any], *, seconds: float, inner: int, **_: Any) -> Any:
+        times = super().call(operation, Times, seconds=seconds, inner=inner).milliseconds
+        return Times([4 * t if k < 10 else t for k, t in enumerate(times)])
 
 
 def test_a_side_that_wakes_slowly_is_seen() -> None:

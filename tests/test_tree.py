@@ -20,7 +20,7 @@ LAYERS = (
     ("protocols", "metrics"),
     ("graph", "quant"),
     ("passes", "engines", "export", "frontends", "safety"),
-    ("wire", "serve", "worker", "measure", "journal", "looks"),
+    ("wire", "serve", "deaths", "process", "worker", "replies", "restarting", "measure", "journal", "looks"),
     ("search",),
     ("report", "artefacts", "example"),
     ("write_result", "read_result"),

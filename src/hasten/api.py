@@ -20,13 +20,14 @@ from hasten.search.anatomy import anatomy
 from hasten.search.answer import answer
 from hasten.search.enter import enter
 from hasten.search.final import passed
+from hasten.search.findings import Probed
 from hasten.search.folder import AGAIN, RunFolder, run_folder
 from hasten.search.interrupts import interrupts, undisturbed
 from hasten.search.objective import OBJECTIVES
 from hasten.search.prepare import STAGE, prepare
 from hasten.search.question import Question
 from hasten.search.reading import look
-from hasten.trial import Result
+from hasten.trial import Result, plain
 from hasten.worker import CallFailed, Peak, WorkerDied, once
 
 SEARCH_SECONDS = 80.0
@@ -192,7 +193,7 @@ def inspect(
     with interrupts(), run_folder(None) as folder:
         if data is None:
             entered = enter(Path(model).resolve(), folder.path, door)
-            return {"format": entered.origin.format, "served_by": entered.origin.engine, **entered.facts}
+            return {"format": entered.origin.format, "served_by": entered.origin.engine, **plain(entered.facts)}
         budget = parse_budget("1%")
         question = Question(
             model=Path(model),
@@ -208,7 +209,7 @@ def inspect(
             door=door,
         )
         run, _, found = prepare(question, folder, listen or _silent)
-        facts = {k: v for k, v in found.items() if k != "warnings"}
+        facts = plain({k: v for k, v in found.items() if k != "warnings"})
         try:
             return {"format": run.origin.format, **facts, "regions": anatomy(run, run.engines)}
         finally:
@@ -218,7 +219,6 @@ def inspect(
 @spoken
 def doctor(*, listen: Listener | None = None) -> dict[str, Any]:
     """This machine and its engines: ``{"machine", "engines": [{"name", "version", "formats", "missing"}]}``."""
-    from hasten.trial import plain
 
     listen, names = listen or _silent, list(registry.names("engines"))
     engines = []
@@ -232,7 +232,7 @@ def doctor(*, listen: Listener | None = None) -> dict[str, Any]:
 def _probe(name: str) -> dict[str, Any]:
     """What an engine says of itself in a process of its own, so that a broken package cannot end this one."""
     try:
-        return dict(once("hasten.registry:probe", {"name": name}, seconds=60))
+        return {**once("hasten.registry:probe", {"name": name}, Probed, seconds=60)}
     except (WorkerDied, CallFailed) as fault:
         said = " ".join(f"broken: its process {fault}".split())[:300]
         return {"name": name, "version": None, "formats": [], "missing": said}

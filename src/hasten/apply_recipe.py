@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hasten import artefacts, compare
+from hasten import artefacts, compare, replies
+from hasten.deaths import blamed
 from hasten.errors import InputError
 from hasten.machine import machine
 from hasten.measure.timing import Workload
@@ -19,6 +20,7 @@ from hasten.samples import SampleStore
 from hasten.samples.sequence import common_sizes
 from hasten.search import forms
 from hasten.search.enter import Entered, enter
+from hasten.search.findings import Built, built_in
 from hasten.search.folder import RunFolder
 from hasten.search.interrupts import undisturbed
 from hasten.search.reading import read
@@ -79,9 +81,7 @@ def apply(
     }
 
 
-def _built(
-    recipe: Recipe, entered: Entered, store: SampleStore, ids: Sequence[int], name: str, folder: Path
-) -> dict[str, Any]:
+def _built(recipe: Recipe, entered: Entered, store: SampleStore, ids: Sequence[int], name: str, folder: Path) -> Built:
     """What ``build`` made of the network by the recipe, in a process of its own.
 
     Raises:
@@ -105,12 +105,14 @@ def _built(
                 "calibrate": list(ids),
                 "cache": str(folder / "stats.npz"),
             },
+            Built,
+            check=built_in(folder / "artefact"),
         )
     except (WorkerDied, CallFailed) as fault:
-        raise InputError(f"the recipe does not fit {name}", cause=str(fault)[:500], help=OWN_KIND) from fault
+        raise blamed(fault, f"the recipe does not fit {name}", process="the builder", help=OWN_KIND) from fault
     if "not_applicable" in made:
         raise InputError(f"the recipe does not fit {name}", cause=made["not_applicable"], help=OWN_KIND)
-    return dict(made)
+    return made
 
 
 def fitted(
@@ -125,14 +127,14 @@ def fitted(
 def _difference(before: Served, after: Served, work: Workload, names: list[str]) -> float:
     """Normalised squared error of the worst output on a few samples; of integers and text the share that differs."""
     answers = []
-    asked: dict[str, Any] = {"store": work.store, "ids": list(work.ids), "batch": work.batch, "keep": None}
     for network in (before, after):
         with Worker(name=network.name) as worker:
             load_served(worker, network, names)
             try:
-                answers.append(worker.call("run", **asked)["arrays"])
+                answers.append(replies.run(worker, work.store, work.ids, batch=work.batch).arrays)
             except (WorkerDied, CallFailed) as fault:
-                raise InputError(f"{network.name} does not run on this data", cause=str(fault)) from fault
+                what = f"{network.name} does not run on this data"
+                raise blamed(fault, what, process="its process was") from fault
     width = len(names)
     per_call = [[arrays[k : k + width] for k in range(0, len(arrays), width)] for arrays in answers]
     found = compare.outputs(per_call[0], per_call[1], names)

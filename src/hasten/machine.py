@@ -74,6 +74,17 @@ def memory_bytes() -> tuple[int, int]:
     return total, free
 
 
+def oom_kills() -> int:
+    """How many processes this system has killed for want of memory since it started; 0 where it does not count."""
+    for place in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
+        try:
+            counted = dict(line.split() for line in Path(place).read_text().splitlines())
+            return int(counted["oom_kill"])
+        except (OSError, ValueError, KeyError):
+            continue
+    return 0
+
+
 def versions() -> dict[str, str]:
     """Versions of python and of the packages that decide a result; absent ones are left out."""
     found = {"python": platform.python_version()}

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from hasten import bounded, durable, registry
+from hasten import bounded, durable, registry, replies
+from hasten.deaths import blamed
 from hasten.engines.allowed import check_settings
 from hasten.errors import EnvironmentFault, HastenError, InputError, UsageError, did_you_mean
-from hasten.measure.timing import ROTATING_SAMPLES, Workload, interleave, timing
+from hasten.measure.timing import ROTATING_SAMPLES, Series, Workload, interleave, timing
 from hasten.model import TensorSpec
 from hasten.protocols import Door
 from hasten.result_files import ITS_OUT, RECIPE, Manifest, Recipe, read_manifest, read_recipe_file
@@ -87,11 +89,18 @@ def safe_copy(recipe: Recipe, copy: Path, folder: Path, shown: Path, *, trust: b
     """
     asked = {"engine": recipe.engine, "path": str(copy), "directory": str(folder), "settings": recipe.settings}
     try:
-        return Path(once("hasten.frontends.artefact:checked", {**asked, "trust": trust}, seconds=CHECK_SECONDS))
+        function, own = "hasten.frontends.artefact:checked", (copy, folder)
+        return Path(once(function, {**asked, "trust": trust}, str, seconds=CHECK_SECONDS, check=partial(_outside, own)))
     except (WorkerDied, CallFailed) as fault:
-        raise InputError(f"{shown} cannot be read", cause=f"its check {fault}", help=ITS_OUT) from fault
+        raise blamed(fault, f"{shown} cannot be read", process="its check", help=ITS_OUT) from fault
     except HastenError as fault:
         raise _about(fault, copy, shown) from fault
+
+
+def _outside(own: Sequence[Path], found: str) -> str:
+    """What is wrong with a checked file: it is neither one of ``own`` nor below it."""
+    inside = any(Path(found).resolve().is_relative_to(one.resolve()) for one in own)
+    return "" if inside else "a file that is not the copy"
 
 
 def network(place: Path, folder: Path, door: Door) -> Served:
@@ -181,36 +190,39 @@ def bench(
             load_served(worker, side, [])
             sides[f"{number} {side.name}"] = worker
         series = interleave(sides, work, rounds=pairs, rested=True)
-    base = next(iter(series.blocks.values()))
-    rows: list[dict[str, Any]] = []
-    for one, (name, blocks) in zip(networks, series.blocks.items(), strict=True):
-        if name in series.lost:
-            rows.append({"name": one.name, "reason": str(series.lost[name])})
-            continue
-        found = timing(base, blocks)
-        rows.append(
-            {
-                "name": one.name,
-                "engine": one.engine,
-                "median_ms": found.median_ms,
-                "speedup": found.speedup,
-                "low": found.low,
-                "high": found.high,
-                "pairs": found.pairs,
-            }
-        )
-    return rows
+    living = [name for name in series.blocks if name not in series.lost and series.blocks[name]]
+    if not living:
+        what, help_ = "none of these networks ran to the end", "check that the data fits them: hasten inspect"
+        raise blamed(next(iter(series.lost.values())), what, process="the first one was", help=help_)
+    return [_row(one, name, series, living[0]) for one, name in zip(networks, series.blocks, strict=True)]
+
+
+def _row(one: Served, name: str, series: Series, first: str) -> dict[str, Any]:
+    """A network's speed beside ``first``, or why it has none."""
+    if name in series.lost:
+        is_first = name == next(iter(series.blocks))
+        instead = f"; the others are compared with {first.partition(' ')[2]}" if is_first else ""
+        return {"name": one.name, "reason": f"{series.lost[name]}{instead}"}
+    found = timing(series.blocks[first], series.blocks[name])
+    return {
+        "name": one.name,
+        "engine": one.engine,
+        "median_ms": found.median_ms,
+        "speedup": found.speedup,
+        "low": found.low,
+        "high": found.high,
+        "pairs": found.pairs,
+    }
 
 
 def load_served(worker: Worker, network: Served, names: list[str]) -> None:
     """Load a network into a worker; a refusal is the user's to see, with the user's own path in it."""
     try:
-        worker.call("load", engine=network.engine, path=str(network.path), settings=dict(network.settings), names=names)
+        replies.load(worker, network.engine, network.path, network.settings, names)
     except (WorkerDied, CallFailed) as fault:
-        cause = str(fault).replace(str(network.path), str(network.shown or network.path))
-        raise InputError(f"{network.name} cannot be loaded by {network.engine}", cause=cause, help=ITS_OUT) from fault
-    except HastenError as fault:
-        raise _about(fault, network.path, network.shown or network.path) from fault
+        what = f"{network.name} cannot be loaded by {network.engine}"
+        error = blamed(fault, what, process="its process was", help=ITS_OUT)
+        raise _about(error, network.path, network.shown or network.path) from fault
 
 
 def _about(fault: HastenError, copy: Path, shown: Path) -> HastenError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hasten import replies
 from hasten.budget import parse_budget
 from hasten.example import PACKAGES
 from hasten.machine import machine
@@ -19,11 +20,12 @@ from hasten.read_result import Served, load_served
 from hasten.report import story
 from hasten.report.words import scatter, size
 from hasten.result_files import Asked, Check
-from hasten.search.baseline import noise_floor
+from hasten.search.baseline import measure_baseline, noise_floor
 from hasten.search.confirm import unchanged
 from hasten.search.field import Run
 from hasten.search.folder import RunFolder
 from hasten.search.forms import artefact_bytes
+from hasten.search.loading import baseline
 from hasten.search.prepare import prepare
 from hasten.search.question import Question, digest, told_of
 from hasten.trial import Quality, Result, Timing
@@ -118,15 +120,15 @@ def _same_metric(run: Run, result: Result, asked: Asked) -> list[Check]:
 
 def _measured(run: Run, result: Result, network: Served) -> Measured:
     ids = [int(i) for i in run.splits.confirm] or [int(i) for i in run.splits.search]
-    given = run.loaded[run.given]
-    run.evaluator.measure_baseline(given, ids)
+    measure_baseline(run, ids)
+    given = baseline(run)
     noise = noise_floor(run)
     with Worker(name=network.name) as worker:
         load_served(worker, network, run.names)
         rows = run.evaluator.rows(worker, ids)
         sides = {"baseline": given, "result": worker}
         series = interleave(sides, run.work, rounds=VERIFY_ROUNDS, seed=run.seed, rested=True)
-        peaks = (int(given.call("memory")["peak_bytes"]), int(worker.call("memory")["peak_bytes"]))
+        peaks = (replies.memory(given), replies.memory(worker))
     known, groups = run.evaluator.known(ids), run.evaluator.groups(ids)
     quality = assess(run.evaluator.metric, run.proof, known, rows, split="confirm", groups=groups)
     original = next(run.forms[f] for f in (run.origin.format, "onnx") if f in run.forms)

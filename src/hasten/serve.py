@@ -27,6 +27,7 @@ from hasten.samples import SampleStore
 from hasten.samples.sequence import unroll
 from hasten.wire import HEADER, pack
 
+LONGEST = 20_000  # characters of a text that the parent takes
 MOST_READY = 64  # feeds held in memory for timing
 MOST_PROFILED = 8  # of them run in a round of a profile
 
@@ -64,6 +65,8 @@ class Child:
         samples, arrays, sizes = _store(store), [], []
         for members, feeds in samples.batches(ids, batch):
             results = self._forward(samples, feeds)
+            if self.names and len(results) != len(self.names):
+                raise ValueError(f"the engine returns {len(results)} outputs, the network has {len(self.names)}")
             arrays += results if keep is None else [results[k] for k in keep]
             sizes.append(len(members))
         return {"sizes": sizes}, arrays
@@ -113,7 +116,7 @@ class Child:
     def executed(self) -> tuple[Any, list[Array]]:
         """What the engine says that it ran."""
         assert self.runner is not None
-        return {"executed": self.runner.executed()}, []
+        return {"executed": str(self.runner.executed())[:LONGEST]}, []
 
     def memory(self) -> tuple[Any, list[Array]]:
         """Peak resident bytes above those of an empty worker."""
@@ -154,22 +157,24 @@ def main() -> None:
     child = Child()
     with os.fdopen(commands, "rb") as requests, os.fdopen(replies, "wb") as answers:
         while len(header := requests.read(HEADER.size)) == HEADER.size:
-            size, _ = HEADER.unpack(header)
+            number, size, _ = HEADER.unpack(header)
             request = msgspec.json.decode(requests.read(size))
-            for piece in _answer(child, request):
+            for piece in _answer(child, request, number):
                 answers.write(piece)
             answers.flush()
 
 
-def _answer(child: Child, request: dict[str, Any]) -> list[bytes | memoryview]:
+def _answer(child: Child, request: dict[str, Any], number: int) -> list[bytes | memoryview]:
     try:
         value, arrays = getattr(child, request["operation"])(**request["arguments"])
-        return pack({"value": value}, arrays)
+        return pack({"value": value}, arrays, number)
     except HastenError as fault:
-        told = {"message": fault.message, "cause": fault.cause, "help": fault.help}
-        return pack({"error": type(fault).__name__, "told": told}, [])
+        told = {
+            k: str(v)[:LONGEST] for k, v in (("message", fault.message), ("cause", fault.cause), ("help", fault.help))
+        }
+        return pack({"error": type(fault).__name__, "told": told}, [], number)
     except Exception as fault:  # the parent decides what a failure means
-        return pack({"error": type(fault).__name__, "text": _told(fault)}, [])
+        return pack({"error": type(fault).__name__, "text": _told(fault)}, [], number)
 
 
 def _told(fault: Exception) -> str:

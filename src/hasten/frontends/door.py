@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from hasten import registry
-from hasten.model import Origin
 from hasten.protocols import Door
 
 
@@ -31,8 +30,3 @@ def convert(name: str, path: str, options: Mapping[str, Any]) -> dict[str, Any]:
     onnx = door.folder / "model.onnx"
     model.save(onnx)
     return {"onnx": str(onnx), "origin": msgspec.to_builtins(model.origin)}
-
-
-def origin_of(reply: Mapping[str, Any]) -> Origin:
-    """The origin in what ``convert`` answered."""
-    return msgspec.convert(reply["origin"], Origin)

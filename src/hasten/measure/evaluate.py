@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from hasten import replies
 from hasten.errors import InputError
 from hasten.metrics.classes import IGNORED
 from hasten.protocols import Array, Metric
@@ -50,17 +51,10 @@ class Evaluator:
         start, size = 0, 8
         while start < len(ids):
             chunk, began = [int(i) for i in ids[start : start + size]], time.monotonic()
-            reply = worker.call(
-                "run",
-                seconds=self.limit_seconds,
-                store=str(self.store.directory),
-                ids=chunk,
-                batch=self.batch,
-                keep=list(self.keep),
-            )
-            arrays = reply.get("arrays", [])
-            took = time.monotonic() - began
-            yield from self._by_sample(chunk, reply["sizes"], arrays)
+            place, limit = self.store.directory, self.limit_seconds
+            reply = replies.run(worker, place, chunk, batch=self.batch, keep=self.keep, seconds=limit)
+            arrays, took = reply.arrays, time.monotonic() - began
+            yield from self._by_sample(chunk, reply.sizes, arrays)
             start += len(chunk)
             used = max(1, sum(a.nbytes for a in arrays) // len(chunk))
             soon = int(len(chunk) * CHUNK_SECONDS / max(took, 1e-6))

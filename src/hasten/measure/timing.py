@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from hasten import replies
 from hasten.machine import load_flags
 from hasten.measure.speed import CORRELATED, LEAST_PAIRS, autocorrelation, block_average, sign_interval, speedup_of
 from hasten.trial import Timing
@@ -61,15 +62,8 @@ class Series:
 def milliseconds(worker: Worker, work: Workload, inner: int) -> list[float]:
     """Times of ``inner`` inferences in one block. One that was timed before is not waited for as long as a new one."""
     patience = PATIENCE_SECONDS + HUNG * (inner + 1) * worker.usual_ms / 1000
-    reply = worker.call(
-        "time",
-        seconds=min(work.limit_seconds, patience),
-        store=work.store,
-        ids=list(work.ids),
-        batch=work.batch,
-        inner=inner,
-    )
-    times = [float(t) for t in reply["milliseconds"]]
+    limit = min(work.limit_seconds, patience)
+    times = replies.times(worker, work.store, work.ids, batch=work.batch, inner=inner, seconds=limit)
     worker.usual_ms = median(times)
     return times
 
@@ -105,9 +99,14 @@ def interleave(
     shuffler = random.Random(seed)  # noqa: S311
     inner: dict[str, int] = {}
     gone = set[str]()
-    for worker in () if rested else sides.values():
-        worker.hold()
+    for name, worker in () if rested else sides.items():
+        try:
+            worker.hold()
+        except WorkerDied as fault:
+            series.lost[name] = fault
     for name, worker in sides.items():
+        if name in series.lost:
+            continue
         try:
             inner[name] = alone(worker, partial(warm_up, worker, work), REST_SECONDS if rested else 0.0)
         except (WorkerDied, CallFailed) as fault:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import msgspec
-
 from hasten import registry
 from hasten.errors import InputError
-from hasten.graph.regions import Region
 from hasten.machine import cores
 from hasten.search import space
 from hasten.search.explain import told
-from hasten.search.field import Run, in_workshop, material
+from hasten.search.field import Run
 from hasten.search.improve import Known
 from hasten.search.loading import ready
-from hasten.search.mixed import profiled, weighed
+from hasten.search.mixed import profiled, surveyed, weighed
 from hasten.search.mixes import Ground, Mixes
 from hasten.search.plan import unlimited
 from hasten.search.rounding import choose_rounding
@@ -34,12 +31,12 @@ def anatomy(run: Run, engines: dict[str, Any]) -> Mixed:
         if "int8" not in engine.formats() or not hasattr(engine, "profile"):
             continue
         ground = _ground(run, name, engine)
-        found = in_workshop(run, "hasten.search.harm:survey", **material(run), scheme=engine.scheme)
+        found = surveyed(run, engine.scheme)
         if not found["regions"]:
             raise InputError(
                 "no part of the network could be narrowed", cause="it has no Conv, MatMul or Gemm to quantize"
             )
-        bench = Mixes(run, ground, msgspec.convert(found["regions"], list[Region]))
+        bench = Mixes(run, ground, found["regions"])
         if not (ready(run, ground.wide) and ready(run, ground.narrow)):
             continue
         problem = profiled(bench, found["places"])

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hasten.errors import InputError, UsageError
+from hasten import replies
+from hasten.deaths import blamed
+from hasten.errors import HastenError, InputError, UsageError
 from hasten.measure.quality import assess
 from hasten.measure.timing import interleave, timing
 from hasten.search import forms, space
 from hasten.search.field import SCREEN_ROUNDS, Run, recipe_key
-from hasten.search.loading import fresh_worker, load
+from hasten.search.loading import baseline, fresh_worker, load
 from hasten.search.question import digest
 from hasten.trial import Timing
-from hasten.worker import Worker
+from hasten.worker import CallFailed, Worker, WorkerDied
 
+DOES_NOT_RUN = "the network does not run on this data"
+SERVED_ELSEWHERE = "compare the data with hasten inspect, or name another engine: --served-by"
 SCORING = "the network as given answers"
 
 
@@ -53,10 +57,16 @@ def measure_baseline(run: Run, ids: Sequence[int]) -> None:
     if kept is not None:
         run.evaluator.take(kept)
         return
-    run.evaluator.measure_baseline(
-        run.loaded[run.given], new, tell=lambda done: run.say("trial", SCORING, done, len(new))
-    )
+    try:
+        run.evaluator.measure_baseline(baseline(run), new, tell=lambda done: run.say("trial", SCORING, done, len(new)))
+    except (WorkerDied, CallFailed) as fault:
+        raise does_not_run(fault) from fault
     run.note("baseline", step, run.evaluator.kept(new))
+
+
+def does_not_run(fault: WorkerDied | CallFailed) -> HastenError:
+    """The error for a network as given whose process died or refused while it ran."""
+    return blamed(fault, DOES_NOT_RUN, process="its process was", help=SERVED_ELSEWHERE)
 
 
 def score_baseline(run: Run) -> None:
@@ -64,13 +74,15 @@ def score_baseline(run: Run) -> None:
     ids = [int(i) for i in run.splits.search if int(i) in run.evaluator.baseline_rows]
     known, groups = run.evaluator.known(ids), run.evaluator.groups(ids)
     quality = assess(run.evaluator.metric, run.budget, known, known, split="search", groups=groups)
-    run.update(run.given, search=quality, peak_bytes=int(run.loaded[run.given].call("memory")["peak_bytes"]))
+    run.update(run.given, search=quality, peak_bytes=replies.memory(baseline(run)))
 
 
 def noise_floor(run: Run) -> Timing:
     """The baseline against itself in a second process: what this machine cannot tell apart."""
     twin = fresh_worker(run, run.trials[run.given].candidate, keep=False)
     with twin:
-        series = interleave({"a": run.loaded[run.given], "b": twin}, run.work, rounds=SCREEN_ROUNDS, seed=run.seed)
+        series = interleave({"a": baseline(run), "b": twin}, run.work, rounds=SCREEN_ROUNDS, seed=run.seed)
+    for fault in series.lost.values():
+        raise does_not_run(fault) from fault
     run.usual_ms = min(*series.blocks["a"], *series.blocks["b"])
     return timing(series.blocks["a"], series.blocks["b"])

@@ -107,8 +107,14 @@ def look(run: Run, key: str, ids: list[int]) -> Quality | None:
 
 def _look(run: Run, candidate: Candidate, ids: list[int]) -> None:
     try:
-        worker = run.loaded.get(candidate.key) or fresh_worker(run, candidate)
-        rows = run.evaluator.rows(worker, ids)
+        try:
+            worker = run.loaded.get(candidate.key) or fresh_worker(run, candidate)
+            rows = run.evaluator.rows(worker, ids)
+        except WorkerDied as fault:
+            if not fault.killed or fault.memory:
+                raise
+            run.say("warning", f"{candidate.label} is proven again: its process was {fault}")
+            rows = run.evaluator.rows(fresh_worker(run, candidate), ids)
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
         return

@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from hasten import compare, registry
+from hasten import compare, registry, replies
 from hasten.compare import Difference
+from hasten.deaths import blamed
 from hasten.errors import InputError
 from hasten.frontends.onnx import load
 from hasten.graph import ends
 from hasten.protocols import Array, Feeds
 from hasten.samples import SampleStore
 from hasten.samples.sequence import unroll
+from hasten.search import findings
 from hasten.search.enter import Entered
 from hasten.search.field import Run, first_line
 from hasten.trial import Scalar
@@ -73,7 +75,7 @@ def bounded_outputs(path: str) -> list[str]:
 
 def _bounded(entered: Entered) -> list[str]:
     try:
-        return list(once("hasten.search.conversion:bounded_outputs", {"path": str(entered.graph)}))
+        return once("hasten.search.conversion:bounded_outputs", {"path": str(entered.graph)}, list[str])
     except (WorkerDied, CallFailed):
         return []
 
@@ -83,14 +85,13 @@ def _answers(
 ) -> list[list[Array]]:
     """All outputs for ``ids``, a list for each sample."""
     try:
-        worker.call("load", engine=engine, path=path, settings=dict(settings), names=run.names)
-        store = str(run.evaluator.store.directory)
-        arrays = worker.call("run", store=store, ids=list(ids), batch=1, keep=None)["arrays"]
+        replies.load(worker, engine, path, settings, run.names)
+        arrays = replies.run(worker, run.evaluator.store.directory, ids).arrays
         width = max(1, len(arrays) // max(1, len(ids)))
         return [list(arrays[k : k + width]) for k in range(0, len(arrays), width)]
     except (WorkerDied, CallFailed) as fault:
-        what = f"{run.title} does not run in {engine}"
-        raise InputError(what, cause=first_line(fault), help="check that the data fits the network") from fault
+        what, help_ = f"{run.title} does not run in {engine}", "check that the data fits the network"
+        raise blamed(fault, what, process="its process was", help=help_) from fault
 
 
 def _where(entered: Entered, run: Run, sample: int, limit: float) -> str:
@@ -104,7 +105,7 @@ def _where(entered: Entered, run: Run, sample: int, limit: float) -> str:
         "store": str(run.evaluator.store.directory), "sample": sample, "limit": limit,
     }  # fmt: skip
     try:
-        found = once("hasten.search.conversion:first_difference", arguments)
+        found = once("hasten.search.conversion:first_difference", arguments, findings.Difference)
     except (WorkerDied, CallFailed) as fault:
         return f"its inner tensors could not be compared ({first_line(fault)})"
     if found["node"] is None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from hasten.deaths import blamed
 from hasten.errors import InputError
-from hasten.frontends.door import origin_of, pick
+from hasten.frontends.door import pick
 from hasten.model import Origin, TensorSpec
 from hasten.protocols import Door
 from hasten.safety.stage import stage_original
+from hasten.search.findings import Admitted, Converted, Facts
 from hasten.search.reading import example
 from hasten.worker import CallFailed, WorkerDied, once
 
+T = TypeVar("T")
 CONVERT_SECONDS = 900.0
 EXAMPLES = 2
 
@@ -28,18 +31,18 @@ class Entered:
     graph: Path
     staged: Path  # the copy of what the user gave
     origin: Origin
-    facts: Mapping[str, Any]
+    facts: Facts
     forms: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The graph's inputs."""
-        return msgspec.convert(self.facts["inputs"], tuple[TensorSpec, ...])
+        return tuple(self.facts["inputs"])
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """The graph's outputs."""
-        return msgspec.convert(self.facts["outputs"], tuple[TensorSpec, ...])
+        return tuple(self.facts["outputs"])
 
 
 def enter(
@@ -57,7 +60,7 @@ def enter(
     if name == "onnx":
         place = (folder / "stage").resolve()
         asked = {"place": str(Path.cwd()), "path": str(model), "directory": str(place)}
-        reply = _in_worker("hasten.search.build:admit", asked, model, place / model.name)
+        reply = _in_worker("hasten.search.build:admit", asked, Admitted, model, place / model.name)
         source = Path(reply["staged"])
         return Entered(source, source, Origin("onnx", str(source)), reply["facts"], {"onnx": source})
     original = stage_original(model, folder / "original")
@@ -73,31 +76,30 @@ def enter(
     reply = _in_worker(
         "hasten.frontends.door:convert",
         {"name": name, "path": str(original), "options": msgspec.to_builtins(door, enc_hook=str)},
+        Converted,
         model,
         original,
     )
-    graph, origin = Path(reply["onnx"]), origin_of(reply)
+    graph, origin = Path(reply["onnx"]), reply["origin"]
     forms = {"onnx": graph, origin.format: Path(origin.path), **{k: Path(v) for k, v in origin.forms.items()}}
     return Entered(graph, original, origin, inspect_graph(graph, model), forms)
 
 
-def inspect_graph(graph: Path, named: Path) -> dict[str, Any]:
+def inspect_graph(graph: Path, named: Path) -> Facts:
     """What an ONNX file holds, read in a process of its own; messages speak of the file ``named``."""
-    return _in_worker("hasten.search.build:inspect", {"path": str(graph)}, named, graph)
+    return _in_worker("hasten.search.build:inspect", {"path": str(graph)}, Facts, named, graph)
 
 
-def _in_worker(function: str, arguments: Mapping[str, Any], model: Path, copy: Path) -> dict[str, Any]:
+def _in_worker(function: str, arguments: Mapping[str, Any], kind: type[T], model: Path, copy: Path) -> T:
     """Call ``function`` in a process of its own; its errors name the user's ``model``, not the ``copy`` it reads."""
     try:
-        return dict(once(function, arguments, seconds=CONVERT_SECONDS))
+        return once(function, arguments, kind, seconds=CONVERT_SECONDS)
     except InputError as fault:
         texts = (fault.message, fault.cause, fault.help)
         fault.message, fault.cause, fault.help = (text.replace(str(copy), str(model)) for text in texts)
         raise
-    except WorkerDied as fault:
-        raise InputError(f"{model} cannot be read", cause=f"the reader {fault}") from fault
-    except CallFailed as fault:
-        raise InputError(f"{model} cannot be read", cause=f"{fault.kind}: {str(fault).splitlines()[0]}") from fault
+    except (WorkerDied, CallFailed) as fault:
+        raise blamed(fault, f"{model} cannot be read", process="the reader") from fault
 
 
 def _example(options: Door, data: object, folder: Path, labels: str, groups: str | None) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import msgspec
 from hasten.errors import HastenError, InputError, UsageError
 from hasten.model import file_digest
 from hasten.search import forms
+from hasten.search.findings import Built, built_in
 from hasten.search.question import digest
 from hasten.search.run import Run as Run
 from hasten.search.run import T
@@ -44,30 +45,36 @@ def material(run: Run, before: Sequence[Step] = ()) -> dict[str, Any]:
     }
 
 
-def in_workshop(run: Run, function: str, limit: float = BUILD_SECONDS, **arguments: Any) -> Any:
+def in_workshop(
+    run: Run, function: str, kind: type[T], check: Callable[[T], str] | None = None, limit: float = BUILD_SECONDS,
+    **arguments: Any,
+) -> T:  # fmt: skip
     """Call a function of ours in the run's builder process, which keeps what it has read; a dead one is replaced.
 
     Raises:
-        WorkerDied: it crashed, hung or ate memory in this very call.
+        WorkerDied: it crashed, hung, ate memory or answered falsely in this very call.
         CallFailed: it raised an exception.
+        EnvironmentFault: the disk is full.
     """
     if run.workshop is None:
-        run.workshop = Worker(name="workshop")
+        run.workshop = Worker(name="builder")
     try:
-        return run.workshop.call("call", seconds=limit, function=function, keywords=arguments)
+        return run.workshop.call("call", kind, seconds=limit, check=check, function=function, keywords=arguments)
     except WorkerDied:
         run.workshop = None
         raise
+    except (InputError, UsageError) as fault:
+        raise CallFailed(type(fault).__name__, first_line(fault), fault) from fault
 
 
-def study(run: Run, function: str, kind: type[T], **arguments: Any) -> T:
+def study(run: Run, function: str, kind: type[T], check: Callable[[T], str] | None = None, **arguments: Any) -> T:
     """What a function of the builder process finds out about the network; an unfinished run is not asked twice.
 
     Raises:
         WorkerDied, CallFailed: as ``in_workshop``.
     """
     key = digest([function, arguments])
-    return run.once("study", key, kind, lambda: msgspec.convert(in_workshop(run, function, **arguments), kind))
+    return run.once("study", key, kind, lambda: in_workshop(run, function, kind, check, **arguments))
 
 
 def build_all(run: Run, candidates: Sequence[Candidate]) -> None:
@@ -87,7 +94,7 @@ def build_all(run: Run, candidates: Sequence[Candidate]) -> None:
 
 def _made(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
     """What an unfinished run built, where its files are still what they were; else built now."""
-    folder = run.folder / "artefacts" / key
+    folder = _place(run, key)
     before = run.recall("build", key, dict[str, Any])
     if before is not None:
         damaged = [n for n, digest in before["files"].items() if not _is(folder / n, digest)]
@@ -103,6 +110,10 @@ def _made(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
     digests = {p.relative_to(folder).as_posix(): file_digest(p) for p in files}
     run.note("build", key, {"made": _below(run.folder, made), "files": digests})
     return made
+
+
+def _place(run: Run, key: str) -> Path:
+    return run.folder / "artefacts" / key
 
 
 def _is(path: Path, digest: str) -> bool:
@@ -132,22 +143,24 @@ def unless_twin(run: Run, candidate: Candidate, made: dict[str, Any]) -> dict[st
 
 def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
     start = time.perf_counter()
-    form = forms.form_of(candidate.engine, candidate.steps, run.forms) or forms.GRAPH
+    form, directory = forms.form_of(candidate.engine, candidate.steps, run.forms) or forms.GRAPH, _place(run, key)
     try:
         made = in_workshop(
             run,
             "hasten.search.build:build",
+            Built,
+            built_in(directory),
             COMPILE_SECONDS if forms.baked(candidate) else BUILD_SECONDS,
             **{**material(run), "source": str(run.forms[form])},
             form=form,
             baked=forms.baked(candidate),
             steps=msgspec.to_builtins(candidate.steps),
             engine=candidate.engine,
-            directory=str(run.folder / "artefacts" / key),
+            directory=str(directory),
         )
     except WorkerDied as fault:
         return {"status": fault.status, "reason": str(fault), "seconds": time.perf_counter() - start}
-    except (CallFailed, InputError, UsageError) as fault:  # an engine may lack an operator; a full disk ends the search
+    except CallFailed as fault:  # an engine may lack an operator; a full disk ends the search
         return {
             "status": "unsupported",
             "reason": f"could not be built: {first_line(fault)}",

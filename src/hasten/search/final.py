@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from hasten import replies
 from hasten.measure.speed import LEAST_PAIRS, MARGIN
-from hasten.measure.timing import interleave, timing
+from hasten.measure.timing import Series, interleave, timing
 from hasten.search.confirm import IDENTICAL, count_look, prove
 from hasten.search.field import CONTENDERS, RESTED_ROUNDS, Run, first_line
 from hasten.search.finalists import CLEARLY, MOST_FINALISTS, finalists, front, looks_inside, measured
-from hasten.search.loading import fresh_workers
+from hasten.search.loading import fresh_workers, lost
 from hasten.search.objective import AWAKE, better, bytes_count, gain, promised
 from hasten.search.screening import race
 from hasten.trial import Quality, Timing
 from hasten.worker import CallFailed, WorkerDied
 
+MOST_DEATHS = 2  # in the final timing
 AS_FAST = 0.97  # the first calls after a pause may lose no more than what two runs of the same network differ by
 
 
@@ -64,33 +66,61 @@ def prove_lossless(run: Run, tuned: str) -> tuple[str, list[Quality]]:
 
 
 def final_timing(run: Run, keys: Sequence[str], restarts: int, rounds: int) -> dict[str, list[float]]:
-    """Time ``keys`` afresh, in new processes each time; only this run is reported. Returns the blocks in ms."""
+    """Time ``keys`` afresh, in new processes each time; only this run is reported. Returns the blocks in ms.
+
+    A restart in which a process dies is repeated; a candidate that dies in two of them is out.
+    """
     blocks: dict[str, list[float]] = {k: [] for k in keys}
     waking: dict[str, list[float]] = {k: [] for k in keys}
     peaks: dict[str, int] = {}
-    for restart in range(restarts):
-        if run.stopping() and len(blocks[run.given]) >= LEAST_PAIRS:
+    deaths, timed, done = dict.fromkeys(keys, 0), list(keys), 0
+    for attempt in range(1, 2 * restarts + 1):
+        if done == restarts or (run.stopping() and len(blocks[run.given]) >= LEAST_PAIRS):
             break
-        run.say("trial", "final timing in fresh processes", restart, restarts)
-        run.retire(keys)
-        try:
-            sides = fresh_workers(run, [run.trials[k].candidate for k in keys])
-            series = interleave(sides, run.work, rounds=rounds, seed=run.seed + 1 + restart, rested=True)
-            if series.lost:
-                raise next(iter(series.lost.values()))
-            peaks = {k: int(w.call("memory")["peak_bytes"]) for k, w in sides.items()}
-            what_ran(run, keys)
-        except (WorkerDied, CallFailed) as fault:
-            run.say("warning", f"a restart of the final timing was lost: {first_line(fault)}")
+        run.say("trial", "final timing in fresh processes", done, restarts)
+        run.retire(timed)
+        series, found = _afresh(run, timed, rounds, run.seed + attempt)
+        if series.lost:
+            timed = _left(run, timed, series.lost, deaths)
             continue
-        for k in keys:
+        done, peaks = done + 1, found
+        for k in timed:
             blocks[k] += series.blocks[k]
             waking[k] += series.waking[k]
-    if len(blocks[run.given]) >= LEAST_PAIRS:
-        for k in keys:
-            found = timing(blocks[run.given], blocks[k], waking=(waking[run.given], waking[k]))
-            run.update(k, timing=found, peak_bytes=peaks[k])
+    for k in keys:
+        if len(blocks[k]) >= LEAST_PAIRS and len(blocks[k]) == len(blocks[run.given]):
+            again = timing(blocks[run.given], blocks[k], waking=(waking[run.given], waking[k]))
+            run.update(k, timing=again, peak_bytes=peaks[k])
+        elif k != run.given:
+            run.update(k, timing=None)  # an earlier one is no final timing
     return blocks
+
+
+def _afresh(run: Run, keys: Sequence[str], rounds: int, seed: int) -> tuple[Series, dict[str, int]]:
+    """One restart of the final timing: the series, and each process's memory; ``lost`` holds those that died."""
+    sides, lost_ones = fresh_workers(run, [run.trials[k].candidate for k in keys])
+    if lost_ones:
+        return Series({}, lost=lost_ones), {}
+    series, peaks = interleave(sides, run.work, rounds=rounds, seed=seed, rested=True), dict[str, int]()
+    for key, worker in sides.items():
+        try:
+            peaks[key] = replies.memory(worker)
+        except (WorkerDied, CallFailed) as fault:
+            series.lost.setdefault(key, fault)
+    what_ran(run, keys)
+    return series, peaks
+
+
+def _left(
+    run: Run, keys: Sequence[str], dead: Mapping[str, WorkerDied | CallFailed], deaths: dict[str, int]
+) -> list[str]:
+    """Those that are timed again after a lost restart; a candidate that died too often is recorded as lost."""
+    for key, fault in dead.items():
+        run.say("warning", f"a restart of the final timing was lost: {first_line(fault)}")
+        deaths[key] += 1
+        if deaths[key] == MOST_DEATHS and key != run.given:
+            lost(run, run.trials[key].candidate, fault)
+    return [k for k in keys if deaths[k] < MOST_DEATHS or k == run.given]
 
 
 def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str:
@@ -110,7 +140,7 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
         blocks = final_timing(run, list(dict.fromkeys([run.given, tuned, *rivals])), restarts, rounds)
         reasons = {key: behind(run, key, tuned, blocks) for key in rivals}
         for key, reason in reasons.items():
-            if reason is not None:
+            if reason is not None and run.trials[key].status == "ok":
                 run.update(key, status="slower", reason=f"{reason} in the final timing")
         standing = [key for key, reason in reasons.items() if reason is None]
         if standing:
@@ -176,15 +206,16 @@ def harm(run: Run, key: str) -> tuple[float, float]:
 def behind(run: Run, key: str, tuned: str, blocks: dict[str, list[float]]) -> str | None:
     """Why a candidate that passed the proof is not returned; None when it is."""
     over_given = run.trials[key].timing
-    if over_given is None or len(blocks[run.given]) < LEAST_PAIRS:
-        return "not faster than the network as given"
+    if over_given is None or len(blocks[key]) < LEAST_PAIRS:
+        return "not timed often enough"
     if bytes_count(run):
         return None if gain(run, key) > max(1.0, gain(run, tuned)) else f"not {better(run)} without being slower"
     if over_given.low <= 1:
         return "not faster than the network as given"
     if slow := wakes_slowly(run, over_given):
         return slow
-    if tuned != run.given and timing(blocks[tuned], blocks[key]).low <= 1:
+    both = len(blocks.get(tuned, ())) == len(blocks[key])
+    if tuned != run.given and both and timing(blocks[tuned], blocks[key]).low <= 1:
         return "not faster than the best lossless setting"
     return None
 
@@ -227,6 +258,6 @@ def what_ran(run: Run, keys: Sequence[str]) -> None:
         worker = run.loaded.get(key)
         if worker is not None and not run.trials[key].executed:
             try:
-                run.update(key, executed=worker.call("executed")["executed"])
+                run.update(key, executed=replies.executed(worker))
             except (CallFailed, WorkerDied) as fault:
                 run.update(key, executed=f"unknown ({first_line(fault)})")

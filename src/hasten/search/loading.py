@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from hasten import registry
-from hasten.errors import InputError
+from hasten import registry, replies
+from hasten.deaths import blamed
 from hasten.machine import memory_bytes, private_bytes
+from hasten.restarting import RestartingWorker
 from hasten.search.field import BUILD_SECONDS, Run, build_all, first_line, quarantined, recipe_key
 from hasten.trial import Candidate, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
@@ -57,10 +59,11 @@ def load(run: Run, candidate: Candidate) -> Worker | None:
 def _load(run: Run, candidate: Candidate) -> Worker | None:
     made = run.artefacts[recipe_key(candidate)]
     try:
-        [(worker, seconds)] = _started(run, candidate)
-    except (WorkerDied, CallFailed, InputError) as fault:
-        if isinstance(fault, InputError) and candidate.key == run.given:
-            raise  # it says itself what is wrong with the network as given
+        worker = _begin(run, candidate)
+        seconds = _finish(candidate, worker)
+    except (WorkerDied, CallFailed) as fault:
+        if candidate.key == run.given:
+            raise blamed(fault, "the network cannot be loaded", process="its process was") from fault
         lost(run, candidate, fault)
         return None
     run.loaded[candidate.key] = worker
@@ -77,22 +80,28 @@ def _load(run: Run, candidate: Candidate) -> Worker | None:
     return worker
 
 
-def _started(run: Run, *candidates: Candidate) -> list[tuple[Worker, float]]:
-    """New processes that load the candidates side by side, and the seconds that each took. Raises what one raises."""
-    begun: list[Worker] = []
+def _begin(run: Run, candidate: Candidate) -> Worker:
+    """A new process that has been sent the request to load the candidate. Raises what that raises."""
+    given = candidate.key == run.given
+    worker = RestartingWorker(name=candidate.engine) if given else Worker(name=candidate.label)
+    path, settings = run.artefacts[recipe_key(candidate)]["artefact"], candidate.settings
     try:
-        for c in candidates:
-            begun.append(Worker(name=c.label))
-            path = run.artefacts[recipe_key(c)]["artefact"]
-            begun[-1].ask("load", engine=c.engine, path=path, settings=c.settings, names=run.names)
-        took = [float(worker.answer(seconds=BUILD_SECONDS)["load_seconds"]) for worker in begun]
-    except (WorkerDied, CallFailed, InputError):
-        for worker in begun:
-            worker.close()
+        worker.ask("load", **replies.load_arguments(candidate.engine, path, settings, run.names))
+    except BaseException:
+        worker.close()
         raise
-    for worker, c in zip(begun, candidates, strict=True):
-        worker.spins = registry.find("engines", c.engine).spins
-    return list(zip(begun, took, strict=True))
+    return worker
+
+
+def _finish(candidate: Candidate, worker: Worker) -> float:
+    """The seconds that loading took. Raises what that raises, and closes the process."""
+    try:
+        took = worker.answer(replies.Loaded, seconds=BUILD_SECONDS).load_seconds
+    except BaseException:
+        worker.close()
+        raise
+    worker.spins = registry.find("engines", candidate.engine).spins
+    return took
 
 
 def ready(run: Run, candidate: Candidate, fates: Sequence[str] = ("ok",)) -> bool:
@@ -117,7 +126,7 @@ def _again(run: Run, candidate: Candidate) -> bool:
         return False
     try:
         fresh_worker(run, candidate)
-    except (WorkerDied, CallFailed, InputError) as fault:
+    except (WorkerDied, CallFailed) as fault:
         if went_well:  # any other fate was told before
             lost(run, candidate, fault)
         return False
@@ -126,20 +135,41 @@ def _again(run: Run, candidate: Candidate) -> bool:
 
 def fresh_worker(run: Run, candidate: Candidate, *, keep: bool = True) -> Worker:
     """A new process with the candidate loaded; ``keep`` makes it the one in ``run.loaded``. Raises what it raises."""
-    [(worker, _)] = _started(run, candidate)
+    worker = _begin(run, candidate)
+    _finish(candidate, worker)
     if keep:
         run.loaded[candidate.key] = worker
     return worker
 
 
-def fresh_workers(run: Run, candidates: Sequence[Candidate]) -> dict[str, Worker]:
-    """The same of several at once, by key, all of them in ``run.loaded``; none where one does not start."""
-    found = {c.key: worker for c, (worker, _) in zip(candidates, _started(run, *candidates), strict=True)}
+def fresh_workers(
+    run: Run, candidates: Sequence[Candidate]
+) -> tuple[dict[str, Worker], dict[str, WorkerDied | CallFailed]]:
+    """The same of several at once, by key, all of them in ``run.loaded``; and why the others did not start."""
+    begun: dict[str, Worker] = {}
+    failed: dict[str, WorkerDied | CallFailed] = {}
+    with ExitStack() as undo:
+        for step in (lambda c: begun.update({c.key: _begin(run, c)}), lambda c: _finish(c, begun[c.key])):
+            for candidate in candidates:
+                if candidate.key not in failed:
+                    try:
+                        step(candidate)
+                    except (WorkerDied, CallFailed) as fault:
+                        failed[candidate.key] = fault
+                    else:
+                        undo.callback(begun[candidate.key].close)
+        undo.pop_all()
+    found = {key: worker for key, worker in begun.items() if key not in failed}
     run.loaded.update(found)
-    return found
+    return found, failed
 
 
-def lost(run: Run, candidate: Candidate, fault: WorkerDied | CallFailed | InputError) -> Trial:
+def baseline(run: Run) -> Worker:
+    """The process of the network as given, started where it is closed. Raises what loading it raises."""
+    return run.loaded.get(run.given) or fresh_worker(run, run.trials[run.given].candidate)
+
+
+def lost(run: Run, candidate: Candidate, fault: WorkerDied | CallFailed) -> Trial:
     """Record a candidate that died or refused, with the reason."""
     run.retire([candidate.key])
     status = fault.status if isinstance(fault, WorkerDied) else "unsupported"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from hasten.graph.regions import OUTSIDE, Region
-from hasten.protocols import Layer
+from hasten import replies
+from hasten.graph.regions import OUTSIDE
 from hasten.search.explain import told
 from hasten.search.field import Run, first_line, in_workshop, material, study
 from hasten.search.finalists import quick_to_prove
+from hasten.search.findings import Harms, Surveyed, as_many, placed
 from hasten.search.grounds import LEAST_GAIN, fruitless, out_of_reach
 from hasten.search.improve import Known, improve
 from hasten.search.loading import SERVES, ready
@@ -24,6 +26,7 @@ from hasten.search.plan import Plan, Problem, crossings, ends, gained, predicted
 from hasten.search.question import digest
 from hasten.search.rounding import judged
 from hasten.search.times import Spent, by_region, typical
+from hasten.trial import Step
 from hasten.worker import CallFailed, WorkerDied
 
 PROFILES = 2  # of each format, in turns
@@ -39,8 +42,8 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
     Recorded in ``run.plans``: every region with its times and harms, what was chosen and why.
     """
     start = time.monotonic()
-    found = in_workshop(run, "hasten.search.harm:survey", **material(run, ground.rounding.before), scheme=ground.scheme)
-    regions = msgspec.convert(found["regions"], list[Region])
+    found = surveyed(run, ground.scheme, ground.rounding.before)
+    regions = found["regions"]
     bench = Mixes(run, ground, regions, base_ms)
     if len(regions) < 2 or not all(bench.loaded(end) for end in ends(len(regions))):
         return []
@@ -67,6 +70,11 @@ def plan_for(run: Run, ground: Ground, base_ms: float) -> list[str]:
     return [bench.candidate(p).key for p in inside]
 
 
+def surveyed(run: Run, scheme: str, before: Sequence[Step] = ()) -> Surveyed:
+    """The regions of the network after the steps ``before``, from the builder process. Raises as ``in_workshop``."""
+    return in_workshop(run, "hasten.search.harm:survey", Surveyed, placed, **material(run, before), scheme=scheme)
+
+
 def safer(bench: Mixes, known: Known) -> None:
     """Time the most harmful plan known that is all but certain to be proven, where the best of them only may be.
 
@@ -91,7 +99,8 @@ def weighed(bench: Mixes, problem: Problem) -> tuple[Problem, int]:
     found = study(
         bench.run,
         "hasten.search.harm:measure",
-        dict[str, Any],
+        Harms,
+        lambda reply: as_many(len(bench.regions))(reply["harm"]),
         **material(bench.run, ground.rounding.before),
         **judged(bench.run),
         scheme=ground.scheme,
@@ -163,9 +172,7 @@ def _profiles(bench: Mixes, places: dict[str, int]) -> list[list[Any]]:
     seen: list[list[Any]] = [[], []]
     for _ in range(PROFILES):
         for teller, several in zip(bench.ground.tellers, seen, strict=True):
-            reply = run.loaded[teller.key].call(
-                "profile", store=run.work.store, ids=list(run.work.ids), batch=run.work.batch, lasting=PROFILE_SECONDS
-            )
-            layers = msgspec.convert(reply["layers"], list[Layer])
+            worker, work = run.loaded[teller.key], run.work
+            layers = replies.profile(worker, work.store, work.ids, batch=work.batch, lasting=PROFILE_SECONDS)
             several.append(msgspec.to_builtins(by_region(layers, places, count)))
     return seen

@@ -11,10 +11,11 @@ from hasten.graph.regions import Region
 from hasten.search import space
 from hasten.search.field import Run, material, study
 from hasten.search.finalists import CERTAIN, holds, promises
+from hasten.search.findings import as_many
 from hasten.search.improve import Bench
 from hasten.search.loading import SERVES, ready
 from hasten.search.objective import speed
-from hasten.search.plan import WIDE, Plan, Problem, plain
+from hasten.search.plan import WIDE, Plan, Problem, fits, plain
 from hasten.search.rounding import Rounding, judged
 from hasten.search.screening import race, screen
 from hasten.trial import Candidate, Scalar
@@ -71,6 +72,7 @@ class Mixes(Bench):
             self.run,
             "hasten.search.plan:fastest_of_plain",
             list[Plan],
+            lambda plans: as_many(len(limits))(plans) or fits(problem, plans),
             **plain(problem),
             limits=list(limits),
         )
@@ -81,6 +83,7 @@ class Mixes(Bench):
             self.run,
             "hasten.search.harm:joint",
             list[float],
+            as_many(len(plans)),
             **material(self.run, self.ground.rounding.before),
             **judged(self.run),
             scheme=self.ground.scheme,

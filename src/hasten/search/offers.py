@@ -10,6 +10,7 @@ import msgspec
 
 from hasten.quant.allocate import Allocation, Option, walk
 from hasten.search.field import Run, in_workshop, material
+from hasten.search.findings import named
 from hasten.search.question import digest
 from hasten.search.shrink import Knob
 from hasten.trial import Candidate, Step
@@ -44,9 +45,14 @@ def clocked(run: Run, base: Candidate, kind: str, knobs: Mapping[str, Knob]) -> 
         "batch": run.work.batch,
     }
 
+    def all_timed(ms: dict[str, list[float]]) -> str:
+        sizes = all(len(times) in (0, len(knobs[name].told)) for name, times in ms.items() if name in knobs)
+        return named(knobs)(ms) or ("" if sizes else "times that belong to no sizes")
+
     def read() -> dict[str, list[float]]:
         run.say("trial", f"{base.label}: the clock by layer for {kind}, {left:.0f} s at most")
-        return dict(in_workshop(run, "hasten.search.shrink:clock", **asked, seconds=left))
+        form = dict[str, list[float]]
+        return in_workshop(run, "hasten.search.shrink:clock", form, all_timed, **asked, seconds=left)
 
     ms = run.once("clock by layer", digest(asked), dict[str, list[float]], read)
     timed = {name: times for name, times in ms.items() if times}

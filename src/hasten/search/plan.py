@@ -116,6 +116,13 @@ def fastest_of_plain(
     return fastest(Problem(np.array(ms), np.array(harm), tuple(integer), crossed, rest_ms), limits)
 
 
+def fits(problem: Problem, plans: Sequence[Plan]) -> str:
+    """What is wrong with plans for this problem; empty when nothing is."""
+    formats = range(len(problem.integer))
+    able = all(len(plan) == problem.regions and all(number in formats for number in plan) for plan in plans)
+    return "" if able else "a plan of other regions or formats"
+
+
 def solve(problem: Problem, limit: float) -> Plan:
     """The fastest plan whose harms add up to no more than ``limit``."""
     from scipy.optimize import Bounds, LinearConstraint, milp  # slow to import, and not every search has a plan

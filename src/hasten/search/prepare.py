@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hasten import registry
+from hasten import registry, replies
+from hasten.deaths import blamed
 from hasten.errors import InputError
 from hasten.looks import open_ledger
 from hasten.measure.evaluate import Evaluator
@@ -43,6 +44,7 @@ from hasten.worker import CallFailed, Worker, WorkerDied
 CALIBRATE, LEAST_CALIBRATE = 128, 24
 STAGE = "0/3 baseline"
 TRY_SECONDS = 120.0
+NO_INPUTS = "no inputs could be made up that the network takes"
 NO_DATA = "no data: lossless only, on made-up inputs"
 
 
@@ -172,19 +174,19 @@ def make_samples(
     state, reason = question.state or {}, ""
     with Worker(name="made-up inputs") as worker:
         try:
-            worker.call("load", engine="onnxruntime", path=str(graph), settings={}, names=names)
+            replies.load(worker, "onnxruntime", graph, {}, names)
             for number, size in enumerate(SIZES):
                 place = directory.with_name(f"{directory.name}-{number}")
                 store = load_samples(made_up(inputs, state, size), state=state).spool(place, inputs)
                 try:
-                    worker.call("run", seconds=TRY_SECONDS, store=str(place), ids=[0], batch=1, keep=None)
+                    replies.run(worker, place, [0], seconds=TRY_SECONDS)
                 except CallFailed as fault:
                     reason = reason or str(fault).splitlines()[0]
                     continue
                 return store
         except (WorkerDied, CallFailed) as fault:
-            reason = str(fault).splitlines()[0]
-    raise InputError("no inputs could be made up that the network takes", cause=reason, help=GIVE_DATA)
+            raise blamed(fault, NO_INPUTS, process="its process was", help=GIVE_DATA) from fault
+    raise InputError(NO_INPUTS, cause=reason, help=GIVE_DATA)
 
 
 def remember(run: Run, question: Question, folder: RunFolder, look: int | None) -> list[str]:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
+from hasten.deaths import blamed, short_of_memory
 from hasten.errors import EnvironmentFault, InputError
 from hasten.machine import memory_bytes
 from hasten.model import TensorSpec
@@ -21,8 +22,10 @@ from hasten.samples.guard import AGAIN, LESS, out_of_memory
 from hasten.samples.images import prepared
 from hasten.samples.peek import peek
 from hasten.samples.stream import Array
+from hasten.search.findings import Advanced, Begun
 from hasten.worker import CallFailed, Worker, WorkerDied
 
+T = TypeVar("T")
 Specs = tuple[TensorSpec, ...]
 MEMORY = 4 << 30  # bytes of a reader, or most of what the machine has free
 TURN_SECONDS = 1.0  # between two lines that say how far
@@ -58,11 +61,12 @@ def read(
     options["state"] = dict(state or {})
     own = options["preprocess"] if callable(options["preprocess"]) else None
     if own is None:
-        _read_path(data, directory, inputs, outputs, options, tell)
+        _twice(data, lambda: _read_path(data, directory, inputs, outputs, options, tell))
         return SampleStore.open(directory)
     raw = directory.with_name(f"{directory.name}-raw")
     try:
-        if not _read_path(data, raw, inputs, outputs, {**options, "preprocess": "none"}, tell, raw=True):
+        plain = {**options, "preprocess": "none"}
+        if not _twice(data, lambda: _read_path(data, raw, inputs, outputs, plain, tell, raw=True)):
             raw.replace(directory)
             return SampleStore.open(directory)
         stream = prepared(SampleStore.open(raw), inputs[0], own)
@@ -87,8 +91,8 @@ def _read_path(
     }
     try:
         with _reader(data) as call:
-            images = bool(call("begin", asked)["images"])
-            while not (answer := call("advance", {"seconds": TURN_SECONDS}))["finished"]:
+            images = call("begin", Begun, asked)["images"]
+            while not (answer := call("advance", Advanced, {"seconds": TURN_SECONDS}))["finished"]:
                 now = time.monotonic()
                 if answer["done"] != done:
                     done = answer["done"]
@@ -112,8 +116,12 @@ def example(data: object, target: Path, most: int, labels: str = "labels", group
             np.savez(target, **found)  # type: ignore[arg-type]
         return None if found is None else target
     asked = {"target": str(target.resolve()), "most": most, "labels": labels, "groups": groups}
-    with _reader(data) as call:
-        return target if call("example", {**_asked(data), **asked}) else None
+
+    def work() -> bool:
+        with _reader(data) as call:
+            return call("example", bool, {**_asked(data), **asked})
+
+    return target if _twice(data, work) else None
 
 
 def look(
@@ -143,21 +151,42 @@ def _limit() -> int:
     return min(MEMORY, int(free * 0.8)) if free else MEMORY
 
 
+def _twice(data: str | Path, work: Callable[[], T]) -> T:
+    """What ``work`` returns; where somebody kills the reader, it is done once more."""
+    try:
+        return work()
+    except WorkerDied:
+        try:
+            return work()
+        except WorkerDied as fault:
+            raise blamed(fault, f"cannot read {data}", process="the reader", help=AGAIN) from fault
+
+
+class _Call(Protocol):
+    def __call__(self, function: str, kind: type[T], keywords: Mapping[str, Any]) -> T: ...
+
+
 @contextmanager
-def _reader(data: str | Path) -> Iterator[Callable[[str, Mapping[str, Any]], Any]]:
-    """A worker that answers calls of ``hasten.samples.reader``; its death is a sentence about ``data``."""
+def _reader(data: str | Path) -> Iterator[_Call]:
+    """A worker that answers calls of ``hasten.samples.reader``; its death is a sentence about ``data``.
+
+    Raises:
+        WorkerDied: somebody killed it.
+    """
     limit = _limit()
 
     with Worker(name="reader", memory_limit=limit + (256 << 20)) as worker:
 
-        def call(function: str, keywords: Mapping[str, Any]) -> Any:
+        def call(function: str, kind: type[T], keywords: Mapping[str, Any]) -> T:
             name = f"hasten.samples.reader:{function}"
-            return worker.call("call", seconds=SAMPLE_SECONDS, function=name, keywords=dict(keywords))
+            return worker.call("call", kind, seconds=SAMPLE_SECONDS, function=name, keywords=dict(keywords))
 
         try:
             yield call
         except WorkerDied as fault:
-            if "MiB, over its" in str(fault) or "SIGKILL" in str(fault):
+            if fault.killed and not fault.memory:
+                raise
+            if fault.memory:
                 raise EnvironmentFault(
                     f"there is too little memory to read {data}", cause=f"the reader {fault}", help=LESS
                 ) from fault
@@ -166,7 +195,7 @@ def _reader(data: str | Path) -> Iterator[Callable[[str, Mapping[str, Any]], Any
                 raise InputError(f"reading {data} takes too long", cause=cause, help=LESS) from fault
             raise InputError(f"cannot read {data}", cause=f"the reader {fault}", help=AGAIN) from fault
         except CallFailed as fault:
-            if fault.kind == "MemoryError":
+            if short_of_memory(fault):
                 raise out_of_memory(data, f"the reader may take {limit >> 20:,} MiB") from fault
             cause = f"{fault.kind}: {str(fault).splitlines()[0]}"
             raise InputError(f"cannot read {data}", cause=cause, help=AGAIN) from fault

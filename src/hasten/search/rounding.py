@@ -10,6 +10,7 @@ from typing import Any
 
 from hasten.measure.divergence import DECIDES
 from hasten.search.field import Run, first_line, material, study
+from hasten.search.findings import Rounded, either
 from hasten.trial import Scalar, Step
 from hasten.worker import CallFailed, WorkerDied
 
@@ -72,7 +73,11 @@ def recovered(run: Run, scheme: str, plain: Rounding) -> Rounding:
         run.say("note", f"no preparation makes int8 clearly less harmful ({told})")
         return plain
     run.say("note", f"int8 is prepared by {best} ({told})")
-    found = _compared(run, scheme, tried[best])
+    try:
+        found = _compared(run, scheme, tried[best])
+    except (WorkerDied, CallFailed) as fault:
+        run.say("note", f"{best} failed: {first_line(fault)}")
+        return plain
     return Rounding(found["options"], tried[best], min(found["harm"].values()), found.get("attends", False))
 
 
@@ -81,12 +86,10 @@ def named(before: Sequence[Step]) -> str:
     return " + ".join(step.name for step in before)
 
 
-def _compared(
-    run: Run, scheme: str, before: Sequence[Step] = (), methods: Sequence[str] | None = None
-) -> dict[str, Any]:
+def _compared(run: Run, scheme: str, before: Sequence[Step] = (), methods: Sequence[str] | None = None) -> Rounded:
     more = {} if methods is None else {"methods": list(methods)}
     function, given = "hasten.search.harm:choose_rounding", {**material(run, before), **judged(run), **more}
-    return study(run, function, dict[str, Any], **given, scheme=scheme, fixed=_fixed(run))
+    return study(run, function, Rounded, either("options", "harm"), **given, scheme=scheme, fixed=_fixed(run))
 
 
 def _fixed(run: Run) -> dict[str, Scalar]:

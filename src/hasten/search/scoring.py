@@ -13,14 +13,14 @@ from hasten.metrics.classes import IGNORED
 from hasten.model import TensorSpec
 from hasten.protocols import Array, Metric
 from hasten.samples import SampleStore
-from hasten.search.baseline import measure_baseline
+from hasten.search.baseline import does_not_run, measure_baseline
 from hasten.search.field import SCREENED, Run
+from hasten.search.loading import baseline
 from hasten.search.question import Question
 from hasten.worker import CallFailed, WorkerDied
 
 PROBE = 16
 CHANCE_SAMPLES = 200
-SERVED_ELSEWHERE = "compare the data with hasten inspect, or name another engine: --served-by"
 GIVE_DATA = "give real data: --data samples.npz"
 
 
@@ -33,10 +33,9 @@ def choose_metric(run: Run, question: Question) -> None:
     evaluator.keep = tuple(range(len(names)))
     probe = [int(i) for i in run.splits.search[:PROBE]]
     try:
-        seen = list(evaluator.answers(run.loaded[run.given], probe))
+        seen = list(evaluator.answers(baseline(run), probe))
     except (WorkerDied, CallFailed) as fault:
-        why = str(fault).splitlines()[0]
-        raise InputError("the network does not run on this data", cause=why, help=SERVED_ELSEWHERE) from fault
+        raise does_not_run(fault) from fault
     outputs = {
         n: np.concatenate([np.atleast_1d(a[k]) for _, a in seen]) for k, n in enumerate(names) if _joins(seen, k)
     }
@@ -74,11 +73,7 @@ def check_baseline(run: Run) -> None:
         InputError: all answers are NaN, or the score is no better than guessing.
     """
     ids = [int(i) for i in run.splits.search[:SCREENED]]
-    try:
-        measure_baseline(run, ids)
-    except (WorkerDied, CallFailed) as fault:
-        why = str(fault).splitlines()[0]
-        raise InputError("the network does not run on this data", cause=why, help=SERVED_ELSEWHERE) from fault
+    measure_baseline(run, ids)
     broken = run.evaluator.broken
     if len(broken) == len(ids):
         help_text = GIVE_DATA if run.made_up else "check the preprocessing and the input scale"

@@ -11,6 +11,7 @@ from statistics import median
 
 import numpy as np
 
+from hasten import replies
 from hasten.measure.divergence import DECIDES, mean_divergence
 from hasten.measure.evaluate import NewNaN
 from hasten.measure.quality import assess
@@ -18,8 +19,9 @@ from hasten.measure.sequential import FUTILE, LOOKS
 from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import Series, alone, interleave, milliseconds, timing, warm_up
 from hasten.protocols import Array
+from hasten.search.baseline import does_not_run, measure_baseline
 from hasten.search.field import SCREENED, Run
-from hasten.search.loading import lost, ready
+from hasten.search.loading import baseline, lost, ready
 from hasten.search.objective import far_behind, quick_ms, rested_ms
 from hasten.search.question import digest
 from hasten.trial import Candidate, Quality, Trial
@@ -56,7 +58,7 @@ def _screen(run: Run, candidate: Candidate, most: int) -> None:
     worker = run.loaded[candidate.key]
     start = time.perf_counter()
     ids = [int(i) for i in run.splits.search[:most]]
-    run.evaluator.measure_baseline(run.loaded[run.given], ids)
+    measure_baseline(run, ids)
     rows, quality, seen = None, None, 0
     looks = sorted({min(look, len(ids)) for look in LOOKS})
     try:
@@ -105,7 +107,10 @@ def answers_beside(run: Run, key: str) -> tuple[list[list[Array]], list[list[Arr
     """The answers of a loaded candidate and of the baseline to the same few search samples."""
     ids = [int(i) for i in run.splits.search[:WEIGHED]]
     if not run.wanted:
-        run.wanted = [answers for _, answers in run.evaluator.answers(run.loaded[run.given], ids)]
+        try:
+            run.wanted = [answers for _, answers in run.evaluator.answers(baseline(run), ids)]
+        except (WorkerDied, CallFailed) as fault:
+            raise does_not_run(fault) from fault
     return [answers for _, answers in run.evaluator.answers(run.loaded[key], ids)], run.wanted
 
 
@@ -129,7 +134,7 @@ def race(run: Run, keys: Sequence[str], rounds: int, *, rested: bool = False) ->
 
 
 def _race(run: Run, keys: Sequence[str], rounds: int, rested: bool) -> dict[str, Trial]:
-    sides = {run.given: run.loaded[run.given], **{k: run.loaded[k] for k in keys}}
+    sides = {run.given: baseline(run), **{k: run.loaded[k] for k in keys}}
     stop, leave = (lambda _: run.stopping()), partial(beaten, given=run.given)
     series = interleave(sides, run.work, rounds=rounds, seed=run.seed, stop=stop, leave=leave, rested=rested)
     for key, fault in series.lost.items():
@@ -157,7 +162,7 @@ def _memory(run: Run, key: str) -> dict[str, int]:
     if run.objective != "memory":
         return {}
     with suppress(WorkerDied, CallFailed):
-        return {"peak_bytes": int(run.loaded[key].call("memory")["peak_bytes"])}
+        return {"peak_bytes": replies.memory(run.loaded[key])}
     return {}
 
 
@@ -203,7 +208,7 @@ def quick_look(run: Run, worker: Worker) -> float:
 
     The baseline runs in between: in a slow spell its own calls take longer too.
     """
-    sides, best = (worker, run.loaded[run.given]), [inf, inf]
+    sides, best = (worker, baseline(run)), [inf, inf]
     for side in sides:
         side.hold()
     inner = [alone(side, lambda s=side: warm_up(s, run.work)) for side in sides]  # type: ignore[misc]

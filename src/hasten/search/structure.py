@@ -12,13 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from math import prod
-from typing import Any
-
-import msgspec
 
 from hasten.quant.allocate import Allocation, Option
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, material, study
 from hasten.search.finalists import CERTAIN, promises
+from hasten.search.findings import Shrinkable, either
 from hasten.search.foundation import excluded, foundation, narrowing, near, stands
 from hasten.search.loading import SERVES, ready
 from hasten.search.narrow import drop_losers, out_of_time
@@ -139,12 +137,13 @@ def shrink(run: Run, base: Candidate, kind: str, idle: Candidate) -> None:
     ``idle`` takes the reason where there is nothing to try.
     """
     of = material(run, before(base))
-    found = study(run, "hasten.search.shrink:survey", dict[str, Any], **of, way=kind)
+    whole = either("knobs", "work", "numbers")
+    found = study(run, "hasten.search.shrink:survey", Shrinkable, whole, **of, way=kind)
     if "not_applicable" in found:
         skipped(run, idle, f"nothing to do: {found['not_applicable']}")
         return
     floats = excluded(base) if kind == "factorize" else set()
-    knobs = {k.name: k for k in msgspec.convert(found["knobs"], list[Knob]) if k.name not in floats}
+    knobs = {k.name: k for k in found["knobs"] if k.name not in floats}
     plan = Shrinking(run, base, kind, knobs, float(found["work"]) or 1.0)
     least = LEAST * (float(found["numbers"]) if bytes_count(run) else plan.work)
     small = saving((weighed if bytes_count(run) else guessed)(knobs), least) if knobs else None

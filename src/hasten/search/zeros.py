@@ -14,6 +14,7 @@ from hasten.protocols import Array
 from hasten.quant import sparse
 from hasten.search import forms
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, study
+from hasten.search.findings import named
 from hasten.search.loading import SERVES, ready
 from hasten.search.mixes import DEEP
 from hasten.search.screening import hopelessly_slow, race, screen
@@ -54,7 +55,7 @@ def zeros(run: Run, base: Candidate) -> None:
 def gained(run: Run, engine: str) -> dict[str, float]:
     """Speed-up of each pattern over dense weights; empty when the engine could not run the probe."""
     try:
-        return study(run, "hasten.search.zeros:probe", dict[str, float], engine=engine)
+        return study(run, "hasten.search.zeros:probe", dict[str, float], named(PATTERNS), engine=engine)
     except (WorkerDied, CallFailed) as fault:
         run.say("note", f"{engine} could not be asked about zeros: {first_line(fault)}")
         return {}
