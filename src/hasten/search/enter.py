@@ -60,9 +60,9 @@ def enter(
     if name == "onnx":
         place = (folder / "stage").resolve()
         asked = {"place": str(Path.cwd()), "path": str(model), "directory": str(place)}
-        reply = _in_worker("hasten.search.build:admit", asked, Admitted, model, place / model.name)
-        source = Path(reply["staged"])
-        return Entered(source, source, Origin("onnx", str(source)), reply["facts"], {"onnx": source})
+        taken = _in_worker("hasten.search.build:admit", asked, Admitted, model, place / model.name)
+        source = Path(taken["staged"])
+        return Entered(source, source, Origin("onnx", str(source)), taken["facts"], {"onnx": source})
     original = stage_original(model, folder / "original")
     place = folder / "stage"
     place.mkdir(parents=True, exist_ok=True)
