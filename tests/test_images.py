@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hasten.errors import EnvironmentFault, UsageError
+from hasten.extras import pip
 from hasten.model import TensorSpec
 from hasten.samples import SampleStore, load_samples
 from hasten.samples.images import geometry
@@ -155,11 +156,11 @@ def test_what_cannot_be_fed_with_images(tmp_path: Path, monkeypatch: pytest.Monk
     with rejected("no preprocessing is called 'imagnet'", "did you mean 'imagenet'", kind=UsageError):
         load_samples(tmp_path / "d", preprocess="imagnet")
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with rejected("pip install 'hasten[images]'", kind=EnvironmentFault):
+    with rejected(pip("images"), kind=EnvironmentFault):
         load_samples(tmp_path / "d")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "t.parquet").write_bytes(b"PAR1....")
-    with rejected("pip install 'hasten[tables]'", kind=EnvironmentFault):
+    with rejected(pip("tables"), kind=EnvironmentFault):
         load_samples(tmp_path / "t.parquet")
 
 

@@ -20,6 +20,7 @@ from hasten.engines import litert as engine
 from hasten.errors import UsageError
 from hasten.example import example
 from hasten.export import tflite as export
+from hasten.extras import pip
 from hasten.frontends import tflite as door
 from hasten.frontends.tflite_reader import read
 from hasten.graph import evaluate
@@ -52,7 +53,7 @@ def test_it_keeps_its_promises(tmp_path: Path) -> None:
 
 def test_a_missing_package_names_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    assert engine.missing() == "ai-edge-litert is not installed; pip install 'hasten[tflite]'"
+    assert engine.missing() == f"ai-edge-litert is not installed; {pip('tflite')}"
 
 
 def test_the_stock_default_is_one_thread() -> None:

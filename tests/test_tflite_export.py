@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from hasten.errors import EnvironmentFault
 from hasten.export import tflite as export
+from hasten.extras import pip
 from hasten.frontends import tflite as door
 from hasten.frontends.tflite_reader import read
 from hasten.graph import evaluate
@@ -255,7 +256,7 @@ def test_old_operator_sets_are_refused(tmp_path: Path) -> None:
 
 def test_a_missing_package_names_its_pip_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
-    with rejected("LiteRT", "pip install 'hasten[tflite]'", kind=EnvironmentFault):
+    with rejected("LiteRT", pip("tflite"), kind=EnvironmentFault):
         export.write(tiny.mlp().graph, tmp_path / "m.tflite")
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hasten.errors import EnvironmentFault, InputError
+from hasten.extras import pip
 from hasten.frontends import tflite
 from hasten.frontends.tflite_ops import OPERATORS
 from hasten.frontends.tflite_reader import read
@@ -227,7 +228,7 @@ def test_a_missing_package_names_its_pip_line(tmp_path: Path, monkeypatch: pytes
     flat = Flat()
     path = flat.save(tmp_path / "m.tflite", network(flat))
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
-    with rejected("LiteRT", "pip install 'hasten[tflite]'", kind=EnvironmentFault):
+    with rejected("LiteRT", pip("tflite"), kind=EnvironmentFault):
         tflite.load(path)
 
 

@@ -15,7 +15,7 @@ from hasten import cli
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "hasten"
 LAYERS = (
-    ("errors", "registry", "durable", "owned", "scratch", "bounded", "typed_json"),
+    ("errors", "extras", "registry", "durable", "owned", "scratch", "bounded", "typed_json"),
     ("model", "samples", "machine", "trial", "budget", "asked", "splits", "compare", "result_files"),
     ("protocols", "metrics"),
     ("graph", "quant"),

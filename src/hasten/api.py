@@ -24,6 +24,7 @@ from hasten.search.findings import Probed
 from hasten.search.folder import AGAIN, RunFolder, run_folder
 from hasten.search.interrupts import interrupts, undisturbed
 from hasten.search.objective import OBJECTIVES
+from hasten.search.own_paths import own_paths
 from hasten.search.prepare import STAGE, prepare
 from hasten.search.question import Question
 from hasten.search.reading import look
@@ -107,6 +108,7 @@ def optimize(
         interrupts(wraps_up=True) as stopping,
         console.listening(listen, progress) as heard,
         run_folder(Path(out) if out is not None else None) as folder,
+        own_paths(folder.path, *_paths(model)),
     ):
         if not isinstance(model, str | Path):
             heard(Event(kind="stage", stage=STAGE, text=f"writing the {type(model).__name__} to a file"))
@@ -190,9 +192,9 @@ def inspect(
     With ``data`` also ``regions`` (``trial.Mixed``): where the time goes, and what int8 does to the answers.
     """
     door = Door(trust=trust, module=module, signature=signature)
-    with interrupts(), run_folder(None) as folder:
+    with interrupts(), run_folder(None) as folder, own_paths(folder.path, Path(model)):
         if data is None:
-            entered = enter(Path(model).resolve(), folder.path, door)
+            entered = enter(Path(model), folder.path, door)
             return {"format": entered.origin.format, "served_by": entered.origin.engine, **plain(entered.facts)}
         budget = parse_budget("1%")
         question = Question(
@@ -265,7 +267,7 @@ def bench(
     reading = {"labels": labels, "groups": groups, "state": state, "preprocess": preprocess}
     places = [Path(m) for m in ([models] if isinstance(models, str | Path) else models)]
     asked.at_least_one("batch", batch), asked.at_least_one("pairs", pairs)
-    with interrupts(), run_folder(None) as folder:
+    with interrupts(), run_folder(None) as folder, own_paths(folder.path, *places):
         return read_result.bench(places, data, folder.path, batch=batch, pairs=pairs, door=door, reading=reading)
 
 
@@ -287,7 +289,7 @@ def apply(
 ) -> dict[str, Any]:
     """Build another network by a recipe, calibrated on ``data``. Compared with the original, not certified."""
     artefacts.check_out(Path(out), [Path(model), Path(recipe), *_paths(data)], force)
-    with interrupts(), run_folder(Path(out), goes_on=False) as folder:
+    with interrupts(), run_folder(Path(out), goes_on=False) as folder, own_paths(folder.path, Path(model)):
         door = Door(trust=trust, module=module, signature=signature)
         reading = {"labels": labels, "groups": groups, "state": state, "preprocess": preprocess}
         return apply_recipe.apply(Path(recipe), Path(model), data, folder, Path(out), door, reading)

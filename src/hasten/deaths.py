@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hasten.errors import EnvironmentFault, HastenError, InputError
+from hasten.errors import EnvironmentFault, HastenError, InputError, gist
 from hasten.machine import memory_bytes
 
 NO_MEMORY = ("bad_alloc", "allocate memory", "unable to allocate", "out of memory", "not enough memory", "memoryerror")
@@ -52,8 +52,11 @@ def blamed(fault: WorkerDied | CallFailed, what: str, *, process: str = "", help
     """
     if isinstance(fault, CallFailed) and fault.ours is not None:
         return fault.ours
-    lines = str(fault).strip().splitlines() or [type(fault).__name__]
-    cause = f"{fault.kind}: {lines[0]}" if isinstance(fault, CallFailed) else f"{process} {fault}".strip()
+    cause = (
+        f"{fault.kind}: {gist(str(fault)) or type(fault).__name__}"
+        if isinstance(fault, CallFailed)
+        else f"{process} {fault}".strip()
+    )
     if short_of_memory(fault):
         total, free = (n >> 20 for n in memory_bytes())
         figures = f"{free} of {total} MiB of memory are free now"

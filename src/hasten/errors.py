@@ -13,6 +13,7 @@ A message is one lower-case sentence that names the object, then why, then what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import ClassVar
@@ -64,3 +65,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     return (f"did you mean {near[0]!r}? " if near else "") + "known: " + ", ".join(names)
+
+
+_PLACE = re.compile(r"(?:Exception from|Check '.*?' failed at) \S+?:\d+:?\s*|\S+\.(?:cpp|hpp|cc|h):\d+:?\s*$")
+
+
+def gist(text: str, most: int = 300) -> str:
+    """The first line of a runtime's message that says something: not the place in its source where it was raised.
+
+    >>> gist("Exception from src/cpp/core.cpp:84:\\nCheck 'ok' failed at src/core.cpp:9:\\nRank must be 0 or 1\\n")
+    'Rank must be 0 or 1'
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = next((said for line in lines if (said := _PLACE.sub("", line).strip())), lines[0] if lines else "")
+    return telling[:most]

@@ -19,6 +19,7 @@ from hasten.model import TensorSpec
 from hasten.protocols import Door
 from hasten.result_files import ITS_OUT, RECIPE, Manifest, Recipe, read_manifest, read_recipe_file
 from hasten.search.enter import enter
+from hasten.search.own_paths import own_paths
 from hasten.search.reading import read
 from hasten.trial import Scalar
 from hasten.worker import CallFailed, Worker, WorkerDied, once
@@ -115,7 +116,8 @@ def network(place: Path, folder: Path, door: Door) -> Served:
         return served(place, folder, trust=door.trust)
     if place.suffix == ".xml":
         return _openvino(place.resolve(), folder)
-    entered = enter(place.resolve(), folder, door)
+    with own_paths(folder, place):  # several may have one name
+        entered = enter(place, folder, door)
     origin = entered.origin
     return Served(place.name, origin.engine, Path(origin.path), origin.settings, entered.inputs, entered.outputs)
 

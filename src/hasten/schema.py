@@ -75,6 +75,7 @@ class Inspect(_Inspect, total=False):
     quantized: list[str]
     control_flow: list[str]
     custom_ops: list[str]
+    runtime_ops: list[str]
     dynamic: list[str]
     ideas: list[str]
     regions: Mixed

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from hasten import cli
+from hasten.extras import pip
 from hasten.frontends import torch as torch_door
 from tests.doors import programs
 from tests.doors.extras import needs, refused
@@ -256,9 +257,9 @@ def test_jax_is_told_the_route(tmp_path: Path) -> None:
 
 
 HIDDEN = {
-    "torch": ("torch", "weights.pt", "pip install 'hasten[torch]'"),
-    "keras": ("keras", "model.keras", "pip install 'hasten[keras]'"),
-    "tensorflow": ("tensorflow", "saved", "pip install 'hasten[tensorflow]'"),
+    "torch": ("torch", "weights.pt", pip("torch")),
+    "keras": ("keras", "model.keras", pip("keras")),
+    "tensorflow": ("tensorflow", "saved", pip("tensorflow")),
 }
 
 

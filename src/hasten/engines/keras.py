@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hasten.extras import pip
 from hasten.frontends.extras import installed
 from hasten.frontends.keras import input_names, packed, read_model, start_keras
 from hasten.protocols import Array, Feeds, Runner
@@ -28,7 +29,7 @@ CODE = ("trust", "module")
 def missing() -> str | None:
     """None when Keras and one of its backends are installed."""
     if installed("keras") == (0,) or backend() is None:
-        return "keras is not installed; pip install 'hasten[keras]'"
+        return f"keras is not installed; {pip('keras')}"
     return None
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hasten.engines.executed import describe
+from hasten.extras import pip
 from hasten.machine import instruction_sets
 from hasten.protocols import Array, Feeds, Runner
 from hasten.trial import Scalar
@@ -31,7 +32,7 @@ def missing() -> str | None:
     try:
         import ai_edge_litert.interpreter  # noqa: F401
     except ImportError:
-        return "ai-edge-litert is not installed; pip install 'hasten[tflite]'"
+        return f"ai-edge-litert is not installed; {pip('tflite')}"
     return None
 
 

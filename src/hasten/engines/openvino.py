@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hasten.engines.executed import describe
 from hasten.errors import InputError
+from hasten.extras import pip
 from hasten.machine import instruction_sets
 from hasten.protocols import Array, Feeds, Layer, Runner
 from hasten.samples.sequence import SIZES_HELP, check_sizes, read_sizes
@@ -40,7 +41,7 @@ def missing() -> str | None:
     try:
         import openvino  # noqa: F401
     except ImportError:
-        return "openvino is not installed; pip install 'hasten[openvino]'"
+        return f"openvino is not installed; {pip('openvino')}"
     return None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hasten.extras import pip
 from hasten.frontends.extras import installed
 from hasten.frontends.tensorflow import session
 from hasten.protocols import Array, Feeds, Runner
@@ -27,7 +28,7 @@ SETTINGS = {"signature": str}
 def missing() -> str | None:
     """None when TensorFlow is installed; importing it takes seconds, so only its metadata are read."""
     if all(installed(package) == (0,) for package in ("tensorflow", "tensorflow-cpu")):
-        return "tensorflow is not installed; pip install 'hasten[tensorflow]'"
+        return f"tensorflow is not installed; {pip('tensorflow')}"
     return None
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from hasten.extras import pip
 from hasten.frontends.exported import input_names
 from hasten.frontends.extras import installed, quiet_torch
 from hasten.frontends.torch import read_program
@@ -36,7 +37,7 @@ NATIVE = "compile"  # with this setting the served file holds a compiled library
 def missing() -> str | None:
     """None when torch is installed; importing it takes seconds, so only its metadata are read."""
     if installed("torch") == (0,):
-        return "torch is not installed; pip install 'hasten[torch]'"
+        return f"torch is not installed; {pip('torch')}"
     return None
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import onnx_ir as ir
 
 from hasten.frontends.shapes import fixed, inferred
+from hasten.graph import walk
 from hasten.model import Model
 from hasten.safety.walk import KNOWN_DOMAINS, RUNTIME_DOMAINS
 
@@ -37,6 +38,7 @@ def describe(model: Model) -> dict[str, Any]:
     ops = Counter(node.op_type for node in nodes)
     weights = list(_weights(model.graph))
     floats = [w for w in weights if w.dtype.is_floating_point()]
+    classical = sum(map(_numbers, nodes))
     own = {(key[0], key[1]) for key in model.graph.functions}
     known = KNOWN_DOMAINS | RUNTIME_DOMAINS
     custom = {f"{n.domain}::{n.op_type}" for n in nodes if n.domain not in known and (n.domain, n.op_type) not in own}
@@ -48,14 +50,15 @@ def describe(model: Model) -> dict[str, Any]:
         "inputs": [str(spec) for spec in model.inputs],
         "outputs": [str(spec) for spec in model.outputs],
         "nodes": len(nodes),
-        "parameters": sum(w.size for w in floats),
-        "weight_bytes": sum(w.nbytes for w in weights),
+        "parameters": sum(w.size for w in floats) + classical,
+        "weight_bytes": sum(w.nbytes for w in weights) + 4 * classical,
         "weight_types": dict(Counter(w.dtype.name.lower() for w in floats)),
         "macs": count_macs(model),
         "ops": dict(ops.most_common()),
         "quantized": sorted(QUANTIZED & ops.keys()),
         "control_flow": sorted(CONTROL & ops.keys()),
         "custom_ops": sorted(custom),
+        "runtime_ops": sorted({f"{n.domain}::{n.op_type}" for n in nodes if n.domain in RUNTIME_DOMAINS}),
         "dynamic": [
             f"{s.name}: axis {i} ({d or 'any'})"
             for s in model.inputs
@@ -63,20 +66,48 @@ def describe(model: Model) -> dict[str, Any]:
             if not isinstance(d, int)
         ],
     }
-    return facts | {"ideas": ideas(facts)}
+    return facts | {"ideas": ideas(facts, Counter(n.op_type for n in nodes if narrowable(n)))}
 
 
-def ideas(facts: dict[str, Any]) -> list[str]:
-    """What is worth a try, and what to mind, in sentences."""
-    ops, found = facts["ops"], []
-    heavy = {op: ops[op] for op in sorted(HEAVY & ops.keys())}
+def narrowable(node: ir.Node) -> bool:
+    """True where a pass takes the node's weights: float32, constant, and of an operator that it knows."""
+    if node.domain not in ("", "ai.onnx") or node.op_type not in (*walk.LINEAR, "LSTM") or len(node.inputs) < 2:
+        return False
+    tensor = None if node.inputs[1] is None else ir.convenience.get_const_tensor(node.inputs[1])
+    return tensor is not None and tensor.dtype == ir.DataType.FLOAT and len(list(tensor.shape)) > 1
+
+
+def _numbers(node: ir.Node) -> int:
+    """How many floating numbers a tree, a linear model or a kernel machine of ``ai.onnx.ml`` holds."""
+    if node.domain != "ai.onnx.ml":
+        return 0
+    lists = (a for a in node.attributes.values() if not a.is_ref() and a.type == ir.AttributeType.FLOATS)
+    return sum(len(a.as_floats()) for a in lists)
+
+
+def cautions(facts: Mapping[str, Any]) -> list[str]:
+    """What keeps a network from being rewritten or moved, with the way out."""
+    if any(op.startswith("com.microsoft.nchwc::") for op in facts.get("runtime_ops", ())):
+        return [
+            "ONNX Runtime's optimiser wrote this file for one kind of processor (com.microsoft.nchwc): no pass and no "
+            "other engine reads it; give the file from before that optimisation"
+        ]
+    return []
+
+
+def ideas(facts: dict[str, Any], narrow: Mapping[str, int]) -> list[str]:
+    """What is worth a try, and what to mind, in sentences. ``narrow`` counts the operators that passes can narrow."""
+    ops, found = facts["ops"], cautions(facts)
+    heavy = {op: narrow[op] for op in sorted(narrow)}
     if facts["quantized"]:
         found.append(f"already quantized ({', '.join(facts['quantized'])}): only lossless settings will be tried")
-    elif heavy and facts["parameters"]:
+    elif heavy:
         found.append("int8 for " + ", ".join(f"{count} {op}" for op, count in heavy.items()))
         found.append("bf16 or f16 where the processor has the arithmetic")
     else:
-        found.append("no weights to narrow: only lossless settings will be tried")
+        types = [name for name in facts["weight_types"] if name != "float"] if HEAVY & ops.keys() else []
+        held = f" (its weights are {', '.join(types)})" if types else ""
+        found.append(f"no float32 weights to narrow{held}: only lossless settings will be tried")
     if ops.get("BatchNormalization"):
         found.append(f"fold {ops['BatchNormalization']} batch normalisations")
     if facts["control_flow"]:

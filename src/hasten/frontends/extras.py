@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from hasten.errors import EnvironmentFault
+from hasten.extras import pip
 
 LEAST = {"torch": (2, 10), "keras": (3, 15)}  # older ones run code that a file brings, even in their safe modes
 
@@ -18,7 +19,7 @@ def need(package: str, extra: str, what: str) -> Any:
     Raises:
         EnvironmentFault: it is missing, broken, or so old that its safe mode is not safe.
     """
-    line = f"pip install 'hasten[{extra}]'"
+    line = pip(extra)
     try:
         module = import_module(package)
     except Exception as error:  # a broken install raises whatever it likes

@@ -6,8 +6,7 @@ import unicodedata
 from typing import Any
 
 from hasten.errors import EnvironmentFault
-
-PIP = "pip install 'hasten[tflite]'"
+from hasten.extras import pip
 
 
 def schema() -> Any:
@@ -19,7 +18,7 @@ def schema() -> Any:
     try:
         from ai_edge_litert import schema_py_generated
     except ImportError as fault:
-        raise EnvironmentFault("TensorFlow Lite files need LiteRT", cause=str(fault), help=PIP) from fault
+        raise EnvironmentFault("TensorFlow Lite files need LiteRT", cause=str(fault), help=pip("tflite")) from fault
     return schema_py_generated
 
 

@@ -23,7 +23,7 @@ from hasten.frontends.extras import quiet_torch
 from hasten.model import Model
 from hasten.protocols import Door
 from hasten.safety import archive as archives
-from hasten.safety import safetensors
+from hasten.safety import foreign, safetensors
 from hasten.safety.program import TRUST, check_program, refusal
 
 NEEDS_MODULE = "say what builds the network: --module package.module:function"
@@ -39,7 +39,7 @@ def accepts(path: Path) -> bool:
         head = file.read(16)
     if head.startswith(b"PK"):
         return bool(kind(archives.names(path)))
-    return _is_pickle(head) or safetensors.looks_so(head, path.stat().st_size)
+    return (_is_pickle(head) and foreign.pickled(path) is None) or safetensors.looks_so(head, path.stat().st_size)
 
 
 def _is_pickle(head: bytes) -> bool:
@@ -67,12 +67,14 @@ def load(path: Path, options: Door) -> Model:
         InputError: it is damaged, could run code, or lacks its module; the message names the option.
         EnvironmentFault: torch is missing.
     """
-    torch = quiet_torch()
     target = options.folder / "program.pt2"
     with path.open("rb") as file:
         head = file.read(16)
     is_zip = head.startswith(b"PK")
     found = kind(archives.names(path)) if is_zip else "checkpoint" if _is_pickle(head) else "safetensors"
+    if found == "safetensors" and options.module is None:
+        raise InputError(f"{path.name} needs its module", cause="it holds weights and no network", help=NEEDS_MODULE)
+    torch = quiet_torch()
     if found == "program":
         if options.trust:
             os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD", None)

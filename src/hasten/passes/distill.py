@@ -19,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.errors import EnvironmentFault
+from hasten.extras import pip
 from hasten.graph import edit, evaluate
 from hasten.graph.moments import batches
 from hasten.model import Model
@@ -137,7 +138,7 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError:
-        raise EnvironmentFault("distillation needs torch", help="pip install 'hasten[torch]'") from None
+        raise EnvironmentFault("distillation needs torch", help=pip("torch")) from None
     return torch
 
 

@@ -9,12 +9,13 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from hasten.errors import InputError, UsageError
+from hasten.safety import foreign
 from hasten.safety.archive import check_directory
+from hasten.safety.foreign import JAX, KERAS, TORCH
+
+__all__ = ["HEAD", "JAX", "kind_of", "require_onnx"]
 
 READS = "hasten reads ONNX, PyTorch, Keras, TensorFlow and TensorFlow Lite"
-TORCH = "export it: torch.onnx.export(model, args, 'model.onnx', dynamo=True)"
-KERAS = "export it: model.export('model.onnx', format='onnx')"
-JAX = "export the function: jax2onnx.to_onnx(function, [('B', 28, 28)], return_mode='file', output_path='model.onnx')"
 MAX_INDEX = 16 << 20  # bytes
 HEAD = 1024  # bytes
 
@@ -31,11 +32,7 @@ def require_onnx(path: Path) -> None:
     except OSError as error:
         raise UsageError(f"no model at {path}", cause=_why_missing(path, error), help=_nearby(path)) from error
     if stat.S_ISDIR(mode):
-        _check_repository(path)
-        if (path / "_CHECKPOINT_METADATA").exists() or (path / "manifest.ocdbt").exists():
-            raise InputError(f"{path} is a JAX checkpoint (Orbax)", cause="it holds weights and no network", help=JAX)
-        kind = "a TensorFlow SavedModel" if (path / "saved_model.pb").exists() else "a folder"
-        raise InputError(f"{path} is {kind}", cause=READS, help="give the .onnx file")
+        _refuse_folder(path)
     if not stat.S_ISREG(mode):
         raise InputError(f"{path} is not a regular file", cause=READS, help="give the .onnx file")
     try:
@@ -50,12 +47,19 @@ def require_onnx(path: Path) -> None:
         raise InputError(f"{path} is {found[0]}", cause=READS, help=found[1])
 
 
-def _check_repository(path: Path) -> None:
-    """A folder from a model hub is not a model: its code is never run, and its weights need their network."""
-    code = sorted(p.name for p in path.glob("*.py"))[:5]
+def _refuse_folder(path: Path) -> None:
+    """Say what a folder is. One from a model hub is no model: its code is never run, its weights need their network."""
+    known = foreign.folder(path)
+    if known is not None:
+        raise InputError(f"{path} is {known[0].name}", cause=known[1] or READS, help=known[0].help)
     if (path / "config.json").is_file():
+        code = sorted(p.name for p in path.glob("*.py"))[:5]
         cause = f"it brings code of its own ({', '.join(code)}), which is not run" if code else "it holds several files"
         raise InputError(f"{path} is a repository", cause=cause, help=f"load it in your own code, then {TORCH}")
+    kind = "a TensorFlow SavedModel" if (path / "saved_model.pb").exists() else "a folder"
+    inside = sorted(p.name for p in path.iterdir() if p.suffix in (".onnx", ".tflite", ".keras", ".pt2"))[:3]
+    cause = f"it holds {', '.join(inside)}" if inside else READS
+    raise InputError(f"{path} is {kind}", cause=cause, help=f"give {path / (inside[0] if inside else 'model.onnx')}")
 
 
 def _shards(path: Path) -> str | None:
@@ -76,31 +80,39 @@ def kind_of(head: bytes, path: Path) -> tuple[str, str] | None:
         return "a Git LFS pointer, not the model itself", f"fetch the content: git lfs pull --include {path.name}"
     if head.startswith(b"PK\x03\x04"):
         return _zip_kind(path)
-    if head[0] == 0x80 and head[1] in range(2, 6):
+    return _pickle_kind(head, path) or _weights_kind(head, path) or _other_kind(head, path)
+
+
+def _pickle_kind(head: bytes, path: Path) -> tuple[str, str] | None:
+    if known := foreign.pickled(path):
+        return known.name, known.help
+    if foreign.is_pickle(head):
         return "a Python pickle (old PyTorch?), which can run code when loaded", TORCH
+    return ("gzip-compressed", "unpack it: gunzip") if head.startswith(b"\x1f\x8b") else None
+
+
+def _weights_kind(head: bytes, path: Path) -> tuple[str, str] | None:
     size = int.from_bytes(head[:8], "little")
     if head[8:9] == b"{" and size < path.stat().st_size:
         return "safetensors: weights without the network", TORCH
-    for magic, at, kind, advice in _MAGIC:
-        if head[at : at + len(magic)] == magic:
-            return kind, advice
-    return _text_kind(head)
+    return None
 
 
-_MAGIC = (
-    (b"\x7fELF", 0, "a program or a library", "give the .onnx file; hasten loads no custom operators"),
-    (b"GGUF", 0, "a GGUF language model", "serve it with llama.cpp; hasten needs an ONNX export"),
-    (b"\x89HDF\r\n\x1a\n", 0, "HDF5 (a Keras .h5?)", KERAS),
-    (
-        b"TFL3",
-        4,
-        "a TensorFlow Lite model",
-        "convert it: python -m tf2onnx.convert --tflite in.tflite --output out.onnx",
-    ),
-    (b"ORTM", 4, "an ORT-format model", "give the .onnx file that it was made from"),
-    (b"\x93NUMPY", 0, "a numpy array", "models go first, data after --data"),
-    (b"\x1f\x8b", 0, "gzip-compressed", "unpack it: gunzip"),
-)
+def _other_kind(head: bytes, path: Path) -> tuple[str, str] | None:
+    known = foreign.by_magic(head) or foreign.by_text(head)
+    if known is None and not _may_be_onnx(head, path):
+        known = foreign.by_name(path)
+    if known is not None:
+        return known.name, known.help
+    if all(byte >= 0x20 or byte in b"\r\n\t" for byte in head):
+        return "a text file", "give the .onnx file"
+    return None
+
+
+def _may_be_onnx(head: bytes, path: Path) -> bool:
+    """ONNX begins with its version, field 1; so do Core ML and SavedModels, which go by their names."""
+    saved_model = path.name == "saved_model.pb" and head[1] == 1
+    return head[0] == 0x08 and path.suffix.lower() != ".mlmodel" and not saved_model
 
 
 def _zip_kind(path: Path) -> tuple[str, str]:
@@ -115,19 +127,14 @@ def _zip_kind(path: Path) -> tuple[str, str]:
     if "config.json" in names:
         return "a Keras model (.keras)", KERAS
     if names and all(n.endswith(".npy") for n in names):
-        return "an .npz of arrays", "models go first, data after --data"
-    return "a zip archive", "unpack it and give the .onnx file inside"
-
-
-def _text_kind(head: bytes) -> tuple[str, str] | None:
-    lower = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-    if lower.startswith((b"<!doctype", b"<html")):
-        return "a web page", "the download went wrong (a log-in page?): fetch the file itself"
-    if lower.startswith((b"<?xml", b"<net")):
-        return "XML (OpenVINO IR?)", "give the ONNX file that it was made from"
-    if all(byte >= 0x20 or byte in b"\r\n\t" for byte in head):
-        return "a text file", "give the .onnx file"
-    return None
+        return "an .npz of arrays", foreign.BESIDE
+    if any(n.endswith("com.apple.CoreML/model.mlmodel") for n in names):
+        return "a Core ML package", foreign.FIRST
+    if "schema.json" in names:
+        return "a scikit-learn model (skops)", foreign.SKLEARN
+    if "model.ini" in names:
+        return "an H2O model (MOJO)", "H2O has no way to ONNX: train it with another tool"
+    return "a zip archive", foreign.UNPACK
 
 
 def _why_missing(path: Path, error: OSError) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hasten.errors import EnvironmentFault, HastenError, InputError, UsageError, did_you_mean
+from hasten.extras import pip
 from hasten.model import TensorSpec
 from hasten.samples.pixels import Geometry, Seen, decode
 from hasten.samples.store import SampleStore
@@ -152,6 +153,4 @@ def _need_pillow(folder: Path) -> None:
     try:
         import PIL  # noqa: F401
     except ImportError as error:
-        raise EnvironmentFault(
-            f"Pillow is needed to read the images in {folder}", help="pip install 'hasten[images]'"
-        ) from error
+        raise EnvironmentFault(f"Pillow is needed to read the images in {folder}", help=pip("images")) from error

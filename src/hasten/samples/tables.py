@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hasten.errors import EnvironmentFault, InputError, UsageError, did_you_mean
+from hasten.extras import pip
 from hasten.model import TensorSpec
 from hasten.samples.guard import check_count, check_unpacked, readable, regular
 from hasten.samples.stream import ONLY, Array, Item, Opener, Stream, Wanted
@@ -87,7 +88,7 @@ def read_parquet(path: Path, wanted: Wanted) -> Opener:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise EnvironmentFault(f"pyarrow is needed to read {path}", help="pip install 'hasten[tables]'") from error
+        raise EnvironmentFault(f"pyarrow is needed to read {path}", help=pip("tables")) from error
     with readable(path, " as Parquet"), regular(path):
         table = parquet.ParquetFile(path)
         names, n = list(table.schema_arrow.names), int(table.metadata.num_rows)

@@ -7,6 +7,7 @@ from typing import Any
 
 from hasten import registry
 from hasten.errors import InputError
+from hasten.extras import pip
 from hasten.machine import cores
 from hasten.search import space
 from hasten.search.explain import told
@@ -51,7 +52,7 @@ def _who_tells() -> str:
     """What to type for an engine that counts the time of its kernels; where there is none, how to get one."""
     usable = (name for name in registry.names("engines") if registry.engine(name)[1] is None)
     able = (name for name in usable if hasattr(registry.find("engines", name), "profile"))
-    return " or ".join(f"--engines {name}" for name in able) or "pip install 'hasten[openvino]'"
+    return " or ".join(f"--engines {name}" for name in able) or pip("openvino")
 
 
 def _ground(run: Run, name: str, engine: Any) -> Ground:

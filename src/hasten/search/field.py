@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hasten.errors import HastenError, InputError, UsageError
+from hasten.errors import HastenError, InputError, UsageError, gist
 from hasten.model import file_digest
 from hasten.search import forms
 from hasten.search.findings import Built, built_in
@@ -172,8 +172,7 @@ def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
 
 
 def first_line(fault: Exception) -> str:
-    """The first line of an exception's text, cut to a readable length; of our own errors what and why."""
+    """The first telling line of an exception's text, cut to a readable length; of our own errors what and why."""
     if isinstance(fault, HastenError):
         return "; ".join(filter(None, (fault.message, fault.cause)))[:300]
-    lines = str(fault).strip().splitlines()
-    return (lines[0] if lines else type(fault).__name__)[:300]
+    return gist(str(fault)) or type(fault).__name__

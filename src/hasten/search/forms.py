@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hasten import registry
 from hasten.errors import UsageError, did_you_mean
+from hasten.safety.stage import DIGESTS, staged_digests
 from hasten.trial import Candidate, Scalar
 
 if TYPE_CHECKING:
@@ -99,5 +100,7 @@ def artefact_bytes(artefact: Path) -> int:
     """Bytes of a served network: the file with its weights, or all of a folder."""
     if artefact.is_dir():
         return sum(p.stat().st_size for p in artefact.rglob("*") if p.is_file())
-    beside = [artefact.with_suffix(".data"), artefact.with_suffix(".bin")]
+    beside = {artefact.with_suffix(".data"), artefact.with_suffix(".bin"), artefact.with_name(artefact.name + ".data")}
+    if (artefact.parent / DIGESTS).is_file():  # a copy of the user's own, with all files that it consists of
+        beside |= {artefact.parent / name for name in staged_digests(artefact) if name != artefact.name}
     return artefact.stat().st_size + sum(p.stat().st_size for p in beside if p.exists())

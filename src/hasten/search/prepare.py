@@ -14,7 +14,8 @@ import numpy as np
 
 from hasten import registry, replies
 from hasten.deaths import blamed
-from hasten.errors import InputError
+from hasten.errors import InputError, gist
+from hasten.frontends.describe import cautions
 from hasten.looks import open_ledger
 from hasten.measure.evaluate import Evaluator
 from hasten.measure.quality import provable
@@ -100,13 +101,12 @@ def prepare(
             "note", f"conversion from {entered.origin.format}: outputs agree within {run.conversion:.1e} of their scale"
         )
     choose_metric(run, question)
-    told = () if run.made_up else store.warnings
-    warnings = [*told, *splits.warnings, *remember(run, question, folder, look), *absent, *set_outside()]
+    own = [*cautions(entered.facts), *(() if run.made_up else store.warnings), *splits.warnings]
+    warnings = [*own, *remember(run, question, folder, look), *absent, *set_outside()]
     for text in warnings:
         run.say("warning", text)
     check_baseline(run)
-    sizes = (len(part) for part in (splits.calibrate, splits.search, splits.confirm))
-    able = provable(run.proof, run.evaluator.metric, *sizes)
+    able = provable(run.proof, run.evaluator.metric, *map(len, (splits.calibrate, splits.search, splits.confirm)))
     able = replace(able, sentence=NO_DATA) if run.made_up else able
     run.say("note", able.sentence)
     if run.look > 1:
@@ -181,7 +181,7 @@ def make_samples(
                 try:
                     replies.run(worker, place, [0], seconds=TRY_SECONDS)
                 except CallFailed as fault:
-                    reason = reason or str(fault).splitlines()[0]
+                    reason = reason or gist(str(fault))
                     continue
                 return store
         except (WorkerDied, CallFailed) as fault:

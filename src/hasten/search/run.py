@@ -18,6 +18,7 @@ from hasten.measure.timing import Workload
 from hasten.model import Origin, TensorSpec
 from hasten.protocols import Array, Event, Listener
 from hasten.search import forms
+from hasten.search.own_paths import without_folder
 from hasten.splits import Splits
 from hasten.trial import Candidate, Mixed, Trial
 from hasten.worker import Peak, Worker
@@ -101,7 +102,9 @@ class Run:
         return replace(self.budget, confidence=1 - worn_alpha(self.budget.alpha, self.look))
 
     def record(self, trial: Trial) -> Trial:
-        """Keep a trial."""
+        """Keep a trial; its reason is for people, who know nothing of this run's folder."""
+        if str(self.folder) in trial.reason:
+            trial = replace(trial, reason=without_folder(trial.reason, self.folder))
         self.trials[trial.candidate.key] = trial
         return trial
 
