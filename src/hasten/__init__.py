@@ -5,6 +5,7 @@
 0.01
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from hasten.errors import EnvironmentFault, HastenError, InputError, Stopped, Us
 if TYPE_CHECKING:
     from hasten.api import apply, bench, doctor, inspect, optimize, verify
     from hasten.trial import Result
+
+# from 1.29 on, ONNX Runtime reports its use over the network and keeps a file in the temporary folder
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 

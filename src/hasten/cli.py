@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -15,10 +16,11 @@ from rich.console import RenderableType
 
 from hasten import console, trial
 from hasten.budget import parse_budget
-from hasten.errors import HastenError, Stopped, UsageError, did_you_mean
+from hasten.errors import EnvironmentFault, HastenError, Stopped, UsageError, did_you_mean
 from hasten.keywords import options as spoken_as_options
 from hasten.options import common, door, listed, named, samples, seconds
 from hasten.report.words import clean
+from hasten.search.interrupts import interrupts
 
 NOT_CHECKED, BUG, INTERRUPTED = 6, 70, 130
 
@@ -40,7 +42,7 @@ def _api() -> Any:
 
 def _say(data: object, text: Callable[[], RenderableType], as_json: bool) -> None:
     if as_json:
-        console.write(trial.encode(data).decode(), sys.stdout)
+        console.write(trial.encode(data).decode(), sys.stdout, wanted=True)
     else:
         console.show(text())
 
@@ -220,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if strange := [name for name in given if any("\udc80" <= c <= "\udcff" for c in name)]:
             raise UsageError(f"{strange[0]!r} is not UTF-8", help="rename the file, or link to it under another name")
-        with spoken_as_options():
+        with spoken_as_options(), interrupts():
             return cli.main(given, prog_name="hasten", standalone_mode=False) or 0
     except (click.exceptions.Abort, KeyboardInterrupt):
         console.write("stopped\n", sys.stderr)
@@ -238,13 +240,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.write(f"{shown}\n", sys.stderr)
         if "--json" in given:
             body = {"message": error.message, "cause": error.cause, "help": error.help, "exit_code": code}
-            console.write(trial.encode({"schema_version": trial.SCHEMA_VERSION, "error": body}).decode(), sys.stdout)
+            with suppress(EnvironmentFault):  # it is on standard error
+                console.write(
+                    trial.encode({"schema_version": trial.SCHEMA_VERSION, "error": body}).decode(), sys.stdout
+                )
         return code
 
 
 def run() -> NoReturn:
     """The entry point of ``python -m hasten``."""
-    raise SystemExit(main())
+    code = main()
+    try:
+        console.write("", sys.stdout)  # what a library printed and could not write must not raise at the very end
+    except EnvironmentFault as fault:
+        code = code or fault.exit_code
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":
