@@ -109,7 +109,7 @@ def test_what_a_killed_worker_had_in_temporary_folders_goes_with_it() -> None:
     with worker.Worker() as one:
         own = Path(f"/proc/{one.pid}/cwd").readlink()
         with pytest.raises(worker.CallFailed):  # a folder is no JSON
-            one.call("call", function="hasten.scratch:Temporary", keywords={"name": "left"})
+            one.call("call", dict[str, object], function="hasten.scratch:Temporary", keywords={"name": "left"})
         assert list(own.glob("hasten-*/left-*"))
     assert not own.exists()
 
