@@ -17,6 +17,37 @@ def test_probabilities_are_compared_by_kullback_leibler() -> None:
     assert divergence(p, p) == 0
 
 
+def test_candidates_whose_classes_do_not_sum_to_one_are_as_far_as_they_are() -> None:
+    """Plain KL would be negative for the first, and clipped at 0: twice the probabilities would be no difference."""
+    p = special.softmax(np.random.default_rng(3).standard_normal((5, 7)), axis=-1)
+    for q in (2 * p, p / 2, p + 0.01):
+        assert divergence(p, q) == pytest.approx(special.kl_div(p, q).sum(-1).mean())
+        assert divergence(p, q) > 0
+    assert divergence(p, -p) > 1
+
+
+def test_a_new_nan_is_infinitely_far_and_an_old_one_is_left_out() -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.standard_normal((4, 6)), rng.standard_normal((4, 6))
+    holed = a.copy()
+    holed[1, 2] = np.nan
+    for classes in (True, False):
+        assert divergence(a, holed, classes=classes) == divergence(holed, a, classes=classes) == np.inf
+        assert divergence(holed, holed, classes=classes) == 0
+    also = b.copy()
+    also[1, 2] = np.nan
+    rest = [0, 2, 3]
+    assert divergence(holed, also, classes=True) == pytest.approx(divergence(a[rest], b[rest], classes=True))
+    kept = ~np.isnan(holed)
+    assert divergence(holed, also) == pytest.approx(np.mean((a - b)[kept] ** 2) / np.var(a[kept]))
+
+
+def test_classes_that_are_ruled_out_stay_so() -> None:
+    a = np.array([[1.0, 2.0, -np.inf], [0.5, -np.inf, 0.1]])
+    assert divergence(a, a.copy(), classes=True) == 0
+    assert divergence(a, np.nan_to_num(a, neginf=-5.0), classes=True) == np.inf
+
+
 def test_scores_of_classes_go_through_a_softmax_first() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.standard_normal((4, 6)), rng.standard_normal((4, 6))

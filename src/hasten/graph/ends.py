@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-BOUNDED = frozenset({"Sigmoid", "HardSigmoid", "Softmax"})  # from 0 to 1
+BOUNDED = frozenset({"Sigmoid", "HardSigmoid"})  # each number by itself, from 0 to 1
 MOVES = frozenset(
     {
         "Identity",
@@ -23,7 +23,7 @@ MOVES = frozenset(
 
 
 def bounded(graph: ir.Model) -> set[str]:
-    """The outputs whose numbers are probabilities: made by a sigmoid or a softmax, and only moved after that."""
+    """The outputs whose numbers are probabilities: made by a sigmoid, and only moved after that."""
     return {str(v.name) for v in graph.graph.outputs if _bounded(v, 0)}
 
 

@@ -46,23 +46,31 @@ class Evaluator:
     reference: dict[int, Array] = field(default_factory=dict)
     broken: set[int] = field(default_factory=set)  # samples on which the baseline itself is not finite
 
-    def answers(self, worker: Worker, ids: Sequence[int]) -> Iterator[tuple[int, list[Array]]]:
-        """Each sample's kept outputs, batch axis included, in the order of ``ids``."""
+    def answers(
+        self, worker: Worker, ids: Sequence[int], keep: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, list[Array]]]:
+        """Each sample's outputs at the positions ``keep`` (those that the metric reads), in the order of ``ids``.
+
+        The batch axis is included.
+        """
+        keep = self.keep if keep is None else keep
         start, size = 0, 8
         while start < len(ids):
             chunk, began = [int(i) for i in ids[start : start + size]], time.monotonic()
             place, limit = self.store.directory, self.limit_seconds
-            reply = replies.run(worker, place, chunk, batch=self.batch, keep=self.keep, seconds=limit)
+            reply = replies.run(worker, place, chunk, batch=self.batch, keep=keep, seconds=limit)
             arrays, took = reply.arrays, time.monotonic() - began
-            yield from self._by_sample(chunk, reply.sizes, arrays)
+            yield from self._by_sample(chunk, reply.sizes, arrays, len(keep))
             start += len(chunk)
             used = max(1, sum(a.nbytes for a in arrays) // len(chunk))
             soon = int(len(chunk) * CHUNK_SECONDS / max(took, 1e-6))
             size = max(1, min(1024, REPLY_BYTES // used, soon))
 
-    def _by_sample(self, ids: list[int], sizes: list[int], arrays: list[Array]) -> Iterator[tuple[int, list[Array]]]:
+    def _by_sample(
+        self, ids: list[int], sizes: list[int], arrays: list[Array], width: int
+    ) -> Iterator[tuple[int, list[Array]]]:
         """Batches back into samples: outputs are cut along axis 0 where that is the batch."""
-        at, width = 0, len(self.keep)
+        at = 0
         for number, size in enumerate(sizes):
             results = arrays[number * width : (number + 1) * width]
             for k in range(size):
@@ -110,19 +118,20 @@ class Evaluator:
         Raises:
             NewNaN: an answer is not finite where the baseline's was, or (``Unscorable``) is none of its shape or type.
         """
-        found = []
-        for i, outputs in self.answers(worker, ids):
-            try:
-                finite = all(_finite(a) for a in outputs)
-                named, truth = self._frames(i, outputs)
-                row = self.metric.rows(named, truth)
-            except (InputError, ValueError, TypeError, IndexError) as fault:
-                said = fault.message if isinstance(fault, InputError) else str(fault)
-                raise Unscorable(f"its answer to sample {i} cannot be scored: {said}") from fault
-            if i not in self.broken and not finite:
-                raise NewNaN(f"answers NaN or infinity on sample {i}, the baseline does not")
-            found.append(row)
-        return np.concatenate(found)
+        return np.concatenate([self.row(i, outputs) for i, outputs in self.answers(worker, ids)])
+
+    def row(self, i: int, outputs: list[Array]) -> Rows:
+        """The row of a candidate's answers to sample ``i``, of what the metric reads; raises as ``rows``."""
+        try:
+            finite = all(_finite(a) for a in outputs)
+            named, truth = self._frames(i, outputs)
+            row = self.metric.rows(named, truth)
+        except (InputError, ValueError, TypeError, IndexError) as fault:
+            said = fault.message if isinstance(fault, InputError) else str(fault)
+            raise Unscorable(f"its answer to sample {i} cannot be scored: {said}") from fault
+        if i not in self.broken and not finite:
+            raise NewNaN(f"answers NaN or infinity on sample {i}, the baseline does not")
+        return row
 
     def known(self, ids: Sequence[int]) -> Rows:
         """The baseline's rows for ``ids``, as one array."""

@@ -6,20 +6,20 @@ From safest to fastest, stopping at the first failure, the chance of any false p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, inf
-
-import numpy as np
 
 from hasten.measure.evaluate import NewNaN, Rows
 from hasten.measure.proportions import required_n
 from hasten.measure.quality import assess
+from hasten.search import answers
 from hasten.search.baseline import measure_baseline
 from hasten.search.field import Run
 from hasten.search.loading import fresh_worker, lost
 from hasten.search.objective import gain
 from hasten.trial import Candidate, Quality, Split
-from hasten.worker import CallFailed, WorkerDied
+from hasten.worker import CallFailed, Worker, WorkerDied
 
 LEAST_CONFIRM = 600
 PASS_SECONDS = 3.0  # which nobody minds
@@ -109,12 +109,13 @@ def _look(run: Run, candidate: Candidate, ids: list[int]) -> None:
     try:
         try:
             worker = run.loaded.get(candidate.key) or fresh_worker(run, candidate)
-            rows = run.evaluator.rows(worker, ids)
+            rows, changed, spoilt = judged(run, worker, ids, lossless=candidate.lossless)
         except WorkerDied as fault:
             if not fault.killed or fault.memory:
                 raise
             run.say("warning", f"{candidate.label} is proven again: its process was {fault}")
-            rows = run.evaluator.rows(fresh_worker(run, candidate), ids)
+            worker = fresh_worker(run, candidate)
+            rows, changed, spoilt = judged(run, worker, ids, lossless=candidate.lossless)
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
         return
@@ -124,13 +125,32 @@ def _look(run: Run, candidate: Candidate, ids: list[int]) -> None:
     known, groups = run.evaluator.known(ids), run.evaluator.groups(ids)
     split: Split = "confirm" if len(run.splits.confirm) else "search"
     quality = assess(run.evaluator.metric, run.proof, known, rows, split=split, groups=groups)
-    run.update(candidate.key, confirm=unchanged(quality, known, rows) if candidate.lossless else quality)
+    if candidate.lossless and not changed:
+        quality = unchanged(quality)
+    run.update(candidate.key, confirm=quality, reason=f"not unchanged: {changed}" if changed else "")
+    if spoilt:
+        run.update(candidate.key, confirm=replace(quality, met=False), status="rejected", reason=spoilt)
 
 
-def unchanged(quality: Quality, known: Rows, rows: Rows) -> Quality:
-    """Lossless settings need no test where every row is the baseline's, to float rounding."""
-    if not np.allclose(known, rows, rtol=1e-5, atol=1e-7):
-        return quality
+def judged(run: Run, worker: Worker, ids: Sequence[int], *, lossless: bool) -> tuple[Rows, str, str]:
+    """The candidate's rows; where a lossless one does not answer what the baseline does; and an output that it spoils.
+
+    The last two are words, empty where all is well. All outputs of a lossless candidate are compared. The outputs that
+    the metric does not read may not be spoilt by any candidate.
+
+    Raises:
+        NewNaN, WorkerDied, CallFailed: as ``Evaluator.rows``.
+    """
+    changed = ""
+    if lossless:
+        rows, changed = answers.same_throughout(run, worker, ids)
+    else:
+        rows = run.evaluator.rows(worker, ids)
+    return rows, changed, "" if lossless and not changed else answers.moved_on(run, worker, ids)
+
+
+def unchanged(quality: Quality) -> Quality:
+    """Lossless settings need no test where every output is the baseline's, to float rounding."""
     return replace(quality, met=True, upper=max(0.0, quality.drop), method=IDENTICAL)
 
 

@@ -29,6 +29,7 @@ from hasten.trial import Scalar
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
 SAMPLES = 32
+CONFIDENT = 0.1  # where all probabilities of a sigmoid are below it, nothing says how large they may be
 GRAPH_ENGINE = "onnxruntime"
 
 
@@ -64,12 +65,13 @@ def prove_conversion(run: Run, entered: Entered) -> float:
 
 
 def with_range(found: Mapping[str, Difference], bounded: Collection[str]) -> dict[str, Difference]:
-    """The same differences, where the scale of a probability is 1 however small all those compared are."""
-    return {n: replace(d, scale=max(d.scale, 1.0)) if n in bounded else d for n, d in found.items()}
+    """The same differences, where the size of a probability is 1 however small all those compared are."""
+    small = {n for n, d in found.items() if n in bounded and d.scale < CONFIDENT}
+    return {n: replace(d, scale=1.0, energy=float(d.elements)) if n in small else d for n, d in found.items()}
 
 
 def bounded_outputs(path: str) -> list[str]:
-    """The outputs of an ONNX file that are made by a sigmoid or a softmax. Runs in a worker."""
+    """The outputs of an ONNX file that are made by a sigmoid. Runs in a worker."""
     return sorted(ends.bounded(load(Path(path)).graph))
 
 

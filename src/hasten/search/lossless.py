@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from hasten import compare
 from hasten.machine import cores
-from hasten.search import forms, space
+from hasten.search import answers, forms, space
 from hasten.search.field import CONTENDERS, RESTED_ROUNDS, SCREEN_ROUNDS, Run, build_all, recipe_key
 from hasten.search.finalists import WORTH
 from hasten.search.loading import load, lost
 from hasten.search.objective import NEAR, quick_ms, speed
-from hasten.search.screening import answers_beside, hopelessly_slow, outrun, race
+from hasten.search.screening import hopelessly_slow, outrun, race
 from hasten.trial import Candidate, Scalar
 from hasten.worker import CallFailed, WorkerDied
 
 RACED = 5  # processes alive at once; each holds a copy of the network
-TOLERANCE = 1e-3  # of an output's scale: what reordered float32 sums may differ by
 
 
 def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, baseline_ms: float) -> str:
@@ -58,29 +56,18 @@ def contenders(run: Run, keys: Sequence[str]) -> list[str]:
 
 
 def same_answers(run: Run, candidate: Candidate) -> bool:
-    """Gate for lossless candidates: every output within float tolerance of the baseline's on a few samples."""
+    """Gate for lossless candidates: every output the baseline's to float rounding, on a few dozen samples."""
     return run.step("answers", candidate, lambda: _compare(run, candidate))
 
 
 def _compare(run: Run, candidate: Candidate) -> None:
     try:
-        found, wanted = answers_beside(run, candidate.key)
+        new, old = answers.beside(run, candidate.key)
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
         return
-    worst = 0.0
-    for new, old in zip(found, wanted, strict=True):
-        for a, b in zip(new, old, strict=True):
-            if a.shape != b.shape or a.dtype != b.dtype:
-                worst = float("inf")
-            elif a.size and a.dtype.kind == "f":
-                scale = max(float(np.abs(b).max()), 1e-6)
-                worst = max(worst, float(np.abs(a - b).max()) / scale)
-            elif not np.array_equal(a, b):
-                worst = float("inf")
-    if not worst <= TOLERANCE:
-        text = f"not lossless: an output differs by {worst:.1e} of its scale"
-        run.update(candidate.key, status="rejected", reason=text)
+    if told := answers.unlike(run, compare.outputs(old, new, run.names)):
+        run.update(candidate.key, status="rejected", reason=f"not lossless: {told}")
 
 
 def engine_settings(run: Run) -> dict[str, dict[str, Scalar]]:

@@ -75,6 +75,7 @@ def prepare(
         origin=entered.origin,
         staged=entered.staged,
         title=question.model.name,
+        arithmetic=arithmetic(entered),
         inputs=inputs,
         outputs=outputs,
         budget=question.budget,
@@ -113,6 +114,12 @@ def prepare(
         level = f"{run.proof.confidence:.2%}"
         run.say("note", f"look {run.look} at these samples: tested at {level}, so that all looks hold together")
     return run, able, {**entered.facts, "warnings": warnings}
+
+
+def arithmetic(entered: Entered) -> str:
+    """The narrowest float of the network's weights, inputs and outputs."""
+    types = {*entered.facts.get("weight_types", ()), *(s.dtype for s in (*entered.inputs, *entered.outputs))}
+    return next((name for name in ("bfloat16", "float16") if name in types), "float32")
 
 
 def set_outside() -> list[str]:

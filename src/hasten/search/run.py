@@ -44,6 +44,7 @@ class Run:
     origin: Origin = field(default_factory=Origin)
     staged: Path = Path()  # the copy of what the user gave
     title: str = "the network"
+    arithmetic: str = "float32"  # the narrowest float that the network as given computes in
     conversion: float | None = None  # how far the graph's answers are from the original's; None: nothing was converted
     journal: Journal = field(default_factory=Journal)
     ledger: Ledger | None = None  # None: nobody counts, as when a result is checked again
@@ -62,7 +63,7 @@ class Run:
     artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     digests: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     loaded: dict[str, Worker] = field(default_factory=dict)
-    wanted: list[list[Array]] = field(default_factory=list)  # the baseline's answers on a few search samples
+    wanted: list[list[Array]] = field(default_factory=list)  # all outputs of the baseline on a few search samples
     plans: list[Mixed] = field(default_factory=list)
     unplanned: list[str] = field(default_factory=list)  # where no formats were mixed, and why
     workshop: Worker | None = None  # builds, one after another; started when needed

@@ -18,8 +18,8 @@ from hasten.measure.quality import assess
 from hasten.measure.sequential import FUTILE, LOOKS
 from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import Series, alone, interleave, milliseconds, timing, warm_up
-from hasten.protocols import Array
-from hasten.search.baseline import does_not_run, measure_baseline
+from hasten.search import answers
+from hasten.search.baseline import measure_baseline
 from hasten.search.field import SCREENED, Run
 from hasten.search.loading import baseline, lost, ready
 from hasten.search.objective import far_behind, quick_ms, rested_ms
@@ -62,8 +62,8 @@ def _screen(run: Run, candidate: Candidate, most: int) -> None:
     rows, quality, seen = None, None, 0
     looks = sorted({min(look, len(ids)) for look in LOOKS})
     try:
-        if run.trials[candidate.key].harm is None:
-            weigh(run, candidate.key)
+        if run.trials[candidate.key].harm is None and not weigh(run, candidate.key):
+            return
         for look in looks:
             fresh = run.evaluator.rows(worker, ids[seen:look])
             rows = fresh if rows is None else np.concatenate([rows, fresh])
@@ -92,26 +92,20 @@ def _screen(run: Run, candidate: Candidate, most: int) -> None:
         run.update(candidate.key, status="rejected", reason=text)
 
 
-def weigh(run: Run, key: str) -> None:
+def weigh(run: Run, key: str) -> bool:
     """Record a loaded candidate's harm: how far its answers lie from the baseline's on a few search samples.
 
-    Not on those that it was made from: what refits weights to them looks better there than it is.
+    Not on those that it was made from: what refits weights to them looks better there than it is. False where it
+    spoils an output that the metric does not read; that rejects it.
 
     Raises what running it raises.
     """
-    got, wanted = answers_beside(run, key)
-    run.update(key, harm=mean_divergence(wanted, got, classes=run.evaluator.metric.name in DECIDES))
-
-
-def answers_beside(run: Run, key: str) -> tuple[list[list[Array]], list[list[Array]]]:
-    """The answers of a loaded candidate and of the baseline to the same few search samples."""
-    ids = [int(i) for i in run.splits.search[:WEIGHED]]
-    if not run.wanted:
-        try:
-            run.wanted = [answers for _, answers in run.evaluator.answers(baseline(run), ids)]
-        except (WorkerDied, CallFailed) as fault:
-            raise does_not_run(fault) from fault
-    return [answers for _, answers in run.evaluator.answers(run.loaded[key], ids)], run.wanted
+    got, wanted = answers.beside(run, key, WEIGHED)
+    read = ([[one[k] for k in run.evaluator.keep] for one in side] for side in (wanted, got))
+    run.update(key, harm=mean_divergence(*read, classes=run.evaluator.metric.name in DECIDES))
+    if told := answers.moved(run, wanted, got):
+        run.update(key, status="rejected", reason=told)
+    return not told
 
 
 def race(run: Run, keys: Sequence[str], rounds: int, *, rested: bool = False) -> None:
@@ -178,8 +172,8 @@ def _look_at_the_clock(run: Run, candidate: Candidate, best_ms: float) -> None:
     try:
         taken = quick_look(run, run.loaded[candidate.key])
         run.update(candidate.key, quick_ms=taken)
-        if not candidate.lossless and not far_behind(taken, best_ms):
-            weigh(run, candidate.key)
+        if not candidate.lossless and not far_behind(taken, best_ms) and not weigh(run, candidate.key):
+            return
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
         return
