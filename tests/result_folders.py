@@ -56,12 +56,14 @@ def edit(out: Path, name: str, change: Callable[[dict[str, Any]], object], *, li
     change(body)
     (out / name).write_text(json.dumps(body))
     if listed and name != "manifest.json":
-        digest = file_digest(out / name)
+        digest, size = file_digest(out / name), (out / name).stat().st_size
         edit(out, "manifest.json", lambda manifest: manifest["files"].update({name: digest}))
+        edit(out, "manifest.json", lambda manifest: manifest["sizes"].update({name: size}))
 
 
 def listed(out: Path) -> None:
     """Take the digests of all files anew."""
     found = {p.relative_to(out).as_posix(): file_digest(p) for p in out.rglob("*") if p.is_file()}
     found.pop("manifest.json")
-    edit(out, "manifest.json", lambda manifest: manifest.update(files=plain(found)))
+    sizes = {name: (out / name).stat().st_size for name in found}
+    edit(out, "manifest.json", lambda manifest: manifest.update(files=plain(found), sizes=sizes))

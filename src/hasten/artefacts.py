@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hasten import bounded, durable, owned, trial
+from hasten import durable, owned, trial
 from hasten.errors import HastenError, InputError, UsageError
 from hasten.example import example
 from hasten.model import TensorSpec
@@ -296,9 +296,9 @@ def _carry_over(place: Path, building: Path) -> None:
     Where the new result has a file of that name, the old one is kept with ``.before`` added.
     """
     manifest = _manifest(place)
-    known = manifest.files if manifest else {}
-    written = {name for name, digest in known.items() if _is_written(place, name, digest)}
-    written |= {MANIFEST} if manifest else set()
+    written = (
+        {MANIFEST, *(name for name in manifest.files if _is_written(manifest, place, name))} if manifest else set()
+    )
     for stranger in place.iterdir() if place.exists() else ():
         inside = [p for p in stranger.rglob("*") if not p.is_dir() or p.is_symlink()] if _is_folder(stranger) else []
         if written.issuperset(p.relative_to(place).as_posix() for p in inside or [stranger]):
@@ -314,10 +314,10 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _is_written(place: Path, name: str, digest: str) -> bool:
+def _is_written(manifest: Manifest, place: Path, name: str) -> bool:
     """True where the file at ``place`` is still what a manifest of ours says that hasten wrote."""
     try:
-        return bounded.digest(bounded.inside(place, name)) == digest
+        return manifest.is_written(place, name)
     except (HastenError, OSError, ValueError):
         return False
 

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from hasten.errors import InputError, UsageError
 
+FILE = "a regular file"
 PIECE = 1 << 20
 PLAIN = re.compile(r"[^/\\:\x00-\x1f\x7f]+(/[^/\\:\x00-\x1f\x7f]+)*")
 REGULAR = "give a folder of regular files, without links"
@@ -32,7 +33,7 @@ def kind_of(path: Path) -> str:
         mode = path.lstat().st_mode
     except (OSError, ValueError):
         return ""
-    return next((name for test, name in _KINDS if test(mode)), "a regular file")
+    return next((name for test, name in _KINDS if test(mode)), FILE)
 
 
 @contextmanager
@@ -60,7 +61,7 @@ def opened(path: Path, limit: int | None = None) -> Iterator[BinaryIO]:
 
 
 def _require_regular(path: Path, kind: str) -> None:
-    if kind == "a regular file":
+    if kind == FILE:
         return
     if not kind:
         raise UsageError(f"there is no {path}", cause="no such file", help="check the path")
@@ -73,10 +74,18 @@ def read(path: Path, limit: int) -> bytes:
         return file.read(limit)
 
 
-def digest(path: Path) -> str:
+def size(path: Path) -> int:
+    """The bytes of what lies at ``path``, without opening it; -1 where there is nothing."""
+    try:
+        return path.lstat().st_size
+    except (OSError, ValueError):
+        return -1
+
+
+def digest(path: Path, limit: int | None = None) -> str:
     """The sha256 of a regular file. Raises as ``opened``."""
     found = sha256()
-    with opened(path) as file:
+    with opened(path, limit) as file:
         while piece := file.read(PIECE):
             found.update(piece)
     return found.hexdigest()

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hasten import bounded
 from hasten.errors import InputError, UsageError
 from hasten.frontends.objects import as_file
 from hasten.measure.speed import block_average, speedup_of
@@ -87,8 +86,7 @@ def changed(out: Path, manifest: Manifest) -> list[str]:
     Raises:
         InputError: one is no regular file.
     """
-    found = [(name, bounded.inside(out, name), digest) for name, digest in manifest.files.items()]
-    return [name for name, path, digest in found if not bounded.kind_of(path) or bounded.digest(path) != digest]
+    return [name for name in manifest.files if not manifest.is_written(out, name)]
 
 
 def _files(manifest: Manifest, wrong: Sequence[str]) -> Check:

@@ -64,7 +64,9 @@ def copy_network(place: Path, manifest: Manifest, target: Path) -> list[str]:
     wrong = []
     for name, digest in manifest.network_files.items():
         source = bounded.inside(place, name)
-        if not bounded.kind_of(source) or _copied(source, target / name) != digest:
+        kind, size = bounded.kind_of(source), bounded.size(source)
+        other = not kind or (kind == bounded.FILE and size != manifest.sizes.get(name))
+        if other or _copied(source, target / name) != digest:
             wrong.append(name)
     return wrong
 
@@ -229,5 +231,9 @@ def load_served(worker: Worker, network: Served, names: list[str]) -> None:
 
 def _about(fault: HastenError, copy: Path, shown: Path) -> HastenError:
     """The same error with the user's own path in the place of that of a copy."""
-    message, cause = (text.replace(str(copy), str(shown)) for text in (fault.message, fault.cause))
+
+    def named(text: str) -> str:
+        return text.replace(str(copy), str(shown)).replace(str(copy.parent), str(shown.parent))
+
+    message, cause = named(fault.message), named(fault.cause)
     return type(fault)(message, cause=cause, help=fault.help)

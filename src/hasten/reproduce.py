@@ -75,7 +75,7 @@ def again(
     return [
         _accuracy(result, found.quality, found.spoilt),
         *_bytes(result, original.asked, found),
-        *_versions(result),
+        *versions(result),
         speed(result, found.speed, found.noise, original.asked.objective),
     ]
 
@@ -159,7 +159,7 @@ def _bytes(result: Result, asked: Asked, found: Measured) -> list[Check]:
     return [Check(asked.objective, after < before or result.verdict != "met", text)]
 
 
-def _versions(result: Result) -> list[Check]:
+def versions(result: Result) -> list[Check]:
     """The claims are about the runtimes of the search; with others they are checked, and not the same claims."""
     then, here = result.machine.versions, machine().versions
     names = {PACKAGES.get(t.candidate.engine, t.candidate.engine) for t in (result.winner, result.as_given)}

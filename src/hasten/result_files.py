@@ -29,7 +29,7 @@ T = TypeVar("T")
 MANIFEST, RECIPE, REPORT, TIMINGS = "manifest.json", "recipe.json", "report.json", "timings.npz"
 NAMES = (RECIPE, REPORT, "report.html", TIMINGS, "example.py", MANIFEST)
 LARGEST = {MANIFEST: 16 << 20, RECIPE: 16 << 20, REPORT: 32 << 20, TIMINGS: 64 << 20}  # bytes
-MOST_RATIOS = 10_000_000
+MOST_PAGE = 256 << 20  # bytes of the other files that are not the network's
 RESULTS_OWN = "use the recipe.json of a result"
 ITS_OUT = "name the --out folder of hasten optimize"
 ELEMENT = re.compile(r"object|bool|str|(u?int(2|4|8|16|32|64))|float(16|32|64)|bfloat16|complex(64|128)|float[48]\w*")
@@ -103,6 +103,7 @@ class Manifest:
     made_by: Literal["optimize", "apply"]
     network: Text
     files: dict[str, Sha256]
+    sizes: dict[str, Count]  # bytes of the same files: what has another size is not read
     source: Source
     machine: Machine
     inputs: tuple[TensorSpec, ...]
@@ -117,6 +118,20 @@ class Manifest:
     batch: Batch = 1
     state: dict[str, Text] = field(default_factory=dict)
     question: Asked | None = None
+
+    def is_written(self, folder: Path, name: str) -> bool:
+        """True where the file ``name`` in ``folder`` is still what the manifest says.
+
+        Raises:
+            InputError: it is no regular file, or too large for what it is.
+        """
+        path = bounded.inside(folder, name)
+        limit = LARGEST.get(name, MOST_PAGE) if name in NAMES else None
+        if not bounded.kind_of(path):
+            return False
+        if limit is None and bounded.kind_of(path) == bounded.FILE and bounded.size(path) != self.sizes.get(name):
+            return False
+        return bounded.digest(path, limit) == self.files[name]
 
     @property
     def network_files(self) -> dict[str, str]:
@@ -217,5 +232,7 @@ def _ratios(data: bytes) -> NDArray[np.float64]:
 def describe(folder: Path, **fields: Any) -> Manifest:
     """The manifest of the files that lie in ``folder``; ``fields`` are those that the files do not show."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
-    listed = {p.relative_to(folder).as_posix(): bounded.digest(p) for p in files if p.name != MANIFEST}
-    return Manifest(hasten=version("hasten"), files=listed, **fields)
+    listed = {p.relative_to(folder).as_posix(): p for p in files if p.name != MANIFEST}
+    digests = {name: bounded.digest(path) for name, path in listed.items()}
+    sizes = {name: bounded.size(path) for name, path in listed.items()}
+    return Manifest(hasten=version("hasten"), files=digests, sizes=sizes, **fields)
