@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from math import inf, isnan
 from pathlib import Path
 from types import FrameType
@@ -157,7 +158,7 @@ def test_no_field_with_a_hostile_value_runs_hangs_or_is_a_fault_of_ours(
         for value in draw.sample(HOSTILE, 1 if name == "report.json" else 2):
             (out / name).write_bytes(whole)
             (out / "manifest.json").write_bytes(whole if name == "manifest.json" else rest)
-            edit(out, name, lambda body, path=path, value=value: put(body, path, value))
+            edit(out, name, partial(put, path=path, value=value))
             with within():
                 code = main(["verify", str(out)])
             assert code in CODES, (path, value, capsys.readouterr())
@@ -424,7 +425,7 @@ def test_timings_are_arrays_of_numbers_and_nothing_else(tmp_path: Path) -> None:
         {"a": np.zeros((2, 2))},
         {"a": np.zeros(3, np.int8)},
     ):
-        np.savez(out / "timings.npz", **arrays)  # type: ignore[arg-type]
+        np.savez(out / "timings.npz", **arrays)
         with within(), rejected("holds no timings", kind=UsageError):
             read_timings(out)
     np.savez_compressed(out / "timings.npz", a=np.zeros(30 << 20))
@@ -466,7 +467,9 @@ def test_a_result_made_in_python_is_verified_with_what_python_held(tmp_path: Pat
     x = np.random.default_rng(1).standard_normal((300, 16)).astype(np.float32)
     data = {"x": x, "labels": networks.answers(path, x).argmax(1)}
     quick, out = "tests.engines.quick", tmp_path / "out"
-    result = hasten.optimize(path, data, max_drop="5%", metric=judge(0), engines=[quick], served_by=quick, out=out)
+    result = hasten.optimize(
+        path, data, max_drop="5%", metric=judge(0), engines=[quick], served_by=quick, out=out, seconds=4
+    )
     assert result.verdict == "met", result.sentence
     asked = read_manifest(out).question
     assert asked is not None
