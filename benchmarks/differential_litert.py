@@ -77,7 +77,7 @@ def _back(graph: ir.Model, names: list[str], feeds: Mapping[str, Feeds]) -> dict
     try:
         session = evaluate.session(graph, threads=1)
     except Exception as error:
-        return {name: f"does not load: {error}" for name in feeds}
+        return dict.fromkeys(feeds, f"does not load: {error}")
     answers: dict[str, list[Array] | str] = {}
     own = [v.name or "" for v in graph.graph.inputs]
     for name in FEEDS:

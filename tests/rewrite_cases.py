@@ -133,6 +133,29 @@ def expand_to_the_same(b: Builder) -> Model:
     return b.net.model({"x": ["batch", d]}, {"y": ["batch", d]})
 
 
+# copies
+
+
+def identity(b: Builder) -> Model:
+    return around(b, d=3, inner=lambda x: b.net.add("Identity", x))
+
+
+def dropout(b: Builder) -> Model:
+    return around(
+        b, d=3, inner=lambda x: b.net.add("Dropout", x, *([b.net.const(np.float32(0.5))] if b.flip() else []))
+    )
+
+
+def repeated_node(b: Builder) -> Model:
+    def inner(x: str) -> str:
+        kind = str(b.random.choice(["Relu", "Softmax", "Tanh"]))
+        more: dict[str, Any] = {"axis": 1} if kind == "Softmax" else {}
+        first, again = (b.net.add(kind, x, **more) for _ in range(2))
+        return b.net.add("Mul", first, again)
+
+    return around(b, d=3, inner=inner)
+
+
 # nodes that do nothing
 
 
@@ -194,8 +217,7 @@ def neutral_operand(b: Builder) -> Model:
 
 
 def pool_of_one(b: Builder) -> Model:
-    kind = str(b.random.choice(["MaxPool", "AveragePool"]))
-    return around(b, d=b.pick(2, 3), inner=lambda x: b.net.add(kind, x, kernel_shape=[1, 1]))
+    return around(b, d=b.pick(2, 3), inner=lambda x: b.net.add("AveragePool", x, kernel_shape=[1, 1]))
 
 
 def twice_the_same(b: Builder) -> Model:
@@ -443,12 +465,12 @@ def gemm_batchnorm(b: Builder) -> Model:
 
 
 def consecutive_products(b: Builder) -> Model:
-    net = b.net
+    net, x = b.net, b.net.add("Tanh", "x")
     if b.flip():
-        h = either(b, "Add", net.add("MatMul", "x", net.w(6, 9)), net.w(9))
+        h = either(b, "Add", net.add("MatMul", x, net.w(6, 9)), net.w(9))
         net.add("Add", net.add("MatMul", h, net.w(9, 5)), net.w(5), out="y")
     else:
-        h = net.add("Gemm", "x", net.w(9, 6), net.w(9), transB=1, alpha=0.5)
+        h = net.add("Gemm", x, net.w(9, 6), net.w(9), transB=1, alpha=0.5)
         net.add("Gemm", h, net.w(9, 5), net.w(5), alpha=2.0, out="y")
     return net.model({"x": ["batch", 6]}, {"y": ["batch", 5]})
 
@@ -481,7 +503,7 @@ CASES: dict[str, Case] = {
     case.__name__.replace("_", " "): case
     for case in (
         known_branch, unroll_loop, unroll_scan, hoist, parts_of_sequence, known_size, reshape_as_said,
-        expand_to_the_same,
+        expand_to_the_same, identity, dropout, repeated_node,
         same_shape_again, resize_to_the_same, transpose_nothing, slice_everything, cast_to_the_same, pad_nothing,
         concat_of_one, neutral_operand, pool_of_one, twice_the_same, expand_before_stretching, transpose_twice,
         transposes_around, transposes_of_operands, transpose_of_ones, reshape_twice, gelu_of_erf, gelu_of_tanh,

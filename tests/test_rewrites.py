@@ -26,6 +26,7 @@ from hasten.passes import (
     rewrite,
     scales,
     shapes,
+    tidy,
 )
 from hasten.passes.check import Check
 from hasten.passes.clean import Clean
@@ -35,7 +36,7 @@ from tests import tiny
 from tests.random_nets import Builder, random_net
 from tests.rewrite_cases import CASES, either, number
 
-MODULES = (activations, control, fold, idioms, layout, lookup, noops, scales, shapes)
+MODULES = (activations, control, fold, idioms, layout, lookup, noops, scales, shapes, tidy)
 EVERY = {r.name: r for m in MODULES for r in m.REWRITES} | {
     r.name: r for r in (*merge.CONSECUTIVE, *merge.STEPWISE, *merge.PARALLEL)
 }

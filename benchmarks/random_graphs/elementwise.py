@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from benchmarks.random_graphs.builder import G, Impossible, Size, T, stretch
@@ -52,7 +54,7 @@ def operand(g: G, x: T) -> T:
     """A constant that stands well beside ``x``; often one that changes nothing."""
     sizes = [d if isinstance(d, int) else 1 for d in x.shape]
     at = int(g.random.integers(x.rank + 1))
-    shape = g.one((), (1,), tuple(sizes[at:]), tuple(sizes[-1:]), tuple([*sizes[1:2], *[1] * (x.rank - 2)]))
+    shape = g.one((), (1,), tuple(sizes[at:]), tuple(sizes[-1:]), (*sizes[1:2], *[1] * (x.rank - 2)))
     try:
         stretch(x.shape, shape)
     except Impossible:
@@ -66,10 +68,7 @@ def operand(g: G, x: T) -> T:
 def binary(g: G) -> None:
     x = g.float_(kind=g.one("float32", "float32", "float32", "float64"))
     kind = g.one("Add", "Sub", "Mul", "Div", "Min", "Max", "Add", "Mul")
-    if g.flip(0.6):
-        y = operand(g, x)
-    else:
-        y = g.pick(lambda v: v.kind == x.kind)
+    y = operand(g, x) if g.flip(0.6) else g.pick(lambda v: v.kind == x.kind)
     first, second = (y, x) if g.flip(0.35) else (x, y)
     if kind == "Div" and second.name == x.name:
         second = g.safe(second)
@@ -206,7 +205,7 @@ def soft(g: G) -> None:
     kind = g.one("Softmax", "LogSoftmax", "Hardmax")
     if x.rank == 0 or (kind == "Hardmax" and not x.exact):
         raise Impossible
-    more = {"axis": int(g.random.integers(x.rank))} if g.flip(0.7) else {}
+    more: dict[str, Any] = {"axis": int(g.random.integers(x.rank))} if g.flip(0.7) else {}
     g.add(kind, [x], x.shape, x.kind, **more)
 
 

@@ -86,7 +86,7 @@ def conv(g: G) -> None:
     p, s = g.one(0, 0, 1) if k > 1 else 0, g.one(1, 1, 2)
     bias = [g.w(out)] if g.flip() else []
     shape: list[Size] = [x.shape[0], out, (h + 2 * p - k) // s + 1, (w + 2 * p - k) // s + 1]
-    more = {"kernel_shape": [k, k], "strides": [s, s], "pads": [p] * 4, "group": group}
+    more: dict[str, Any] = {"kernel_shape": [k, k], "strides": [s, s], "pads": [p] * 4, "group": group}
     y = g.add("Conv", [x, g.w(out, c // group, k, k), *bias], shape, x.kind, **more)
     if g.flip(0.4):
         y = norm(g, y, out)
@@ -127,7 +127,7 @@ def turned(g: G) -> None:
     p = g.one(0, 1) if k == 3 else 0
     bias = [g.w(3)] if g.flip() else []
     shape: list[Size] = [x.shape[0], 3, *(s * (d - 1) + k - 2 * p for d in (h, w))]
-    more = {"kernel_shape": [k, k], "strides": [s, s], "pads": [p] * 4}
+    more: dict[str, Any] = {"kernel_shape": [k, k], "strides": [s, s], "pads": [p] * 4}
     y = g.add("ConvTranspose", [x, g.w(c, 3, k, k), *bias], shape, x.kind, **more)
     affine(g, norm(g, y, 3) if g.flip(0.3) else y)
 

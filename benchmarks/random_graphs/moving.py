@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -243,7 +244,8 @@ def embedding(g: G) -> None:
     for _ in range(g.one(1, 2, 3)):
         kind = g.one("Relu", "Add", "MatMul", "Softmax", "Mul", "Tanh")
         more = {"MatMul": [g.w(width, width)], "Add": [g.w(width)], "Mul": [g.w(1)]}.get(kind, [])
-        y = g.add(kind, [y, *more], y.shape, "float32", **({"axis": y.rank - 1} if kind == "Softmax" else {}))
+        along: dict[str, Any] = {"axis": y.rank - 1} if kind == "Softmax" else {}
+        y = g.add(kind, [y, *more], y.shape, "float32", **along)
 
 
 def elements(g: G) -> None:
@@ -251,12 +253,12 @@ def elements(g: G) -> None:
         raise Impossible
     x = g.pick(lambda v: movable(v) and v.kind == "float32" and all(isinstance(d, int) and d > 0 for d in v.shape))
     axis = int(g.random.integers(x.rank))
-    n = number(x.shape[axis])
-    places = g.const(g.random.integers(-n, n, x.shape))
+    n, sizes_ = number(x.shape[axis]), [number(d) for d in x.shape]
+    places = g.const(g.random.integers(-n, n, sizes_))
     if g.flip():
         g.add("GatherElements", [x, places], x.shape, x.kind, exact=x.exact, axis=axis)
     elif n > 0:
-        order = g.const(np.argsort(g.random.random(x.shape), axis=axis))
+        order = g.const(np.argsort(g.random.random(sizes_), axis=axis))
         g.add("ScatterElements", [x, order, x], x.shape, x.kind, exact=x.exact, axis=axis)
 
 
@@ -306,8 +308,8 @@ def places(g: G) -> None:
         g.add("Range", ends, [x.shape[0]], "int64", exact=True)
     elif kind == "TopK" and g.opset >= 11:
         x = g.pick(lambda v: v.exact and v.kind == "float32" and v.rank > 0 and isinstance(v.shape[-1], int))
-        n = number(x.shape[-1])
-        k = int(g.random.integers(1, n + 1)) if n else 0
+        most = number(x.shape[-1])
+        k = int(g.random.integers(1, most + 1)) if most else 0
         shape = [*x.shape[:-1], k]
         g.many("TopK", [x, g.ints(k)], [(shape, x.kind, True), (shape, "int64", True)], axis=-1)
     else:

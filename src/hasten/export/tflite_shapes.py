@@ -19,7 +19,8 @@ from hasten.graph import walk
 
 def flatten(s: Site) -> ir.Value | None:
     """To two axes. One of them is known, or what lies before the axis is counted at run time."""
-    x, axis = s.x(), s.attr("axis", 1) % max(1, s.rank())
+    x, axis = s.x(), s.attr("axis", 1)
+    axis += s.rank() if axis < 0 else 0
     if x is None or x.shape is None:
         return None
     sides = [_count(x.shape[:axis]), _count(x.shape[axis:])]

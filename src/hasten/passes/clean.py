@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from hasten.graph import edit, walk
 from hasten.model import Model
-from hasten.passes import activations, control, fold, idioms, layout, lookup, merge, noops, scales, shapes
+from hasten.passes import activations, control, fold, idioms, layout, lookup, merge, noops, scales, shapes, tidy
 from hasten.passes.check import CONVERSION_TOLERANCE, TOLERANCE, Check
 from hasten.passes.constants import fold_constants
 from hasten.passes.opsets import converted
@@ -129,44 +128,6 @@ def _for_gelu(graph: ir.Model) -> ir.Model | None:
     return converted(graph, idioms.GELU_SINCE)
 
 
-def _tidy(graph: ir.Model) -> ir.Model | None:
-    copy = graph.clone()
-    changed = _remove_dropout(copy)
-    for step in (
-        common.RemoveInitializersFromInputsPass(),
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.IdentityEliminationPass(),
-        common.CommonSubexpressionEliminationPass(),
-        common.DeduplicateInitializersPass(),
-        common.RemoveUnusedNodesPass(),
-        common.TopologicalSortPass(),
-    ):
-        trial = copy.clone()
-        try:
-            modified = step(trial).modified
-        except Exception as error:  # some cannot cope with If bodies that hand outer values on; the others still help
-            log.info("%s does not fit this network: %s", type(step).__name__, error)
-            continue
-        if modified:
-            copy, changed = trial, changed + 1
-    return copy if changed else None
-
-
-def _remove_dropout(graph: ir.Model) -> int:
-    """Dropout passes its input through unless training_mode says otherwise."""
-    done = 0
-    for node in list(graph.graph):
-        training = len(node.inputs) > 2 and node.inputs[2] is not None
-        if node.op_type != "Dropout" or training or node.outputs[0].is_graph_output() or node.inputs[0] is None:
-            continue
-        if any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
-            continue
-        edit.replace(node.outputs[0], node.inputs[0])
-        graph.graph.remove(node, safe=True)
-        done += 1
-    return done
-
-
 def _stage(change: Callable[[ir.Model], int]) -> Callable[[ir.Model], ir.Model | None]:
     def stage(graph: ir.Model) -> ir.Model | None:
         copy = graph.clone()
@@ -180,7 +141,8 @@ def _stage(change: Callable[[ir.Model], int]) -> Callable[[ir.Model], ir.Model |
 
 STAGES: tuple[Whole | Rules, ...] = (
     Whole("operator set", _modernise, CONVERSION_TOLERANCE),
-    Whole("tidy", _tidy),
+    Whole("tidy", tidy.tidy),
+    Rules(tidy.REWRITES),
     Whole("constants", _stage(fold_constants)),
     Rules(lookup.REWRITES),
     Whole("tables", _stage(lookup.tabulate)),

@@ -124,7 +124,8 @@ def target(source: ir.Value | None, result: ir.Value) -> list[int] | None:
         size if isinstance(size, int) else 0 if size is not None and i < len(own) and own[i] == size else -1
         for i, size in enumerate(wanted)
     ]
-    return told if told.count(-1) <= 1 else None
+    # beside an axis of size 0 no other can be worked out
+    return told if told.count(-1) <= 1 and not (-1 in told and 0 in told) else None
 
 
 def _reshaped(node: ir.Node, source: ir.Value | None, taken: set[str]) -> bool:

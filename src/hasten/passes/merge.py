@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from hasten.graph import edit, walk
 from hasten.graph.affine import add_shift, affine, bias_row, fits
+from hasten.graph.bounded import never_infinite
 from hasten.passes.rewrite import Rewrite, named
 
 STEPS = 3  # fewer slices are not worth a change
@@ -34,7 +35,10 @@ def _added(node: ir.Node) -> tuple[ir.Node, walk.Array] | None:
 
 
 def consecutive_products(node: ir.Node, taken: set[str]) -> bool:
-    """MatMul or Gemm, perhaps an Add, then a MatMul or Gemm: one, where its matrix is smaller than both."""
+    """MatMul or Gemm, perhaps an Add, then a MatMul or Gemm: one, where its matrix is smaller than both.
+
+    Only of what is never infinite: two products make NaN of it where one makes infinity.
+    """
     before = walk.produced_by(node.inputs[0], "MatMul", "Gemm", "Add") if node.op_type in ("MatMul", "Gemm") else None
     if before is None or not fits(node) or walk.only_consumer(before.outputs[0]) is not node:
         return False
@@ -54,6 +58,8 @@ def consecutive_products(node: ir.Node, taken: set[str]) -> bool:
         return False
     inner_width, outer = first.w.shape[1], len(second.w)
     if inner_width * outer > first.w.size + second.w.size or len(first.w) != second.w.shape[1]:
+        return False
+    if not never_infinite(before.inputs[0]):
         return False
     product = second.w @ first.w
     return _replace_product(node, before.inputs[0], product, second.w @ spread, taken)
@@ -199,5 +205,5 @@ def _same_product(a: ir.Node, b: ir.Node) -> bool:
 
 
 CONSECUTIVE: tuple[Rewrite, ...] = named(consecutive_products)
-PARALLEL: tuple[Rewrite, ...] = named(parallel_layers)
+PARALLEL: tuple[Rewrite, ...] = named(parallel_layers, since=13)  # the sizes of a Split are an input
 STEPWISE: tuple[Rewrite, ...] = named(steps_together)

@@ -8,7 +8,7 @@ x -> Pad(0, 0)                   =>  x
 x -> Concat of one, Split in one =>  x
 x -> Mul 1 | Div 1 | Pow 1       =>  x
 x -> Add 0 | Sub 0               =>  x
-x -> MaxPool 1x1, stride 1       =>  x
+x -> AveragePool 1x1, stride 1   =>  x          (a MaxPool makes a number of NaN)
 x -> Relu -> Relu                =>  x -> Relu
 x -> Neg -> Neg, Not -> Not      =>  x
 x[b, 1, d] -> Expand [b, 9, d] -> Add y[b, 9, d]   =>  x -> Add y      (what broadcasts by itself)
@@ -115,7 +115,7 @@ def _same_rank(value: ir.Value, least: int) -> bool:
 
 
 def pool_of_one(node: ir.Node, taken: set[str]) -> bool:
-    if not _plain(node, "MaxPool", "AveragePool"):
+    if not _plain(node, "AveragePool"):
         return False
     ones = [*walk.attribute(node, "kernel_shape", [2]), *walk.attribute(node, "strides", [1])]
     return (

@@ -47,7 +47,8 @@ def reshape_as_said(node: ir.Node, taken: set[str]) -> bool:
             told.append(size)
         else:
             told.append(0 if size is not None and i < len(own) and own[i] == size else -1)
-    if told.count(-1) > 1:
+    free = told.count(-1) - wanted.count(-1)  # what is worked out in place of a size that was known
+    if told.count(-1) > 1 or (free and 0 in told):  # beside an axis of size 0 nothing can be worked out
         return False
     shape = edit.add_constant(
         walk.main_graph(node), edit.fresh(taken, f"{node.outputs[0].name}/shape"), np.array(told, np.int64)
