@@ -13,20 +13,41 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from zlib import crc32
 
 import msgspec
 
-from hasten import durable
-from hasten.errors import EnvironmentFault
+from hasten import bounded, durable
+from hasten.errors import EnvironmentFault, HastenError, InputError
 
 T = TypeVar("T")
 SCHEMA = 1
 STRIKES = 2  # unfinished runs after which what was under way in them is left alone
+MOST_BYTES = 256 << 20
 
 Record = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """The first line: what the run was asked."""
+
+    schema: int
+    identity: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """Any other line."""
+
+    do: Literal["start", "begin", "done", "stopped"]
+    step: str = ""
+    key: str = ""
+    value: Any = None
+    at: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
 
 
 class Journal:
@@ -119,9 +140,12 @@ class Journal:
 
     def _read(self, path: Path) -> tuple[list[Record], str]:
         """The good records from the start, and what was wrong behind them; the file is cut there."""
-        if not path.exists():
+        if not bounded.kind_of(path):
             return [], ""
-        content = path.read_bytes()
+        try:
+            content = bounded.read(path, MOST_BYTES)
+        except InputError as fault:
+            return [], fault.message
         records, at = good(content)
         rest = content[at:]
         if not rest:
@@ -167,8 +191,8 @@ def good(content: bytes) -> tuple[list[Record], int]:
 def left(path: Path) -> tuple[Record, int]:
     """The first record of a journal that a run left, and how many steps are finished in it."""
     try:
-        records, _ = good(path.read_bytes())
-    except OSError:
+        records, _ = good(bounded.read(path, MOST_BYTES))
+    except (OSError, HastenError):
         return {}, 0
     done = sum(r.get("do") == "done" and r.get("value") is not None for r in records)
     return (records[0] if records else {}), done
@@ -181,13 +205,14 @@ def line(record: Record) -> bytes:
 
 
 def parse(text: bytes) -> Record | None:
-    """A line without its newline; None when its checksum does not fit."""
+    """A line without its newline; None when its checksum does not fit, or a field is none of a journal's."""
     checksum, space, body = text[:8], text[8:9], text[9:]
     if space != b" " or checksum != b"%08x" % crc32(body):
         return None
-    with suppress(msgspec.DecodeError):
-        found = msgspec.json.decode(body)
-        return found if isinstance(found, dict) else None
+    with suppress(msgspec.DecodeError, RecursionError, ValueError):
+        found = msgspec.json.decode(body, type=dict[str, Any])
+        msgspec.convert(found, _Step if "do" in found else _Header)
+        return found if found.get("do") != "done" or {"value", "at"} <= found.keys() else None
     return None
 
 

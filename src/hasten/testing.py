@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hasten import compare
+from hasten.engines.allowed import check_settings
 from hasten.model import Model
 from hasten.protocols import Array, Context, Engine, Pass
 from hasten.trial import Scalar
@@ -74,6 +75,9 @@ def check_engine(engine: Engine, source: Path, feeds: Mapping[str, Array], wante
     assert "f32" in engine.formats()
     choices = engine.settings(2)
     assert choices, "the stock default comes first"
+    if hasattr(engine, "SETTINGS"):
+        for offered in (*choices, *engine.lossy_settings(2)):
+            check_settings(engine.name, offered, "a recipe", trust=True)
     for number, chosen in enumerate(choices):
         place = folder / str(number)
         place.mkdir(parents=True)

@@ -27,6 +27,7 @@ from hasten import result_files
 from hasten.cli import main
 from hasten.errors import InputError, UsageError
 from hasten.frontends.artefact import checked
+from hasten.journal import Journal, line
 from hasten.machine import machine
 from hasten.model import file_digest
 from hasten.read_result import read_recipe, served
@@ -484,6 +485,34 @@ def test_a_result_made_in_python_is_verified_with_what_python_held(tmp_path: Pat
     assert "is not the one of the run" in next(c["text"] for c in other["checks"] if c["ok"] is None)
     with pytest.raises(InputError, match="names code"):
         hasten.verify(out, data, metric=judge(0))
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_journal_lines_with_the_right_checksum_and_the_wrong_fields_are_damage(tmp_path: Path, value: Any) -> None:
+    path, identity = tmp_path / "journal.jsonl", {"network": "a"}
+    first = {"schema": 1, "identity": identity}
+    whole = {"do": "done", "step": "race", "key": "k", "value": 1, "at": 2.0}
+    for field in ("do", "step", "key", "at", "schema", "identity"):
+        record = first if field in first else whole
+        others = [first] * (record is whole)
+        path.write_bytes(b"".join(map(line, [*others, whole, {**record, field: value}, whole])))
+        with within():
+            book = Journal(path, identity)
+        assert len(book) <= 2
+        assert book.seconds <= 1e9
+        book.note("race", "other", 1, at=1.0)
+        assert Journal(path, identity).recall("race", "other", int) == (1, 1.0)
+
+
+@pytest.mark.parametrize("made", [fifo, link, device, listening])
+def test_a_journal_that_is_no_regular_file_is_begun_afresh(tmp_path: Path, made: Callable[[Path], None]) -> None:
+    made(tmp_path / "journal.jsonl")
+    with within():
+        book = Journal(tmp_path / "journal.jsonl", {"network": "a"})
+        book.note("race", "k", 1, at=1.0)
+    assert len(book.warnings) == 1
+    assert (tmp_path / "journal.jsonl").is_file()
+    assert not (tmp_path / "journal.jsonl").is_symlink()
 
 
 def test_the_readers_know_every_file_of_the_folder() -> None:
