@@ -42,6 +42,8 @@ WAYS = ("kill the command", "kill a child", "SIGTERM")
 DOCUMENTED = {0, 1, 2, 3, 4, 5, 6, 130}
 GIVEN = {"m.onnx", "d.npz", "recipe.json"}
 SECONDS = 120.0
+SOONEST = 0.05
+RETRIES = 4
 
 
 @dataclass
@@ -205,6 +207,12 @@ def strike(there: Round, verb: str, way: str, after: float, result: Path) -> boo
     return True
 
 
+def strikes(there: Round, verb: str, way: str, after: float, result: Path) -> None:
+    """Disturb a command; one that was done before that moment is started again and disturbed earlier."""
+    while not strike(there, verb, way, after, result) and after > SOONEST:
+        after /= 2
+
+
 def wait_for_children(there: Round, what: str) -> None:
     """No child outlives its parent."""
     deadline = time.monotonic() + 5
@@ -218,9 +226,7 @@ def wait_for_children(there: Round, what: str) -> None:
 def search(there: Round, ways: Sequence[str], usual: float, wanted: Mapping[str, Any], rng: random.Random) -> None:
     """A search, disturbed in each of ``ways``, then left to finish."""
     for way in ways:
-        strike(there, "optimize", way, rng.uniform(0.05, 1.0) * usual, Path())
-        if there.out.exists() and not (there.place / "work" / ".hasten-run-out").exists():
-            break
+        strikes(there, "optimize", way, rng.uniform(0.05, 1.0) * usual, Path())
     code, said = finish(start("optimize", there, Path()))
     if code not in (0, 1):
         there.note("ended", f"a search that goes on after {ways}, exit {code}: {said[-300:]}")
@@ -229,15 +235,17 @@ def search(there: Round, ways: Sequence[str], usual: float, wanted: Mapping[str,
     if (there.place / "work" / ".hasten-run-out").exists():
         there.note("left", f"after {ways}: the run folder")
     found = essence(there.out)
-    if found != wanted and "kill a child" not in ways:
-        differing = {k: (found[k], wanted[k]) for k in wanted if found[k] != wanted[k]}
+    equal = wanted if found["verdict"] == "met" else ["passes"]  # a busy machine's clock may show too little
+    there.ends["optimize", found["verdict"], code] += 1
+    if "kill a child" not in ways and any(found[k] != wanted[k] for k in equal):
+        differing = {k: (found[k], wanted[k]) for k in equal if found[k] != wanted[k]}
         there.note("different", f"after {ways}: {differing}")
 
 
 def other(there: Round, verb: str, ways: Sequence[str], usual: float, result: Path, rng: random.Random) -> None:
     """Another command, disturbed in each of ``ways``, then left to finish."""
     for way in ways:
-        strike(there, verb, way, rng.uniform(0.05, 1.0) * usual, result)
+        strikes(there, verb, way, rng.uniform(0.05, 1.0) * usual, result)
     code, said = finish(start(verb, there, result))
     if code not in (0, 1):
         there.note("ended", f"{verb} after {ways}, exit {code}: {said[-300:]}")
@@ -298,7 +306,11 @@ def undisturbed(place: Path) -> tuple[Round, dict[str, float], dict[str, Any]]:
         usual[verb] = time.monotonic() - began
         if code not in (0, 1):
             raise SystemExit(f"{verb} fails without being disturbed: exit {code}\n{said}")
-    return first, usual, essence(first.out)
+    for _ in range(RETRIES):
+        if essence(first.out)["verdict"] == "met":
+            return first, usual, essence(first.out)
+        finish(start("optimize", first, first.out))
+    raise SystemExit("the machine is too busy: undisturbed, nothing is shown to be faster")
 
 
 def run(kills: int, signals: int, lanes: int, seed: int) -> dict[str, Any]:
@@ -340,6 +352,7 @@ def table(
         "disturbed": {way: sum(n for (_, w), n in done.items() if w == way) for way in WAYS},
         "wrong": Counter(kind for kind, _ in wrong),
         "texts": [f"{kind}: {text}" for kind, text in wrong],
+        "verdicts": {v: n for (verb, v, _), n in ordered if v not in WAYS},
         "new in /dev/shm": list(shared),
         "table": [
             {"verb": v, "way": w, "times": n, "exits": {str(c): m for (*a, c), m in ordered if a == [v, w]}}
