@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hasten import owned, scratch, worker
+import hasten
+from hasten import owned, process, scratch, worker
 from hasten.search.interrupts import ENDING, interrupts, undisturbed
 from tests import networks
 
@@ -201,3 +202,13 @@ def test_no_runtime_reports_over_the_network_or_keeps_files_of_its_own(place: Pa
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert told.stdout == "1\n"
     assert not list((place / "tmp").iterdir())
+
+
+def test_a_call_that_fails_early_leaves_no_process_and_no_folder(place: Path) -> None:
+    """In Python the process lives on: what a refused network or sample left would stay as long."""
+    living, used = set(process._live), set(scratch._used)
+    with pytest.raises(hasten.HastenError):
+        hasten.optimize(place / "m.onnx", place / "d.npz", output="no such output", out=place / "out")
+    assert set(process._live) <= living
+    assert scratch._used <= used
+    assert {p.name for p in place.iterdir()} == BEFORE

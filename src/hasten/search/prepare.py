@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -93,6 +93,22 @@ def prepare(
         deadline=begun + seconds,
         stage=STAGE,
     )
+    try:
+        able, warnings = _opened(run, question, folder, entered, entering, absent, look)
+    except BaseException:
+        run.close()
+        raise
+    return run, able, {**entered.facts, "warnings": warnings}
+
+
+def _opened(
+    run: Run, question: Question, folder: RunFolder, entered: Entered, entering: float, absent: Sequence[str],
+    look: int | None,
+) -> tuple[Provable, list[str]]:  # fmt: skip
+    """The baseline loaded and checked, the metric chosen, the journal open. Returns what can be proven, and warnings.
+
+    ``entering`` are the seconds that reading the network took, ``absent`` says which engines cannot be used.
+    """
     start_baseline(run, question.served_by or owner(entered))
     if entered.origin.format != "onnx":
         proving = time.monotonic()
@@ -102,6 +118,7 @@ def prepare(
             "note", f"conversion from {entered.origin.format}: outputs agree within {run.conversion:.1e} of their scale"
         )
     choose_metric(run, question)
+    store, splits = run.evaluator.store, run.splits
     own = [*cautions(entered.facts), *(() if run.made_up else store.warnings), *splits.warnings]
     warnings = [*own, *remember(run, question, folder, look), *absent, *set_outside()]
     for text in warnings:
@@ -113,7 +130,7 @@ def prepare(
     if run.look > 1:
         level = f"{run.proof.confidence:.2%}"
         run.say("note", f"look {run.look} at these samples: tested at {level}, so that all looks hold together")
-    return run, able, {**entered.facts, "warnings": warnings}
+    return able, warnings
 
 
 def arithmetic(entered: Entered) -> str:
