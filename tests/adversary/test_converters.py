@@ -157,3 +157,9 @@ def test_transposed_convolutions_of_free_size(
     padding: int, kernel: int, stride: int, extra: int, bias: bool, free: bool, tmp_path: Path
 ) -> None:
     transposed(padding, kernel, stride, extra, bias, free, tmp_path)
+
+
+def test_one_axis_becomes_a_column(tmp_path: Path) -> None:
+    """Flatten at the last axis and behind it: all rows, one number each."""
+    model = net("Flatten", {"x": (FLOAT, [4])}, {}, "x")
+    assert_both_ways(model, {"x": rng.standard_normal(4).astype(np.float32)}, tmp_path)

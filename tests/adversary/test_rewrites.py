@@ -13,7 +13,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from hasten.graph import edit, evaluate
 from hasten.model import Model
-from hasten.passes import control, lookup
+from hasten.passes import control, lookup, merge
 from hasten.passes.clean import Clean
 from hasten.passes.opsets import converted
 from hasten.passes.rewrite import apply, known
@@ -267,3 +267,130 @@ def test_a_branch_of_unchanged_operators_is_brought_up_to_date() -> None:
     graph = converted(model.graph, 17)
     assert graph is not None
     assert graph.opset_imports[""] == 17
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["Softmax", "LogSoftmax", "Hardmax"])
+def test_old_operators_of_two_axes_keep_their_meaning(kind: str, axis: int) -> None:
+    """Up to operator set 12 everything from the axis on counts as one; the converter of onnx forgets it for some."""
+    nodes = [helper.make_node("Neg", ["x"], ["h"]), helper.make_node(kind, ["h"], ["y"], axis=axis)]
+    model = net(nodes, [value("x", ["b", "t", 4])], [value("y", None)], opset=11)
+    graph = converted(model.graph, 17)
+    assert graph is not None
+    feeds = [{"x": rng.standard_normal((b, t, 4)).astype(np.float32)} for b, t in ((2, 3), (1, 5), (0, 3), (2, 0))]
+    assert_same(model.graph, graph, *feeds)
+
+
+def test_one_axis_that_both_operator_sets_mean_stays_one_node() -> None:
+    shapes: list[tuple[list[int | str], int]] = [(["b", 4], 1), (["b", 4, 1, 1], 1), (["b", 2, 4], -1)]
+    for shape, axis in shapes:
+        model = net(
+            [helper.make_node("Softmax", ["x"], ["y"], axis=axis)], [value("x", shape)], [value("y", None)], opset=11
+        )
+        graph = converted(model.graph, 13)
+        assert graph is not None
+        assert kinds(graph) == ["Softmax"]
+
+
+# copies
+
+
+def test_a_body_that_returns_one_value_twice_keeps_its_copy() -> None:
+    """Both outputs of a Scan's body under one name: ONNX Runtime then answers wrongly."""
+    cell = [
+        helper.make_node("MatMul", ["h", "w"], ["m"]),
+        helper.make_node("Add", ["m", "c"], ["next"]),
+        helper.make_node("Identity", ["next"], ["row"]),
+    ]
+    body = helper.make_graph(cell, "b", [value("h"), value("c")], [value("next"), value("row")])
+    nodes = [
+        helper.make_node("Identity", ["start"], ["s"]),
+        helper.make_node("Scan", ["s", "x"], ["y", "z"], body=body, num_scan_inputs=1),
+    ]
+    weights = {"w": rng.standard_normal((2, 2)).astype(np.float32)}
+    model = net(nodes, [value("start", ["b", 2]), value("x", ["t", "b", 2])], [value("y"), value("z")], weights)
+    feeds = {
+        "start": rng.standard_normal((3, 2)).astype(np.float32),
+        "x": rng.standard_normal((4, 3, 2)).astype(np.float32),
+    }
+    graph = cleaned(model, feeds)
+    assert "Identity" not in kinds(graph)
+    assert_same(model.graph, graph, feeds)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_copies_that_leave_the_network_keep_their_names(seen: bool) -> None:
+    """The whole of the housekeeping used to be left out where two outputs are computed alike."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Relu", ["x"], ["b"]),
+        helper.make_node("Relu", ["x"], ["h"]),
+        helper.make_node("Identity", ["h"], ["i"]),
+        helper.make_node("Tanh", ["i"], ["y"]),
+    ]
+    model = net(nodes, [value("x", ["n"])], [value(name, ["n"]) for name in ("a", "b", "y")])
+    feeds = {"x": rng.standard_normal(3).astype(np.float32)}
+    made = Clean()(model, tiny.context([feeds] if seen else []))
+    assert made.history == ("Clean(samples=2)",)
+    assert [o.name for o in made.graph.graph.outputs] == ["a", "b", "y"]
+    assert sorted(kinds(made.graph)) == ["Relu", "Relu", "Tanh"]
+    assert_same(model.graph, made.graph, feeds)
+
+
+# edges of numbers
+
+SPECIAL = np.array([[np.inf, 1.0, -2.0], [-np.inf, np.inf, 0.0], [np.nan, 1.0, 1.0], [3e38, -3e38, 1e-40]], np.float32)
+
+
+def product_of(kind: str) -> Model:
+    nodes = [
+        helper.make_node(kind, ["x"], ["h"]),
+        helper.make_node("MatMul", ["h", "a"], ["m"]),
+        helper.make_node("MatMul", ["m", "b"], ["y"]),
+    ]
+    weights = {n: rng.standard_normal((3, 3)).astype(np.float32) for n in "ab"}
+    return net(nodes, [value("x", ["n", 3])], [value("y", ["n", 3])], weights)
+
+
+@pytest.mark.parametrize(("kind", "products"), [("Relu", 2), ("Identity", 2), ("Tanh", 1), ("Softmax", 1)])
+def test_products_are_joined_of_what_is_never_infinite(kind: str, products: int) -> None:
+    """Of infinity two products make NaN, and their product infinity."""
+    model = product_of(kind)
+    graph = cleaned(model, {"x": np.ones((1, 3), np.float32)})
+    assert kinds(graph).count("MatMul") == products
+    with np.errstate(all="ignore"):
+        assert_same(model.graph, graph, {"x": SPECIAL[:3]})
+
+
+def test_a_pool_of_one_pixel_keeps_what_it_makes_of_nan() -> None:
+    nodes = [helper.make_node("MaxPool", ["x"], ["h"], kernel_shape=[1, 1]), helper.make_node("Abs", ["h"], ["y"])]
+    model = net(nodes, [value("x", [1, 1, 1, 3])], [value("y", None)])
+    feed = {"x": np.array([[[[np.nan, 1, -np.inf]]]], np.float32)}
+    assert_same(model.graph, cleaned(model, {"x": np.ones((1, 1, 1, 3), np.float32)}), feed)
+
+
+@pytest.mark.parametrize("empty", [(0, 3), (2, 0)])
+def test_a_shape_that_is_counted_takes_empty_batches(empty: tuple[int, int]) -> None:
+    """What is worked out (-1) cannot be beside an axis of size 0."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["s", "zero"], ["b"]),
+        helper.make_node("Gather", ["s", "one"], ["t"]),
+        helper.make_node("Mul", ["t", "four"], ["wide"]),
+        helper.make_node("Concat", ["b", "wide"], ["target"], axis=0),
+        helper.make_node("Reshape", ["x", "target"], ["y"]),
+    ]
+    weights = {"zero": np.array([0]), "one": np.array([1]), "four": np.array([4])}
+    model = net(nodes, [value("x", ["b", "t", 4])], [value("y", None)], weights)
+    sample, none = ({"x": np.ones((*size, 4), np.float32)} for size in ((2, 3), empty))
+    assert_same(model.graph, cleaned(model, sample), none, sample)
+
+
+@pytest.mark.parametrize("opset", [11, 12])
+def test_layers_of_old_operator_sets_are_not_joined(opset: int) -> None:
+    nodes = [helper.make_node("MatMul", ["x", w], [y]) for w, y in (("a", "m"), ("b", "n"))]
+    nodes.append(helper.make_node("Concat", ["m", "n"], ["y"], axis=1))
+    weights = {n: rng.standard_normal((3, 2)).astype(np.float32) for n in "ab"}
+    graph = net(nodes, [value("x", ["n", 3])], [value("y", None)], weights, opset=opset).clone_graph()
+    known(graph)
+    assert apply(graph, merge.PARALLEL) == []
