@@ -146,12 +146,16 @@ def test_weights_alone_are_narrowed_in_networks_that_outgrow_the_cache(
     assert not any("built" in reason or "refuses" in reason for reason in tried.values()), tried
 
 
-def test_guessing_is_caught(network: tuple[Path, dict[str, Any]]) -> None:
+def test_labels_that_contradict_the_network_are_refused_and_guessing_is_told(
+    network: tuple[Path, dict[str, Any]],
+) -> None:
     path, data = network
-    shuffled = {**data, "labels": np.random.default_rng(3).permutation(data["labels"])}
-    with pytest.raises(InputError, match="no better than guessing") as told:
-        hasten.optimize(path, shuffled)
+    with pytest.raises(InputError, match="worse than a constant answer") as told:
+        hasten.optimize(path, {**data, "labels": (data["labels"] + 3) % 10})
     assert "preprocessing" in told.value.help
+    shuffled = {**data, "labels": np.random.default_rng(3).permutation(data["labels"])}
+    result = hasten.optimize(path, shuffled, engines="tests.engines.quick", served_by="tests.engines.quick")
+    assert any("chance level" in text for text in result.warnings)
 
 
 def test_a_metric_that_needs_labels_says_so(network: tuple[Path, dict[str, Any]]) -> None:

@@ -98,12 +98,16 @@ def together(groups: Ids | None, hashes: NDArray[np.uint64]) -> Ids:
 
 
 def _strata(store: SampleStore) -> NDArray[Any] | None:
-    """[n] class of each sample when the labels are classes: whole numbers, each of them often."""
+    """[n] class of each sample when the labels are classes: whole numbers or texts, each of them often."""
     labels = store.labels
-    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iub":
+    if not isinstance(labels, np.ndarray) or labels.size != len(labels):
         return None
-    classes, inverse = np.unique(labels, return_inverse=True)
-    return inverse if 1 < len(classes) <= len(labels) // 3 else None
+    flat = labels.reshape(-1)
+    whole = flat.dtype.kind in "iubU" or (flat.dtype.kind == "f" and bool((flat == np.round(flat)).all()))
+    if not whole:
+        return None
+    classes, inverse = np.unique(flat, return_inverse=True)
+    return inverse if 1 < len(classes) <= len(flat) // 3 else None
 
 
 def _interleaved(units: Ids, strata: NDArray[Any] | None, random: np.random.Generator) -> Ids:

@@ -10,10 +10,21 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 import hasten
+from hasten.budget import parse_budget
+from hasten.errors import InputError
 from hasten.frontends.door import pick
+from hasten.frontends.torch import load as load_torch
+from hasten.measure import tails
+from hasten.measure.quality import judgeable, worse_than_constant
+from hasten.metrics import AUC, MAE, TOP1
+from hasten.protocols import Door
+from hasten.safety.detect import require_onnx
+from tests import networks
 from tests.reject import rejected
 
 
@@ -89,8 +100,11 @@ def test_a_file_of_another_tool_is_named_with_its_way_to_onnx(name: str, tmp_pat
     content, kind, way = FILES[name]
     path = tmp_path / name
     path.write_bytes(content)
-    with rejected(name, kind, way.replace("--data", "data=").replace("--module package", "module='package")[:12]):
-        hasten.inspect(path)
+    with rejected(name, kind, way):
+        if pick(path) == "onnx":
+            require_onnx(path)
+        else:
+            load_torch(path, Door(folder=tmp_path))
 
 
 FOLDERS: dict[str, tuple[list[str], str, str]] = {
@@ -117,8 +131,9 @@ def test_a_folder_of_another_tool_is_named(name: str, tmp_path: Path) -> None:
         file = tmp_path / name / entry
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"{}")
+    assert pick(tmp_path / name) == "onnx"
     with rejected(str(tmp_path / name), kind, way):
-        hasten.inspect(tmp_path / name)
+        require_onnx(tmp_path / name)
 
 
 def test_a_pickle_that_torch_may_have_written_still_comes_through_its_door(tmp_path: Path) -> None:
@@ -137,4 +152,99 @@ def test_json_that_is_a_result_of_ours_is_no_model(tmp_path: Path) -> None:
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps({"steps": [], "engine": "onnxruntime"}))
     with rejected("recipe.json", "a text file"):
-        hasten.inspect(path)
+        require_onnx(path)
+
+
+RNG = np.random.default_rng(5)
+
+
+def test_the_exact_test_is_fishers() -> None:
+    for right, n, first, chosen in [(3, 40, 12, 20), (0, 40, 12, 20), (12, 40, 12, 20), (9, 200, 20, 100)]:
+        table = [[right, first - right], [chosen - right, n - first - chosen + right]]
+        expected = stats.fisher_exact(table, alternative="less").pvalue
+        assert tails.hypergeometric_at_most(right, n, first, chosen) == pytest.approx(expected)
+
+
+def test_weak_networks_are_told_and_only_contradictions_are_refused() -> None:
+    labels = np.arange(200) % 2
+    weak = (RNG.random(200) < 0.55).astype(float)
+    assert worse_than_constant(TOP1, weak, labels) is None
+    for luck in range(50):  # a network of 0.53 is refused by no lot
+        rows = (np.random.default_rng(luck).random(200) < 0.53).astype(float)
+        assert worse_than_constant(TOP1, rows, labels) is None
+    assert worse_than_constant(TOP1, (RNG.random(200) < 0.2).astype(float), labels) is not None
+    assert worse_than_constant(TOP1, np.zeros(200), np.arange(200) % 10) is not None
+    assert worse_than_constant(TOP1, labels.astype(float), labels) is None, "a constant answer is not worse than one"
+    fraud = np.arange(500) % 100 == 0
+    finds_most = np.where(fraud, RNG.random(500) < 0.64, RNG.random(500) < 0.97).astype(float)
+    assert worse_than_constant(TOP1, finds_most, fraud.astype(int)) is None, "less often right than never, and useful"
+    scores = np.stack([RNG.standard_normal(300) - 2 * (np.arange(300) % 2), np.arange(300) % 2], 1)
+    assert worse_than_constant(AUC, scores, scores[:, 1]) is not None
+    assert worse_than_constant(AUC, np.stack([RNG.random(300), scores[:, 1]], 1), scores[:, 1]) is None
+    wanted = RNG.standard_normal(300)
+    assert worse_than_constant(MAE, np.abs(wanted) + 1, wanted) is not None
+    assert worse_than_constant(MAE, np.abs(wanted) * 1.001, wanted) is None
+
+
+def test_a_score_that_few_samples_do_not_define_is_looked_for_in_more() -> None:
+    one_class = np.stack([RNG.random(64), np.zeros(64)], 1)
+    assert not judgeable(AUC, parse_budget("1%"), one_class)
+    assert judgeable(AUC, parse_budget("1%"), np.vstack([one_class, [[0.9, 1.0]]]))
+    assert not judgeable(TOP1, parse_budget("rel:99%"), np.zeros(64))
+    assert judgeable(TOP1, parse_budget("1%"), np.zeros(64))
+
+
+def rare(positives: int, n: int, folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
+    """A network of two classes, right nearly always, and labels of which few are 1."""
+    path = networks.mlp(folder / "rare.onnx", classes=2)
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((20 * n, 16)).astype(np.float32)
+    found = networks.answers(path, x).argmax(1)
+    keep = np.concatenate([np.flatnonzero(found == 1)[:positives], np.flatnonzero(found == 0)[: n - positives]])
+    keep = rng.permutation(keep)
+    return path, {"x": x[keep], "labels": found[keep]}
+
+
+ENGINES = {"engines": "tests.engines.quick", "served_by": "tests.engines.quick"}
+
+
+@pytest.mark.parametrize(("positives", "proves"), [(6, True), (1, False)])
+def test_rare_classes_end_in_a_verdict(positives: int, proves: bool, tmp_path: Path) -> None:
+    path, data = rare(positives, 400, tmp_path)
+    result = hasten.optimize(path, data, metric="auc", **ENGINES)  # type: ignore[arg-type]
+    assert result.verdict in ("met", "nothing_faster", "undecided")
+    assert (result.provable.n_confirm > 0) is proves
+    told = [text for text in result.warnings if "too few to prove anything about auc" in text]
+    assert bool(told) is not proves
+    if told:
+        assert "1 of 400 samples are of class 1" in told[0]
+
+
+def test_one_class_alone_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    path, data = rare(0, 200, tmp_path)
+    with rejected("auc needs samples of two classes", "all 200 labels are 0", "max_drop='agree:99%'"):
+        hasten.optimize(path, data, metric="auc", **ENGINES)  # type: ignore[arg-type]
+
+
+def test_a_share_of_a_score_that_few_samples_have_ends_in_a_verdict(tmp_path: Path) -> None:
+    path = networks.mlp(tmp_path / "mlp.onnx")
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((700, 16)).astype(np.float32)
+    right = networks.answers(path, x).argmax(1)
+    labels = np.where(rng.random(700) < 0.1, right, (right + rng.integers(1, 10, 700)) % 10)
+    result = hasten.optimize(path, {"x": x, "labels": labels}, max_drop="rel:90%", **ENGINES)  # type: ignore[arg-type]
+    assert result.verdict in ("met", "nothing_faster", "undecided")
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "advice"),
+    [
+        ((8, 5), (8,), "use top1 or f1"), ((8, 1, 4, 4), (8, 4, 4), "masks use iou"),
+        ((8, 3, 4, 4), (8, 4, 4), "each position use top1"), ((8, 14), (8, 14), "several labels a sample"),
+        ((8, 3, 4), (8,), "name another output"),
+    ],
+)  # fmt: skip
+def test_where_auc_does_not_fit_the_advice_does(scores: tuple[int, ...], labels: tuple[int, ...], advice: str) -> None:
+    with pytest.raises(InputError) as told:
+        AUC.rows({"y": np.zeros(scores, np.float32)}, np.zeros(labels, np.int64))
+    assert advice in told.value.help

@@ -18,6 +18,7 @@ FLIPS = 0.02  # the share of outcomes that a good int8 network changes either wa
 POWER = 0.8
 EVEN = 0.5
 LEAST_TOLD = 20  # samples below which nothing is said about chance
+CERTAIN = 0.001  # of a network that is refused: the chance that it is as good as a constant
 
 
 def provable(budget: Budget, metric: Metric, n_calibrate: int, n_search: int, n_confirm: int) -> Provable:
@@ -127,6 +128,47 @@ def at_chance(metric: Metric, rows: NDArray[np.float64], labels: NDArray[Any]) -
         f"the network as given is at chance level on this data: {metric.name} {value:.4g}, a blind guess {guess:.4g}; "
         "is the preprocessing right (scale, channel order, layout), and the label order?"
     )
+
+
+def worse_than_constant(metric: Metric, rows: NDArray[np.float64], labels: NDArray[Any]) -> str | None:
+    """Why the float network is certainly worse than one that always answers the same; None where that is not certain.
+
+    Exact where there is an exact test: for two classes Fisher's, of right answers against the label, since a constant
+    answers each class equally often; for more, the binomial of a draw by the classes' shares. Network and labels then
+    contradict each other. A weak network is not refused: it may be as good as its task allows.
+    """
+    labels = np.asarray(labels)
+    if len(rows) < LEAST_TOLD or np.isnan(rows).any():
+        return None
+    found = _below_constant(metric, rows, labels)
+    if found is None or found[2] > CERTAIN:
+        return None
+    value, constant, p_value = found
+    told = f"{metric.name} {value:.4g} on {len(rows):,} samples, an answer that is always the same {constant:.4g}"
+    return f"{told}; chance explains that with a probability of {p_value:.1g}"
+
+
+def _below_constant(
+    metric: Metric, rows: NDArray[np.float64], labels: NDArray[Any]
+) -> tuple[float, float, float] | None:
+    """(score, score of a constant, p-value of "no worse than a constant"), or None where no constant is known."""
+    n = len(rows)
+    found = _against_guess(metric, rows, labels)
+    if found is None:
+        return None
+    value, constant, better = found
+    if rows.ndim == 2 or metric.name in ("mae", "mse"):
+        return value, constant, 1 - better
+    flat = labels.reshape(n)
+    classes, kind = np.unique(flat, return_inverse=True)
+    right = rows == 1
+    if len(classes) == 2:
+        first = kind == 0
+        chose_first = int((first & right).sum() + (~first & ~right).sum())
+        p_value = tails.hypergeometric_at_most(int((first & right).sum()), n, int(first.sum()), chose_first)
+        balanced = float(np.mean([right[first].mean(), right[~first].mean()]))
+        return balanced, 0.5, p_value
+    return value, constant, float(tails.binomial_at_most(int(right.sum()), n, constant))
 
 
 def _against_guess(

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from hasten.budget import Budget
 from hasten.errors import InputError, UsageError
 from hasten.measure import proportions, tails
-from hasten.measure.provable import at_chance, needed_samples, provable
+from hasten.measure.provable import at_chance, needed_samples, provable, worse_than_constant
 from hasten.measure.scores import Bounds, empirical_bernstein, never_worse, paired_bootstrap, paired_t
 from hasten.protocols import Metric
 from hasten.trial import Quality, Split
 
-__all__ = ["Question", "assess", "at_chance", "needed_samples", "provable"]
+__all__ = ["Question", "assess", "at_chance", "judgeable", "needed_samples", "provable", "worse_than_constant"]
 
 Rows = NDArray[np.float64]
 
@@ -75,6 +75,17 @@ def assess(
         lower=bounds.lower, upper=bounds.upper, p_value=bounds.p_value, method=bounds.method,
         met=bool(bounds.p_value <= question.alpha and bounds.upper <= budget.max_drop + 1e-12), flips=flips,
     )  # fmt: skip
+
+
+def judgeable(metric: Metric, budget: Budget, rows: Rows) -> bool:
+    """Whether the baseline's score on these rows is defined, and the budget means something for it.
+
+    A few samples may hold one class only, or no right answer of a weak network; more of them then help.
+    """
+    if np.isnan(rows).any():
+        return True  # that is told elsewhere
+    value = metric.value(rows)
+    return bool(np.isfinite(value)) and (budget.kind != "relative" or value > 0)
 
 
 def _checked_baseline(metric: Metric, budget: Budget, baseline_rows: Rows, candidate_rows: Rows, split: Split) -> float:

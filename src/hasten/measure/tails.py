@@ -8,7 +8,8 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 
@@ -50,6 +51,20 @@ def binomial_at_most(k: ArrayLike, n: int, share: float) -> Any:
 def binomial_more_than(k: int, n: int, share: float) -> float:
     """P(K > ``k``) for k in -1..n."""
     return 1.0 if k < 0 else float(special.bdtrc(k, n, share))
+
+
+def hypergeometric_at_most(k: int, n: int, marked: int, drawn: int) -> float:
+    """P(X <= k) for the marked among ``drawn`` of ``n`` things, of which ``marked`` are marked: Fisher's exact test."""
+    least, most = max(0, drawn + marked - n), min(k, marked, drawn)
+    found = np.arange(least, most + 1)
+    if not len(found):
+        return 0.0
+    logs = _log_choose(marked, found) + _log_choose(n - marked, drawn - found) - _log_choose(n, np.array([drawn]))
+    return float(min(1.0, np.exp(logs).sum()))
+
+
+def _log_choose(n: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1))
 
 
 def binomial_quantile(p: float, n: int, share: float) -> int:

@@ -57,6 +57,18 @@ class MacroF1:
         return decide(chosen(outputs, self.output)[1], self.threshold)
 
 
+def _instead(scores: tuple[int, ...], labels: tuple[int, ...]) -> str:
+    """The metric that fits where AUC does not."""
+    own = "score it with a function of your own: --metric package.module:function"
+    if len(scores) == 2:
+        return "use top1 or f1" if len(labels) == 1 or labels[1:] == (1,) else f"for several labels a sample, {own}"
+    if [d for d in scores if d != 1] == [d for d in labels if d != 1]:
+        return f"for masks use iou; for an area under a curve at each position, {own}"
+    if any(scores[:axis] + scores[axis + 1 :] == labels for axis in range(1, len(scores))):
+        return f"for a class at each position use top1; for an area under a curve, {own}"
+    return f"name another output with --output, or {own}"
+
+
 def _to_width(table: Rows, width: int) -> Rows:
     """``table`` [r, k] cut or filled up with zeros to ``width`` columns."""
     return np.pad(table[:, :width], ((0, 0), (0, max(0, width - table.shape[1]))))
@@ -80,7 +92,8 @@ class Auc:
         name, scores = chosen(outputs, self.output)
         if not (is_binary_head(scores) or (scores.ndim == 2 and scores.shape[1] == 2)):
             raise InputError(
-                f"auc needs a score for two classes; output {name!r} is {list(scores.shape)}", help="use top1 or f1"
+                f"auc needs a score for two classes; output {name!r} is {list(scores.shape)}",
+                help=_instead(scores.shape, np.shape(labels)),
             )
         flat = scores.reshape(-1) if is_binary_head(scores) else scores[:, 1].astype(np.float64) - scores[:, 0]
         whole = check_labels(one_a_sample(labels, len(flat), self.name), 2, None)

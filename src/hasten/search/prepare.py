@@ -123,8 +123,9 @@ def _opened(
     warnings = [*own, *remember(run, question, folder, look), *absent, *set_outside()]
     for text in warnings:
         run.say("warning", text)
-    check_baseline(run)
-    able = provable(run.proof, run.evaluator.metric, *map(len, (splits.calibrate, splits.search, splits.confirm)))
+    warnings += check_baseline(run)
+    parts = (run.splits.calibrate, run.splits.search, run.splits.confirm)
+    able = provable(run.proof, run.evaluator.metric, *map(len, parts))
     able = replace(able, sentence=NO_DATA) if run.made_up else able
     run.say("note", able.sentence)
     if run.look > 1:

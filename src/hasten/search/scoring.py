@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from hasten.errors import InputError
-from hasten.measure.quality import at_chance
+from hasten.measure.quality import at_chance, judgeable, worse_than_constant
 from hasten.metrics import auto_metric, resolve
 from hasten.metrics.classes import IGNORED
 from hasten.model import TensorSpec
@@ -20,7 +21,8 @@ from hasten.search.question import Question
 from hasten.worker import CallFailed, WorkerDied
 
 PROBE = 16
-CHANCE_SAMPLES = 200
+CONTRADICTION = "check preprocessing (scale, channel order, layout), the order of classes and the labels"
+ERRORS = "check the unit of labels and outputs (scaled? logits?) and preprocessing, or choose another: --metric"
 GIVE_DATA = "give real data: --data samples.npz"
 
 
@@ -66,31 +68,93 @@ def kept_outputs(metric: Metric, outputs: Sequence[TensorSpec], named: str | Non
     return (0,)
 
 
-def check_baseline(run: Run) -> None:
-    """The commonest user error is data that does not fit: stop when the network guesses.
+def check_baseline(run: Run) -> list[str]:
+    """The commonest user error is data that does not fit: stop when network and labels contradict each other.
+
+    A score that a few samples do not define (a rare class) is looked for in all of the search part. Where the data as a
+    whole defines it and a part does not, nothing can be proven, and only what changes no answer is tried. Returns
+    warnings.
 
     Raises:
-        InputError: all answers are NaN, or the score is no better than guessing.
+        InputError: all answers are NaN, no sample defines the score, or a constant answer is certainly better.
     """
-    ids = [int(i) for i in run.splits.search[:SCREENED]]
+    metric, known = run.evaluator.metric, run.evaluator.known
+    warnings = _classes_everywhere(run)
+    every = [int(i) for i in run.splits.search]
+    ids = every[:SCREENED]
     measure_baseline(run, ids)
+    if not judgeable(metric, run.budget, known(ids)) or _at_chance(run, ids):
+        ids = every
+        measure_baseline(run, ids)
     broken = run.evaluator.broken
     if len(broken) == len(ids):
         help_text = GIVE_DATA if run.made_up else "check the preprocessing and the input scale"
         raise InputError("the network answers NaN on every sample", help=help_text)
     if broken:
         first = ", ".join(str(i) for i in sorted(broken)[:5])
-        run.say("warning", f"the network itself answers NaN on {len(broken)} of {len(ids)} samples (ids {first}, ...)")
-    rows = run.evaluator.known(ids[:CHANCE_SAMPLES])
-    labels = run.evaluator.store.labels
-    if run.evaluator.metric.needs_labels and labels is not None:
-        text = at_chance(run.evaluator.metric, rows, _joined(run.evaluator.store, ids[:CHANCE_SAMPLES]))
-        if text:
-            raise InputError(
-                "the network does no better than guessing on this data",
-                cause=text,
-                help="check preprocessing (scale, channel order, layout), the order of classes and the labels",
-            )
+        warnings.append(f"the network itself answers NaN on {len(broken)} of {len(ids)} samples (ids {first}, ...)")
+    if not judgeable(metric, run.budget, known(ids)):
+        raise _undefined(run, ids)
+    if text := _worse(run, ids):
+        help_text = ERRORS if metric.name in ("mae", "mse") else CONTRADICTION
+        raise InputError("the network is worse than a constant answer on this data", cause=text, help=help_text)
+    if text := _at_chance(run, ids):
+        warnings.append(text)
+    for text in warnings:
+        run.say("warning", text)
+    return warnings
+
+
+def _undefined(run: Run, ids: Sequence[int]) -> InputError:
+    """No sample of the search part defines the score, or a share of it means nothing."""
+    metric = run.evaluator.metric
+    value = metric.value(run.evaluator.known(ids))
+    if np.isfinite(value):
+        return InputError(
+            f"the budget {run.budget} is a share of the score, and {metric.name} is {value:.4g}",
+            cause=f"on {len(ids):,} samples",
+            help="check the labels, or write the drop in points: --max-drop 1%",
+        )
+    return InputError(
+        f"{metric.name} is not defined on this data", cause=f"on {len(ids):,} samples", help="choose another: --metric"
+    )
+
+
+def _classes_everywhere(run: Run) -> list[str]:
+    """The area under a curve needs both classes in each part; with too few of one, all samples become one part."""
+    labels, splits = run.evaluator.store.labels, run.splits
+    if run.evaluator.metric.name != "auc" or labels is None or run.evaluator.store.sequential:
+        return []
+    found, counts = np.unique(np.asarray(labels).reshape(-1), return_counts=True)
+    if len(found) < 2:
+        raise InputError(
+            "auc needs samples of two classes",
+            cause=f"all {len(labels):,} labels are {found[0] if len(found) else 'missing'}",
+            help="give samples of the other class, or compare answers: --max-drop agree:99%",
+        )
+    if all(len(np.unique(np.asarray([labels[int(i)] for i in part]))) > 1 for part in (splits.search, splits.confirm)):
+        return []
+    if not len(splits.confirm):
+        return []
+    none, every = np.empty(0, np.int64), np.sort(np.concatenate([splits.calibrate, splits.search, splits.confirm]))
+    run.splits = replace(splits, calibrate=none, search=np.random.default_rng(0).permutation(every), confirm=none)
+    rare = f"{counts.min():,} of {len(labels):,} samples are of class {found[counts.argmin()]}"
+    return [f"{rare}: too few to prove anything about auc; what changes answers is not tried"]
+
+
+def _worse(run: Run, ids: Sequence[int]) -> str | None:
+    return _judged(run, ids, worse_than_constant)
+
+
+def _at_chance(run: Run, ids: Sequence[int]) -> str | None:
+    return _judged(run, ids, at_chance)
+
+
+def _judged(run: Run, ids: Sequence[int], judge: Callable[[Metric, Array, Array], str | None]) -> str | None:
+    """What ``judge`` makes of the baseline's rows beside the labels, where the metric reads labels."""
+    if not run.evaluator.metric.needs_labels or run.evaluator.store.labels is None:
+        return None
+    return judge(run.evaluator.metric, run.evaluator.known(ids), _joined(run.evaluator.store, ids))
 
 
 def _joined(store: SampleStore, ids: Sequence[int]) -> Array:

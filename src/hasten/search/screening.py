@@ -14,7 +14,7 @@ import numpy as np
 from hasten import replies
 from hasten.measure.divergence import DECIDES, mean_divergence
 from hasten.measure.evaluate import NewNaN
-from hasten.measure.quality import assess
+from hasten.measure.quality import assess, judgeable
 from hasten.measure.sequential import FUTILE, LOOKS
 from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import Series, alone, interleave, milliseconds, timing, warm_up
@@ -59,8 +59,11 @@ def _screen(run: Run, candidate: Candidate, most: int) -> None:
     start = time.perf_counter()
     ids = [int(i) for i in run.splits.search[:most]]
     measure_baseline(run, ids)
-    rows, quality, seen = None, None, 0
-    looks = sorted({min(look, len(ids)) for look in LOOKS})
+    if not judgeable(run.evaluator.metric, run.budget, run.evaluator.known(ids)):  # as of one class alone
+        ids = [int(i) for i in run.splits.search]
+        measure_baseline(run, ids)
+    rows, quality, seen, hopeless = None, None, 0, False
+    looks = sorted({*(min(look, len(ids)) for look in LOOKS), len(ids)})
     try:
         if run.trials[candidate.key].harm is None and not weigh(run, candidate.key):
             return
@@ -69,6 +72,8 @@ def _screen(run: Run, candidate: Candidate, most: int) -> None:
             rows = fresh if rows is None else np.concatenate([rows, fresh])
             seen = look
             known = run.evaluator.known(ids[:seen])
+            if seen < len(ids) and not judgeable(run.evaluator.metric, run.budget, known):
+                continue
             groups = run.evaluator.groups(ids[:seen])
             quality = assess(run.evaluator.metric, run.budget, known, rows, split="search", groups=groups)
             careful = assess(run.evaluator.metric, run.budget, known, rows, split="search", groups=groups, alpha=FUTILE)
