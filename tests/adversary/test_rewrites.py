@@ -13,7 +13,7 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from hasten.graph import edit, evaluate
 from hasten.model import Model
-from hasten.passes import control, lookup, merge
+from hasten.passes import activations, control, idioms, lookup, merge
 from hasten.passes.clean import Clean
 from hasten.passes.opsets import converted
 from hasten.passes.rewrite import apply, known
@@ -394,3 +394,53 @@ def test_layers_of_old_operator_sets_are_not_joined(opset: int) -> None:
     graph = net(nodes, [value("x", ["n", 3])], [value("y", None)], weights, opset=opset).clone_graph()
     known(graph)
     assert apply(graph, merge.PARALLEL) == []
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e30, 1e-45, np.inf, np.nan, 0.0])
+@pytest.mark.parametrize("order", ["before", "behind"])
+def test_a_factor_that_weights_cannot_hold_stays(order: str, factor: float) -> None:
+    """Weights that become zero or infinite turn infinite inputs into NaN."""
+    w, x = np.array([[1e-20, 1e20], [0, 1]], np.float32), "x"
+    nodes = [helper.make_node("Mul", ["x", "c"], ["h"])] if order == "before" else []
+    nodes.append(helper.make_node("MatMul", ["h" if nodes else x, "w"], ["m" if order == "behind" else "y"]))
+    nodes += [helper.make_node("Mul", ["m", "c"], ["y"])] if order == "behind" else []
+    model = net(nodes, [value("x", ["n", 2])], [value("y", ["n", 2])], {"w": w, "c": np.array(factor, np.float32)})
+    graph = cleaned(model, {"x": np.ones((1, 2), np.float32)})
+    with np.errstate(all="ignore"):
+        assert_same(model.graph, graph, {"x": np.array([[np.inf, 1], [1, -np.inf], [0, 0], [1, 1]], np.float32)})
+
+
+@pytest.mark.parametrize("kind", ["MaxPool", "GlobalMaxPool"])
+def test_a_factor_does_not_pass_a_maximum_that_makes_a_number_of_nan(kind: str) -> None:
+    more: dict[str, Any] = {"kernel_shape": [2, 2]} if kind == "MaxPool" else {}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["h"]),
+        helper.make_node(kind, ["h"], ["p"], **more),
+        helper.make_node("Mul", ["p", "c"], ["y"]),
+    ]
+    weights = {"w": np.ones((1, 1, 1, 1), np.float32), "c": np.array(0.25, np.float32)}
+    model = net(nodes, [value("x", [1, 1, 2, 2])], [value("y", None)], weights)
+    graph = cleaned(model, {"x": np.ones((1, 1, 2, 2), np.float32)})
+    assert_same(model.graph, graph, {"x": np.full((1, 1, 2, 2), np.nan, np.float32)})
+
+
+@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.FLOAT16])
+def test_other_floats_keep_the_operators_that_runtimes_have_for_them(kind: int) -> None:
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    nodes = [
+        helper.make_node("Add", ["x", "three"], ["a"]),
+        helper.make_node("Clip", ["a", "zero", "six"], ["k"]),
+        helper.make_node("Div", ["k", "six"], ["y"]),
+        helper.make_node("Div", ["x", "root"], ["d"]),
+        helper.make_node("Erf", ["d"], ["e"]),
+        helper.make_node("Add", ["e", "one"], ["f"]),
+        helper.make_node("Mul", ["x", "f"], ["g"]),
+        helper.make_node("Mul", ["g", "half"], ["z"]),
+    ]
+    numbers = {"three": 3, "zero": 0, "six": 6, "root": 2**0.5, "one": 1, "half": 0.5}
+    weights: dict[str, Array] = {n: np.array(v, dtype) for n, v in numbers.items()}
+    model = net(nodes, [value("x", ["n"], kind)], [value("y", ["n"], kind), value("z", ["n"], kind)], weights, opset=20)
+    graph = model.clone_graph()
+    known(graph)
+    rules = (*activations.REWRITES, *idioms.REWRITES)
+    assert apply(graph, rules) == []

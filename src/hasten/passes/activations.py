@@ -55,7 +55,7 @@ def _swap(node: ir.Node, new: ir.Value) -> bool:
 def hard_sigmoid(node: ir.Node, taken: set[str]) -> bool:
     inner = _divides_by_six(node)
     x = _clipped(inner)
-    if x is None or inner is None or walk.only_consumer(inner) is not node:
+    if x is None or inner is None or walk.only_consumer(inner) is not node or not walk.is_float(x):
         return False
     name = edit.fresh(taken, f"{node.outputs[0].name}/hardsigmoid")
     return _swap(node, edit.add_node(node, "HardSigmoid", [x], name, {"alpha": THIRD, "beta": 0.5}))
@@ -100,7 +100,7 @@ def scale_last(node: ir.Node, taken: set[str]) -> bool:
     found = walk.operands(node) if after is not None and after.op_type == "Conv" else None
     mul = found[0].producer() if found is not None and walk.only_consumer(found[0]) is node else None
     inner = walk.operands(mul) if mul is not None and mul.op_type == "Mul" else None
-    if found is None or inner is None or mul is None:
+    if found is None or inner is None or mul is None or not walk.is_float(inner[0]):
         return False
     a, b = walk.scalar(inner[1]), walk.scalar(found[1])
     small = all(v.shape is not None and len(v.shape) <= 1 for v in (inner[1], found[1]))

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from hasten.graph import edit, walk
+from hasten.graph.affine import representable
 from hasten.graph.walk import Array
 from hasten.passes.rewrite import named
 
@@ -74,8 +75,10 @@ def conv_batchnorm(node: ir.Node, taken: set[str]) -> bool:
         return False
     gamma, beta, mean, var = (np.asarray(c, np.float64) for c in constants)
     w, b, axis = parts
-    factor = gamma / np.sqrt(var + walk.attribute(node, "epsilon", 1e-5))
-    _set_weights(before, w * _on_axis(factor, w.ndim, axis), (b - mean) * factor + beta, taken)
+    scaled = w * _on_axis(factor := gamma / np.sqrt(var + walk.attribute(node, "epsilon", 1e-5)), w.ndim, axis)
+    if not representable(w, scaled):
+        return False
+    _set_weights(before, scaled, (b - mean) * factor + beta, taken)
     return edit.bypass(node, before.outputs[0])
 
 
@@ -118,7 +121,10 @@ def conv_affine(node: ir.Node, taken: set[str]) -> bool:
     if affine is None:
         return False
     _, scale, shift = affine
-    _set_weights(before, w * _on_axis(scale, w.ndim, axis), b * scale + shift, taken)
+    scaled = w * _on_axis(scale, w.ndim, axis)
+    if not representable(w, scaled):
+        return False
+    _set_weights(before, scaled, b * scale + shift, taken)
     return edit.bypass(node, before.outputs[0])
 
 
@@ -143,8 +149,11 @@ def affine_conv(node: ir.Node, taken: set[str]) -> bool:
     by_group = (groups, outputs, *w.shape[1:])
     spread = (groups, 1, w.shape[1], *([1] * (w.ndim - 2)))
     grouped = w.reshape(by_group)
+    scaled = grouped * scale.reshape(spread)
+    if not representable(grouped, scaled):
+        return False
     extra = (grouped * shift.reshape(spread)).reshape(w.shape[0], -1).sum(axis=1)
-    _set_weights(after, (grouped * scale.reshape(spread)).reshape(w.shape), b + extra, taken)
+    _set_weights(after, scaled.reshape(w.shape), b + extra, taken)
     return edit.bypass(node, x)
 
 

@@ -73,6 +73,8 @@ def _plus_one(value: ir.Value) -> ir.Value | None:
 
 
 def _gelu(end: ir.Node | None, x: ir.Value, taken: set[str], how: str) -> bool:
+    if not walk.is_float(x):
+        return False
     return end is not None and walk.same_rank(x, end.outputs[0]) and edit.swap(end, "Gelu", [x], taken, approximate=how)
 
 

@@ -20,12 +20,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from hasten.graph import edit, walk
-from hasten.graph.affine import affine, bias_row, fits, rewrite
+from hasten.graph.affine import affine, bias_row, fits, representable, rewrite
 from hasten.passes.rewrite import named
 
 F64 = NDArray[np.float64]
 MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Expand", "Identity"})
-POSITIVE = frozenset({"Relu", "LeakyRelu", "MaxPool", "GlobalMaxPool", "ReduceMax"})  # f(c x) = c f(x) for c > 0
+POSITIVE = frozenset({"Relu", "LeakyRelu"})  # f(c x) = c f(x) for c > 0; a maximum may turn NaN into a number
 ADDITIVE = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"})  # ... for every c
 FURTHEST = 16
 DEEP = 4  # from the half of a GELU to its Erf
@@ -88,7 +88,7 @@ def scale_into_linear(node: ir.Node, taken: set[str]) -> bool:
     x, c = found
     if c.size == 1:
         source = _source(x, node, float(c.reshape(-1)[0]))
-        if source is None or not walk.same_rank(x, node.outputs[0]):
+        if source is None or not walk.same_rank(x, node.outputs[0]) or not _fits_in(source, c):
             return False
         _scale(source, float(c.reshape(-1)[0]), taken)
         return edit.bypass(node, x)
@@ -96,10 +96,15 @@ def scale_into_linear(node: ir.Node, taken: set[str]) -> bool:
     view = affine(source.node) if source is not None else None
     if source is None or view is None or c.shape[-1:] != (len(view.w),) or c.size != len(view.w):
         return False
-    if not walk.same_rank(x, node.outputs[0]):
+    if not walk.same_rank(x, node.outputs[0]) or not _fits_in(source, c):
         return False
     _scale(source, c.reshape(-1), taken)
     return edit.bypass(node, x)
+
+
+def _fits_in(found: _Found, c: F64) -> bool:
+    view = affine(found.node)
+    return view is not None and representable(view.w, view.w * c.reshape(-1)[:, None])
 
 
 def _behind(value: ir.Value, reader: ir.Node) -> _Found | None:
@@ -160,6 +165,8 @@ def scale_before_linear(node: ir.Node, taken: set[str]) -> bool:
     k = view.w.shape[1]
     if c.size != 1 and (c.size != k or c.shape[-1] != k or not _width_is(x, k)):
         return False
+    if not representable(view.w, view.w * c.reshape(-1)):
+        return False
     rewrite(walk.main_graph(after), after, view.w * c.reshape(-1), np.zeros(len(view.w)), taken)
     return edit.bypass(node, x)
 
@@ -193,6 +200,8 @@ def gemm_batchnorm(node: ir.Node, taken: set[str]) -> bool:
         return False
     gamma, beta, mean, variance = (np.asarray(c, np.float64) for c in constants)
     a = gamma / np.sqrt(variance + walk.attribute(node, "epsilon", 1e-5))
+    if not representable(view.w, view.w * a[:, None]):
+        return False
     rewrite(walk.main_graph(before), before, view.w * a[:, None], np.zeros(len(a)), taken)
     if len(before.inputs) < 3:
         before.resize_inputs(3)
