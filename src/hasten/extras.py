@@ -27,6 +27,7 @@ def line(origin: str | None, extras: tuple[str, ...]) -> str:
         url = str(told["url"]) if told else ""
     except (ValueError, KeyError, TypeError):
         told, url = {}, ""
+    told = told if isinstance(told, dict) else {}
     if "vcs_info" in told:
         return "pip install " + shlex.quote(f"hasten{wanted} @ {told['vcs_info'].get('vcs', 'git')}+{url}")
     folder = _local(url) if url.startswith("file://") else None

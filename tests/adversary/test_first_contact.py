@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
+import re
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -15,10 +17,11 @@ import numpy as np
 import pytest
 
 import hasten
-from hasten import asked, cli, console, keywords, registry, schema, trial
+from hasten import asked, cli, console, extras, keywords, registry, schema, trial
 from hasten.budget import parse_budget
 from hasten.errors import UsageError
 from hasten.protocols import Event
+from hasten.search.own_paths import without_folder
 from tests import networks, results
 from tests.reject import rejected
 
@@ -232,3 +235,57 @@ def test_python_draws_progress_where_a_person_watches_and_nothing_listens(
     drawn = progress if progress is not None else watched and not listening
     assert ("1/3 lossless" in stream.getvalue()) is drawn
     assert heard == ([EVENT] if listening else [])
+
+
+SOURCE = Path(hasten.__file__).parent
+OF_OTHERS = {"--graphdef", "--include", "--inputs", "--model_dir", "--output", "--outputs", "--save_file", "--tflite"}
+OF_OTHERS |= {"--upgrade", "--help", "--version", "--model", "--save"}
+ANYWHERE = ("samples", "frontends", "safety")  # their messages reach every command that reads a network and samples
+
+
+def messages(file: Path) -> list[str]:
+    """The texts in a module that are no docstrings."""
+    tree = ast.parse(file.read_text())
+    said = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    constants = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in said]
+    return [n.value for n in constants if isinstance(n.value, str)]
+
+
+@pytest.mark.parametrize("file", sorted(SOURCE.rglob("*.py")), ids=lambda f: str(f.relative_to(SOURCE)))
+def test_every_option_that_a_message_names_exists(file: Path) -> None:
+    own = {name: {o for p in command.params for o in p.opts} for name, command in cli.cli.commands.items()}
+    named = {o for text in messages(file) for o in re.findall(r"(?<![\w-])--[a-z][a-z_-]*[a-z]", text)} - OF_OTHERS
+    assert named <= set().union(*own.values()), file
+    if file.relative_to(SOURCE).parts[0] in ANYWHERE:
+        for command in ("optimize", "inspect", "bench", "apply"):
+            assert named <= own[command], (command, named - own[command])
+
+
+def test_pip_lines_fit_how_hasten_was_installed(tmp_path: Path) -> None:
+    clone = tmp_path / "my clone"
+    clone.mkdir()
+    (clone / "pyproject.toml").touch()
+    told = {"url": clone.as_uri(), "dir_info": {"editable": True}}
+    assert extras.line(json.dumps(told), ("torch",)) == f"pip install -e '{clone}[torch]'"
+    assert extras.line(None, ("torch", "keras")) == "pip install 'hasten[torch,keras]'"
+    vcs = {"url": "https://x/y.git", "vcs_info": {"vcs": "git"}}
+    assert extras.line(json.dumps(vcs), ("a",)) == "pip install 'hasten[a] @ git+https://x/y.git'"
+    gone = {"url": (tmp_path / "gone").as_uri(), "dir_info": {}}
+    assert extras.line(json.dumps(gone), ("a",)) == "pip install '.[a]' in a clone of hasten"
+    for strange in ("", "{", "[]", '{"url": 5}', "null"):
+        assert extras.line(strange, ("a",)).startswith("pip install ")
+
+
+def test_messages_name_the_users_files_and_never_a_copy(tmp_path: Path) -> None:
+    folder, own = Path("/tmp/hasten-run-x"), Path("my nets/net one.onnx")
+    text = f"Load model from {folder}/stage/net one.onnx failed; see {folder}/artefacts/ab/model.xml and {folder}"
+    assert without_folder(text, folder, [own]) == (
+        "Load model from my nets/net one.onnx failed; see model.xml and the run's folder"
+    )
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"\x08\x09\x12\x04abcd" + bytes(range(64)))
+    for call in (hasten.inspect, hasten.optimize):
+        with pytest.raises(hasten.HastenError) as told:
+            call(broken)
+        assert str(broken) in str(told.value)
+        assert "hasten-run" not in str(told.value)

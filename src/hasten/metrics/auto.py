@@ -40,7 +40,7 @@ def auto_metric(outputs: Outputs, labels: Array | None) -> tuple[Metric, str]:
         return ErrorMean(), f"labels are numbers of output {name!r}'s shape"
     raise InputError(
         f"no metric fits output {name!r} {list(scores.shape)} and labels {list(labels.shape)} {labels.dtype}",
-        help="choose one with metric=, or name the output to score",
+        help="choose one: --metric NAME, or name the output to score: --output NAME",
     )
 
 

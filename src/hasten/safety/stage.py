@@ -47,7 +47,7 @@ def stage(path: Path, directory: Path) -> Path:
     except OSError as error:
         cause = str(error.strerror or error)
         where = f"cannot copy {path} to {directory}"
-        raise EnvironmentFault(where, cause=cause, help="free some disk, or choose another --out") from error
+        raise EnvironmentFault(where, cause=cause, help="free some disk") from error
     return staged
 
 

@@ -88,7 +88,7 @@ def load_samples(
     if isinstance(data, Samples):
         return replace(data, state={**data.state, **(state or {})})
     if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit} leaves no samples", help="give at least 1")
+        raise UsageError(f"a limit of {limit} leaves no samples", help="give at least 1")
     wanted = Wanted(labels, groups, limit)
     if isinstance(data, (str, Path)):
         opener, images = _read_path(Path(data), wanted, preprocess)

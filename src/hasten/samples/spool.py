@@ -194,7 +194,7 @@ def all_or_nothing(directory: Path) -> Iterator[Path]:
         building.rename(directory)
     except OSError as error:
         raise EnvironmentFault(
-            f"cannot write the samples to {directory}", cause=str(error), help="free some disk, or choose another --out"
+            f"cannot write the samples to {directory}", cause=str(error), help="free some disk"
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)

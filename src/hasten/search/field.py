@@ -144,6 +144,8 @@ def unless_twin(run: Run, candidate: Candidate, made: dict[str, Any]) -> dict[st
 def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
     start = time.perf_counter()
     form, directory = forms.form_of(candidate.engine, candidate.steps, run.forms) or forms.GRAPH, _place(run, key)
+    if forms.baked(candidate):
+        run.say("note", f"compiling {candidate.label}: up to {COMPILE_SECONDS:.0f} s, beside the search's own time")
     try:
         made = in_workshop(
             run,
