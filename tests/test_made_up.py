@@ -105,4 +105,4 @@ def test_a_network_that_takes_nothing_made_up_says_what_to_do(tmp_path: Path) ->
     with pytest.raises(InputError, match="no inputs could be made up that the network takes") as told:
         hasten.optimize(path)
     assert "Reshape" in told.value.cause
-    assert told.value.help == "give real data: --data samples.npz"
+    assert told.value.help == "give real data: data='samples.npz'"
