@@ -134,7 +134,7 @@ def _difference(before: Served, after: Served, work: Workload, names: list[str])
                 answers.append(replies.run(worker, work.store, work.ids, batch=work.batch).arrays)
             except (WorkerDied, CallFailed) as fault:
                 what = f"{network.name} does not run on this data"
-                raise blamed(fault, what, process="its process was") from fault
+                raise blamed(fault, what, process="its process") from fault
     width = len(names)
     per_call = [[arrays[k : k + width] for k in range(0, len(arrays), width)] for arrays in answers]
     found = compare.outputs(per_call[0], per_call[1], names)

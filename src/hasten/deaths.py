@@ -48,15 +48,12 @@ def blamed(fault: WorkerDied | CallFailed, what: str, *, process: str = "", help
     """The error for the user's own network when its process died or refused.
 
     A process that was killed, or lacked memory, is the machine's fault; anything else is the input's. ``process`` names
-    the one that died, as the subject of its sentence.
+    the one that died.
     """
     if isinstance(fault, CallFailed) and fault.ours is not None:
         return fault.ours
-    cause = (
-        f"{fault.kind}: {gist(str(fault)) or type(fault).__name__}"
-        if isinstance(fault, CallFailed)
-        else f"{process} {fault}".strip()
-    )
+    died = f"{process}: {fault}" if process else str(fault)
+    cause = f"{fault.kind}: {gist(str(fault)) or type(fault).__name__}" if isinstance(fault, CallFailed) else died
     if short_of_memory(fault):
         total, free = (n >> 20 for n in memory_bytes())
         figures = f"{free} of {total} MiB of memory are free now"

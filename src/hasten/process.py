@@ -32,6 +32,7 @@ WAIT_SECONDS = 2.0  # for a child that closed its pipe to end
 PIPE_BYTES = 1 << 20
 MAX_LOG_BYTES = 64 << 20
 TAIL = 4000
+OF_THE_TRACE = ("File", "Thread", "Current", "Extension modules", "Fatal Python error", "<no Python frame>")
 _live: set[Process] = set()
 _peaks: WeakSet[Peak] = WeakSet()
 
@@ -160,10 +161,11 @@ class Process:
         while not (gone := not kill and self._gone()) and not patience.passed():
             time.sleep(0.005)
         after, tail, ooms = time.monotonic() - self._started, self.log_tail(), oom_kills() > self._ooms
+        starved = gone and names_memory(self._last_words())
         self.close()
         code = self._child.returncode if gone else None
         killed = code == -signal.SIGKILL
-        memory = memory or (killed and ooms) or (gone and names_memory(tail))
+        memory = memory or (killed and ooms) or starved
         text = where if code is None else f"{_ending(code)} {where}"
         said = f" ({tail})" if tail else ""
         self.death = WorkerDied(f"{text} after {after:.1f} s{said}", status, killed=killed, memory=memory)
@@ -171,12 +173,14 @@ class Process:
 
     def log_tail(self) -> str:
         """The last line that the child printed, for a reason; empty when it printed nothing."""
+        lines = (line.strip() for line in self._last_words().splitlines())
+        useful = [line for line in lines if line and not line.startswith(OF_THE_TRACE)]
+        return useful[-1][:200] if useful else ""
+
+    def _last_words(self) -> str:
         with suppress(OSError):
             size = os.fstat(self._log).st_size
-            text = os.pread(self._log, TAIL, max(0, size - TAIL)).decode(errors="replace")
-            lines = (line.strip() for line in text.splitlines())
-            useful = [line for line in lines if line and not line.startswith(("File", "Thread", "Current"))]
-            return useful[-1][:200] if useful else ""
+            return os.pread(self._log, TAIL, max(0, size - TAIL)).decode(errors="replace")
         return ""
 
     def send(self, number: signal.Signals) -> None:

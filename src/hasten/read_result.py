@@ -197,7 +197,7 @@ def bench(
     living = [name for name in series.blocks if name not in series.lost and series.blocks[name]]
     if not living:
         what, help_ = "none of these networks ran to the end", "check that the data fits them: hasten inspect"
-        raise blamed(next(iter(series.lost.values())), what, process="the first one was", help=help_)
+        raise blamed(next(iter(series.lost.values())), what, process="the first one", help=help_)
     return [_row(one, name, series, living[0]) for one, name in zip(networks, series.blocks, strict=True)]
 
 
@@ -225,7 +225,7 @@ def load_served(worker: Worker, network: Served, names: list[str]) -> None:
         replies.load(worker, network.engine, network.path, network.settings, names)
     except (WorkerDied, CallFailed) as fault:
         what = f"{network.name} cannot be loaded by {network.engine}"
-        error = blamed(fault, what, process="its process was", help=ITS_OUT)
+        error = blamed(fault, what, process="its process", help=ITS_OUT)
         raise _about(error, network.path, network.shown or network.path) from fault
 
 

@@ -84,7 +84,7 @@ class RestartingWorker(Worker):
     def _final(self, fault: WorkerDied) -> Exception:
         if not self._answered or self.death is None:
             return fault
-        found = blamed(fault, f"the process of the network as given ({self.name}) died again", process="it was")
+        found = blamed(fault, f"the process of the network as given ({self.name}) died again", process="its process")
         if isinstance(found, EnvironmentFault):
             return found
         return EnvironmentFault(found.message, cause=found.cause, help="run the same command again")

@@ -35,6 +35,13 @@ def leave(code: int) -> dict[str, Any]:
     os._exit(code)
 
 
+def abort(words: str) -> dict[str, Any]:
+    """End as C++ does after an exception that nobody caught: last words, then SIGABRT."""
+    sys.stdout.write(words + "\n")
+    sys.stdout.flush()
+    os.abort()
+
+
 def hang(seconds: float) -> dict[str, Any]:
     """Never answer in time, and ignore polite requests to stop."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -26,6 +26,7 @@ from hasten.process import Peak as Peak
 from hasten.wire import HEADER, MAX_HEADER, Reply, pack, read_reply, unpack_arrays
 
 T = TypeVar("T")
+AGAIN = 2
 MAX_PAYLOAD = 8 << 30
 UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, KeyError, OverflowError, RecursionError, MemoryError)
 FROM_CHILDREN = {kind.__name__: kind for kind in (errors.UsageError, errors.InputError, errors.EnvironmentFault)}
@@ -177,14 +178,15 @@ def once(
 ) -> T:  # fmt: skip
     """Call ``"hasten.module:function"`` with keyword arguments in a process of its own; its value is a ``kind``.
 
-    A process that somebody killed is started once more.
+    A process that somebody killed is started again, twice at most.
     """
-    try:
-        return _once(function, arguments, kind, seconds, check)
-    except WorkerDied as fault:
-        if not fault.killed or fault.memory:
-            raise
-        return _once(function, arguments, kind, seconds, check)
+    for _ in range(AGAIN):
+        try:
+            return _once(function, arguments, kind, seconds, check)
+        except WorkerDied as fault:
+            if not fault.killed or fault.memory:
+                raise
+    return _once(function, arguments, kind, seconds, check)
 
 
 def _once(

@@ -66,7 +66,7 @@ def measure_baseline(run: Run, ids: Sequence[int]) -> None:
 
 def does_not_run(fault: WorkerDied | CallFailed) -> HastenError:
     """The error for a network as given whose process died or refused while it ran."""
-    return blamed(fault, DOES_NOT_RUN, process="its process was", help=SERVED_ELSEWHERE)
+    return blamed(fault, DOES_NOT_RUN, process="its process", help=SERVED_ELSEWHERE)
 
 
 def score_baseline(run: Run) -> None:

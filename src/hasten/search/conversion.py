@@ -93,7 +93,7 @@ def _answers(
         return [list(arrays[k : k + width]) for k in range(0, len(arrays), width)]
     except (WorkerDied, CallFailed) as fault:
         what, help_ = f"{run.title} does not run in {engine}", "check that the data fits the network"
-        raise blamed(fault, what, process="its process was", help=help_) from fault
+        raise blamed(fault, what, process="its process", help=help_) from fault
 
 
 def _where(entered: Entered, run: Run, sample: int, limit: float) -> str:

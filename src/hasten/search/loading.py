@@ -63,7 +63,7 @@ def _load(run: Run, candidate: Candidate) -> Worker | None:
         seconds = _finish(candidate, worker)
     except (WorkerDied, CallFailed) as fault:
         if candidate.key == run.given:
-            raise blamed(fault, "the network cannot be loaded", process="its process was") from fault
+            raise blamed(fault, "the network cannot be loaded", process="its process") from fault
         lost(run, candidate, fault)
         return None
     run.loaded[candidate.key] = worker

@@ -210,7 +210,7 @@ def make_samples(
                     continue
                 return store
         except (WorkerDied, CallFailed) as fault:
-            raise blamed(fault, NO_INPUTS, process="its process was", help=GIVE_DATA) from fault
+            raise blamed(fault, NO_INPUTS, process="its process", help=GIVE_DATA) from fault
     raise InputError(NO_INPUTS, cause=reason, help=GIVE_DATA)
 
 
