@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,7 @@ def check_engine(engine: Engine, source: Path, feeds: Mapping[str, Array], wante
     in graph order; they are met within float32 rounding (``compare.FLOAT32``). Settings that go into the file are given
     to ``export``.
     """
-    assert engine.missing() is None
-    assert engine.version()
-    assert "f32" in engine.formats()
-    choices = engine.settings(2)
-    assert choices, "the stock default comes first"
+    choices, lossy = _declared(engine)
     if hasattr(engine, "SETTINGS"):
         for offered in (*choices, *engine.lossy_settings(2)):
             check_settings(engine.name, offered, "a recipe", trust=True)
@@ -93,6 +90,53 @@ def check_engine(engine: Engine, source: Path, feeds: Mapping[str, Array], wante
         artefact = engine.export(source, place, **baked)
         assert source.stat().st_mtime_ns == before, "the source is left alone"
         _check_answers(engine, artefact, chosen, feeds, wanted, compare.FLOAT32)
+        _check_profile(engine, artefact, chosen, feeds)
+        for narrow in lossy if number == 0 else ():
+            _check_shapes(engine, artefact, {**chosen, **narrow}, feeds, wanted)
+
+
+def _declared(engine: Engine) -> tuple[list[dict[str, Scalar]], list[dict[str, Scalar]]]:
+    """Assert that an engine's names hold what the search reads of them; returns its settings, and the lossy ones."""
+    import msgspec
+
+    from hasten import registry
+    from hasten.passes.quantize import SCHEMES
+
+    assert engine.missing() is None
+    assert registry.find("engines", engine.name) is engine, "its name leads to it"
+    assert isinstance(engine.version(), str)
+    assert engine.version()
+    assert isinstance(engine.spins, bool)
+    assert "f32" in engine.formats() <= {"f32", "bf16", "f16", "int8"}
+    assert "int8" not in engine.formats() or engine.scheme in SCHEMES
+    choices, lossy = list(engine.settings(2)), list(engine.lossy_settings(2))
+    assert choices, "the stock default comes first"
+    assert choices == list(engine.settings(2)), "the same settings each time"
+    assert list(engine.lossy_settings(0)) == lossy, "lossy settings do not depend on the cores"
+    for chosen in (*choices, *lossy):
+        msgspec.convert(chosen, dict[str, Scalar], strict=True)
+    assert not [one for one in lossy if any(one.items() <= c.items() for c in choices)], "a lossy setting narrows"
+    assert all(isinstance(form, str) for form in getattr(engine, "takes", ("onnx",)))
+    return choices, lossy
+
+
+def _check_profile(engine: Engine, artefact: Path, chosen: Mapping[str, Scalar], feeds: Mapping[str, Array]) -> None:
+    """An engine that counts the time of its kernels names them, and no time is negative."""
+    if hasattr(engine, "profile"):
+        layers = list(engine.profile(artefact, chosen, [feeds], 0.1))
+        assert layers, "an engine that cannot tell goes without the function"
+        assert all(0 <= layer.ms < inf and all(isinstance(n, str) for n in layer.names) for layer in layers)
+
+
+def _check_shapes(
+    engine: Engine, artefact: Path, chosen: Mapping[str, Scalar], feeds: Mapping[str, Array], wanted: list[Array]
+) -> None:
+    """Narrow arithmetic answers with the same shapes and types, and with finite numbers."""
+    runner = engine.load(artefact, chosen)
+    answers = [np.asarray(a) for a in runner.run(feeds)]
+    runner.close()
+    assert [(a.shape, a.dtype) for a in answers] == [(w.shape, w.dtype) for w in wanted], dict(chosen)
+    assert all(np.isfinite(a).all() for a in answers), dict(chosen)
 
 
 def check_frontend(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,11 +185,11 @@ def test_a_reply_that_never_ends_is_ended_in_time(says: Any, lie: str) -> None:
 
 def ends(liar: Worker, ask: Any, within: float = 30.0) -> WorkerDied:
     """The child dies of its reply, in bounded time and memory, and stays dead."""
-    before, begun = private_bytes(process.os.getpid()), time.monotonic()
+    before, begun = private_bytes(os.getpid()), time.monotonic()
     with pytest.raises(WorkerDied) as told:
         ask(liar)
     assert time.monotonic() - begun < within
-    assert private_bytes(process.os.getpid()) - before < 400 * MIB
+    assert private_bytes(os.getpid()) - before < 400 * MIB
     assert len(str(told.value)) < 700
     assert not Path(f"/proc/{liar.pid}").exists()
     with pytest.raises(WorkerDied):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,7 +89,7 @@ def test_a_process_that_cannot_be_started_is_the_machines_fault(monkeypatch: pyt
         raise OSError(11, "Resource temporarily unavailable")
 
     with monkeypatch.context() as patch:
-        patch.setattr(process.subprocess, "Popen", full)
+        patch.setattr(subprocess, "Popen", full)
         with pytest.raises(EnvironmentFault, match="cannot be started"):
             Worker()
     assert open_files() == before
@@ -95,7 +97,7 @@ def test_a_process_that_cannot_be_started_is_the_machines_fault(monkeypatch: pyt
 
 def test_time_in_which_the_parent_stood_still_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(process.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     deadline = process.Deadline(5.0)
     now[0] += 1.0
     assert not deadline.passed()
@@ -176,7 +178,7 @@ def test_a_reader_that_somebody_kills_is_started_again(
 def test_a_baseline_that_is_killed_while_it_loads_is_started_once_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    victims = []
+    victims = list[int]()
 
     def listen(event: Event) -> None:
         for one in list(process._live):

@@ -21,6 +21,7 @@ Rows = NDArray[np.float64]
 REPLY_BYTES = 1 << 24  # larger replies are slower: each touches fresh memory
 KEPT_BYTES = 8 << 20  # of the baseline's rows, for a run that goes on; more is cheaper to measure again
 TELL_SECONDS = 1.0
+ALONE = "serve one sample at a time (--batch 1), or judge another output with --output"
 CHUNK_SECONDS = 2.0  # about what one request may take, so that there is something to tell
 
 
@@ -45,6 +46,9 @@ class Evaluator:
     baseline_rows: dict[int, Rows] = field(default_factory=dict)
     reference: dict[int, Array] = field(default_factory=dict)
     broken: set[int] = field(default_factory=set)  # samples on which the baseline itself is not finite
+    whole: dict[str, str] = field(
+        default_factory=dict
+    )  # outputs of the last answers that cannot be cut into samples, and why
 
     def answers(
         self, worker: Worker, ids: Sequence[int], keep: Sequence[int] | None = None
@@ -54,27 +58,37 @@ class Evaluator:
         The batch axis is included.
         """
         keep = self.keep if keep is None else keep
-        start, size = 0, 8
+        start, size, known = 0, 8, dict[int, int]()
+        self.whole.clear()
         while start < len(ids):
             chunk, began = [int(i) for i in ids[start : start + size]], time.monotonic()
             place, limit = self.store.directory, self.limit_seconds
             reply = replies.run(worker, place, chunk, batch=self.batch, keep=keep, seconds=limit)
             arrays, took = reply.arrays, time.monotonic() - began
-            yield from self._by_sample(chunk, reply.sizes, arrays, len(keep))
+            yield from self._by_sample(chunk, reply.sizes, arrays, keep, known)
             start += len(chunk)
             used = max(1, sum(a.nbytes for a in arrays) // len(chunk))
             soon = int(len(chunk) * CHUNK_SECONDS / max(took, 1e-6))
             size = max(1, min(1024, REPLY_BYTES // used, soon))
 
     def _by_sample(
-        self, ids: list[int], sizes: list[int], arrays: list[Array], width: int
+        self, ids: list[int], sizes: list[int], arrays: list[Array], keep: Sequence[int], known: dict[int, int]
     ) -> Iterator[tuple[int, list[Array]]]:
-        """Batches back into samples: outputs are cut along axis 0 where that is the batch."""
-        at = 0
+        """Batches back into samples: outputs are cut along axis 0 where it holds as many rows for each sample.
+
+        Others stay whole, and ``whole`` names them. ``known`` are the rows of a sample in the batches before.
+        """
+        at, width = 0, len(keep)
         for number, size in enumerate(sizes):
             results = arrays[number * width : (number + 1) * width]
+            each = [_rows_each(r, size) for r in results]
+            if size > 1:
+                for k, rows in zip(keep, each, strict=True):
+                    if rows == 0 or known.setdefault(k, rows) != rows:
+                        self.whole[self.outputs[k]] = f"{rows or 'no whole number of'} rows for each of {size} samples"
+            cut = [rows if self.outputs[k] not in self.whole else 0 for k, rows in zip(keep, each, strict=True)]
             for k in range(size):
-                yield ids[at + k], results if size == 1 else [_cut(r, k, size) for r in results]
+                yield ids[at + k], [r[k * n : (k + 1) * n] if n else r for r, n in zip(results, cut, strict=True)]
             at += size
 
     def measure_baseline(
@@ -149,6 +163,9 @@ class Evaluator:
     def _frames(self, i: int, outputs: list[Array]) -> tuple[dict[str, Array], Array]:
         """What the metric sees of sample ``i``: a row for it, or a row for each step of a sequence that has a label."""
         named = dict(zip((self.outputs[k] for k in self.keep), outputs, strict=True))
+        for name in named.keys() & self.whole.keys():
+            cause = f"its first axis holds {self.whole[name]}"
+            raise InputError(f"output {name!r} cannot be divided among the samples of a batch", cause=cause, help=ALONE)
         if not self.metric.needs_labels:
             return named, self.reference.get(i, np.empty(0))
         assert self.store.labels is not None
@@ -159,9 +176,10 @@ class Evaluator:
         return {n: a[known] if len(a) == len(known) else a for n, a in named.items()}, label[known]
 
 
-def _cut(array: Array, k: int, size: int) -> Array:
-    per_sample = array.shape[0] // size
-    return array[k * per_sample : (k + 1) * per_sample]
+def _rows_each(array: Array, size: int) -> int:
+    """The rows of each sample in a batch of ``size``; 0 where the first axis is no multiple of it."""
+    rows = array.shape[0] if array.ndim else 0
+    return 0 if size == 1 or rows % size else rows // size
 
 
 def _finite(array: Array) -> bool:

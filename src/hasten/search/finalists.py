@@ -8,6 +8,7 @@ from hasten.measure.provable import EVEN, likely
 from hasten.search.field import recipe_key
 from hasten.search.objective import gain
 from hasten.search.run import Run
+from hasten.search.space import narrowings
 from hasten.trial import Candidate, Quality, Trial
 
 MOST_FINALISTS = 3
@@ -70,10 +71,12 @@ def finalists(run: Run) -> list[str]:
 
 def one_of_twins(run: Run, keys: Sequence[str]) -> list[str]:
     """The first of those that run the same network in the same precision, on as many threads as each likes."""
-    found: dict[tuple[str, object], str] = {}
+    found: dict[tuple[object, ...], str] = {}
     for key in keys:
         c = run.trials[key].candidate
-        found.setdefault((recipe_key(c), c.settings.get("precision")), key)
+        lossy = narrowings(run.engines[c.engine]) if c.engine in run.engines else []
+        names = sorted({n for s in lossy if "precision" not in s for n in s} | {"precision"})
+        found.setdefault((recipe_key(c), *(c.settings.get(name) for name in names)), key)
     return list(found.values())
 
 

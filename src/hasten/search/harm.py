@@ -126,7 +126,7 @@ def joint(
         edited = narrow(graph.clone(), frozenset(plan)) if plan else graph.clone()
         if wide in FLOATS:
             edited = round_floats(edited, labels - frozenset(plan), FLOATS[wide])
-        found.append(min(by.harm(edited), NEVER))
+        found.append(_bounded(by.harm(edited)))
     return found
 
 
@@ -230,4 +230,8 @@ def _stats(of: Material, scheme: str) -> Mapping[str, TensorStats]:
 
 def _finite(found: Mapping[str, float]) -> dict[str, float]:
     """JSON knows no infinity; what does not run is as harmful as can be."""
-    return {name: min(harm, NEVER) for name, harm in found.items()}
+    return {name: _bounded(harm) for name, harm in found.items()}
+
+
+def _bounded(harm: float) -> float:
+    return harm if harm < NEVER else NEVER  # NaN is no answer either

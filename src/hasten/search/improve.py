@@ -127,7 +127,7 @@ def _repair(known: Known, problem: Problem, bench: Bench) -> None:
         tried = [p for p in flips(problem, best, 4 * TRIED) if p not in known.harm][:TRIED]
         _weigh(known, bench, tried)
         _try(known, problem, bench, tried)
-        if known.ms[known.best()] * GAIN > known.ms[best]:
+        if known.best() == best or known.ms[known.best()] * GAIN > known.ms[best]:
             return
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -33,7 +33,7 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
     base = {name: settings[0] for name, settings in near.items()}
     floats = space.narrow_floats(engines, base, cores(), threads, run.sizes)
     try_all(run, floats, tuned)
-    useful = {name: [c.settings["precision"] for c in floats if pays(run, c, name)] for name in engines}
+    useful = {name: [n for n in space.narrowings(e) if pays(run, floats, name, n)] for name, e in engines.items()}
     able = {name: engines[name] for name in fastest_first(run, engines) if "int8" in engines[name].formats()}
     if run.over() or not able:
         return
@@ -88,12 +88,11 @@ def every(static: dict[str, list[Candidate]]) -> list[Candidate]:
     return [candidate for several in static.values() for candidate in several]
 
 
-def pays(run: Run, candidate: Candidate, engine: str) -> bool:
-    """Is this narrow float faster than the engine's float32 at a first look?"""
-    if candidate.engine != engine:
-        return False
+def pays(run: Run, floats: Sequence[Candidate], engine: str, narrowing: Mapping[str, Scalar]) -> bool:
+    """Is a candidate of ``floats`` with these lossy settings faster than the engine's float32 at a first look?"""
     wide = [quick_ms(run, k) for k, t in run.trials.items() if t.candidate.lossless and t.candidate.engine == engine]
-    return quick_ms(run, candidate.key) < min(wide, default=inf)
+    with_it = (c for c in floats if c.engine == engine and narrowing.items() <= c.settings.items())
+    return any(quick_ms(run, c.key) < min(wide, default=inf) for c in with_it)
 
 
 def quickest_first(run: Run, candidates: Sequence[Candidate], to_beat: float = inf) -> list[Candidate]:

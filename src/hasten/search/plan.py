@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -172,7 +173,7 @@ def sweep(problem: Problem, solver: Solver = fastest, count: int = SWEPT) -> lis
     found = dict.fromkeys([boldest])
     if most > 0:
         alone = problem.harm[(problem.harm > 0) & (problem.harm < _RUNS)]
-        least = max(float(alone.min()), most * 1e-4, predicted_harm(problem, (WIDE,) * problem.regions))
+        least = max(float(alone.min(initial=most)), most * 1e-4, predicted_harm(problem, (WIDE,) * problem.regions))
         found |= dict.fromkeys(solver(problem, np.geomspace(most, least, 2 * count)[1:].tolist()))
     plans = [p for p in found if any(p)]
     keep = np.unique(np.linspace(0, len(plans) - 1, count).round().astype(int)) if len(plans) > count else None
@@ -187,7 +188,7 @@ def refit(problem: Problem, measured: Iterable[tuple[Plan, float]]) -> Problem:
 
     Each region's time may move by its share ``_TRUST``, what all plans have in common by more.
     """
-    seen = list(measured)
+    seen = [(plan, ms) for plan, ms in measured if isfinite(ms) and ms > 0]  # others did not run
     if not seen:
         return problem
     regions, formats = problem.ms.shape

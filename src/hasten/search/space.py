@@ -89,7 +89,7 @@ def narrow_floats(
         for narrow in engine.lossy_settings(cores):
             for settings in alike:
                 chosen = {**settings, **narrow}
-                label = f"{name} {narrow.get('precision', 'narrow')}{_tuned(chosen)}"
+                label = f"{name} {narrowed(narrow)}{_tuned(chosen)}"
                 found.append(Candidate(steps=(CLEAN,), engine=name, settings=chosen, label=label))
     return found
 
@@ -126,7 +126,7 @@ def weight_only(engines: dict[str, Any], base: dict[str, dict[str, Scalar]]) -> 
 
 
 def static(
-    name: str, engine: Any, chosen: Sequence[Any], base: dict[str, Scalar], floats: Sequence[Scalar],
+    name: str, engine: Any, chosen: Sequence[Any], base: dict[str, Scalar], floats: Sequence[Mapping[str, Scalar]],
     before: Sequence[Step] = (),
 ) -> list[Candidate]:  # fmt: skip
     """Static int8 by the passes ``chosen``; each also with those narrow ``floats`` for the rest that pay here.
@@ -138,10 +138,20 @@ def static(
         steps = (CLEAN, *before, as_step("quantize", variant))
         label = f"{name} int8 ({', '.join([told(variant), *(step.name for step in before)])}){_threads(base)}"
         found.append(Candidate(steps=steps, engine=name, settings=base, label=label))
-        for narrow in (n for n in engine.lossy_settings(0) if n["precision"] in floats):
-            both = f"{label} + {narrow['precision']}"
+        for narrow in (n for n in narrowings(engine) if n in floats):
+            both = f"{label} + {narrowed(narrow)}"
             found.append(Candidate(steps=steps, engine=name, settings={**base, **narrow}, label=both))
     return found
+
+
+def narrowings(engine: Any) -> list[dict[str, Scalar]]:
+    """The settings that narrow an engine's arithmetic, whatever they are called."""
+    return [dict(settings) for settings in engine.lossy_settings(0)]
+
+
+def narrowed(lossy: Mapping[str, Scalar]) -> str:
+    """A lossy setting in words: its precision by that name, else all of it, such as ``"fast_math=True"``."""
+    return str(lossy.get("precision") or " ".join(f"{name}={value}" for name, value in sorted(lossy.items())))
 
 
 def first_variants(scheme: str, options: dict[str, Any], attends: bool = False) -> list[Any]:
