@@ -57,7 +57,9 @@ class Difference:
     @property
     def mean_relative(self) -> float:
         """The root of the mean squared difference as a share of that of the answers; infinite like ``relative``."""
-        return inf if self.broken else sqrt(self.squared / self.energy) if self.energy else self.relative
+        if self.broken or not 0 < self.energy < inf:
+            return self.relative
+        return sqrt(self.squared / self.energy)
 
     @property
     def share(self) -> float:

@@ -14,6 +14,7 @@ from hasten.model import Model
 from hasten.trial import Scalar
 
 if TYPE_CHECKING:
+    from hasten.engines.edges import Edge
     from hasten.quant.histogram import TensorStats
 
 Array = NDArray[Any]
@@ -139,6 +140,7 @@ class Engine(Protocol):
     takes: tuple[str, ...]  # forms that it serves, best first; without the name it is ("onnx",)
     baked: tuple[str, ...]  # settings that go into the file: keywords of ``export``; without the name there are none
     fixes_sizes: bool  # the setting ``sizes`` compiles for sizes of inputs; without the name there is no such setting
+    edges: Sequence[Edge]  # where it answers otherwise than ONNX; without the name it declares nothing
     writes: str  # the format of the file that it serves, for ``--format``; without the name it is the engine's
     SETTINGS: Mapping[str, Allowed]  # what a recipe may set without --trust; without the name nothing
     CODE: tuple[str, ...]  # of these, the settings that let code of the file run: they always need --trust

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hasten.engines.edges import Edge
 from hasten.engines.executed import describe
 from hasten.extras import pip
 from hasten.machine import instruction_sets
@@ -23,8 +24,20 @@ from hasten.trial import Scalar
 name = scheme = "litert"
 spins = False
 SETTINGS = {"threads": range(1, 4097)}
+_NUMBERS = ("Relu", "Max", "Min", "Clip", "MaxPool", "ReduceMax", "ReduceMin", "TopK", "Sqrt", "Exp", "Sigmoid", "Sign")
 takes = ("tflite", "onnx")
 writes = "tflite"
+
+
+edges = (
+    Edge(operators=frozenset(_NUMBERS), reach="nan", words="NaN and infinities become numbers"),
+    Edge(operators=frozenset({"Cast"}), reach="cast", words="a number beyond the whole type ends anywhere"),
+    Edge(
+        operators=frozenset({"Gather", "GatherND", "GatherElements", "ScatterND", "ScatterElements", "OneHot"}),
+        reach="index", words="a place outside the table is not refused",
+    ),
+    Edge(operators=frozenset(), reach="double", words="float64 is computed in float32"),
+)  # fmt: skip
 
 
 def missing() -> str | None:

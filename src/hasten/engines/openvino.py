@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hasten.engines.edges import Edge
 from hasten.engines.executed import describe
 from hasten.errors import InputError
 from hasten.extras import pip
@@ -34,6 +35,35 @@ SETTINGS = {
     "streams": range(1, 4097),
     "sizes": check_sizes,
 }
+
+
+_COMPARES = (
+    "Relu",
+    "Max",
+    "Min",
+    "Clip",
+    "Sign",
+    "Greater",
+    "Less",
+    "GreaterOrEqual",
+    "LessOrEqual",
+    "HardSigmoid",
+    "Exp",
+)
+_ROWS = ("MaxPool", "ReduceMax", "ReduceMin", "TopK", "ArgMax", "ArgMin", "Softmax", "LogSoftmax", "Hardmax")
+edges = (
+    Edge(operators=frozenset(), reach="wide", words="whole numbers of 64 bits are computed in 32"),
+    Edge(operators=frozenset(), reach="double", words="float64 is computed in float32"),
+    Edge(operators=frozenset({*_COMPARES, *_ROWS}), reach="nan", words="NaN becomes a number"),
+    Edge(operators=frozenset({"Cast"}), reach="cast", words="a number beyond the whole type ends at its limit"),
+    Edge(
+        operators=frozenset({"Gather", "GatherND", "GatherElements", "ScatterND", "ScatterElements", "OneHot"}),
+        reach="index", words="a place outside the table is answered with 0 in place of an error",
+    ),
+    Edge(operators=frozenset({"TopK"}), reach="ties", words="of equal values another may come first"),
+    Edge(operators=frozenset({"BitShift"}), reach="always", words="a shift by all bits or more is not 0"),
+    Edge(operators=frozenset({"ReduceLogSumExp"}), reach="always", words="its axes are not read"),
+)  # fmt: skip
 
 
 def missing() -> str | None:

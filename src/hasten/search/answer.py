@@ -6,7 +6,7 @@ import time
 
 from hasten.machine import machine
 from hasten.model import file_digest
-from hasten.search import baseline, final, lossless, narrow, structure
+from hasten.search import baseline, edges, final, lossless, narrow, structure
 from hasten.search.field import Run
 from hasten.search.objective import steady
 from hasten.search.question import Question
@@ -70,6 +70,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
             *warnings,
             *_forgotten(run, warnings),
             *_noise_warning(noise),
+            *filter(None, [edges.warning(run, run.trials[winner].candidate.engine)]),
             *_speed_warnings(run.trials[winner].timing),
             *[CUT_SHORT if run.journal.path is not None else CUT] * stopped,
         ),

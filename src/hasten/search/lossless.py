@@ -7,7 +7,7 @@ from typing import Any
 
 from hasten import compare
 from hasten.machine import cores
-from hasten.search import answers, forms, space
+from hasten.search import answers, edges, forms, space
 from hasten.search.field import CONTENDERS, RESTED_ROUNDS, SCREEN_ROUNDS, Run, build_all, recipe_key
 from hasten.search.finalists import WORTH
 from hasten.search.loading import load, lost
@@ -66,7 +66,8 @@ def _compare(run: Run, candidate: Candidate) -> None:
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
         return
-    if told := answers.unlike(run, compare.outputs(old, new, run.names)):
+    told = answers.unlike(run, compare.outputs(old, new, run.names)) or edges.ruled_out(run, candidate.engine)
+    if told:
         run.update(candidate.key, status="rejected", reason=f"not lossless: {told}")
 
 

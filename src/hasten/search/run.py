@@ -63,6 +63,7 @@ class Run:
     artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     digests: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     loaded: dict[str, Worker] = field(default_factory=dict)
+    edges: dict[str, Any] = field(default_factory=dict)  # of each engine, those that the network has
     wanted: list[list[Array]] = field(default_factory=list)  # all outputs of the baseline on a few search samples
     plans: list[Mixed] = field(default_factory=list)
     unplanned: list[str] = field(default_factory=list)  # where no formats were mixed, and why
