@@ -58,7 +58,7 @@ bench-doors: bench $(DOORS)/stamp  ## every front door: the whole search, every 
 	$(DOORS)/bin/python -m benchmarks.doors .bench/packages .bench/nets benchmarks/results/doors.json
 	$(DOORS)/bin/python -m benchmarks.frontends .bench/packages .bench/nets benchmarks/results/frontends.json
 	$(DOORS)/bin/python -m benchmarks.pitch .bench/packages benchmarks/results/pitch.json
-	$(DOORS)/bin/python -m benchmarks.fuzz_doors benchmarks/results/fuzz_doors.json
+	$(DOORS)/bin/python -m benchmarks.mutations --store
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .demo .doors .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-import zipfile
+import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import door_tables, fuzz_doors, mutations, pitch
+from benchmarks import door_tables, pitch
 from benchmarks.markdown import filled
+from benchmarks.mutations import __main__ as mutations
+from benchmarks.mutations import formats, seeds
+from benchmarks.mutations.readers import READERS
 from benchmarks.networks import chords
 
 
@@ -71,42 +74,34 @@ def test_the_page_of_doors_holds_the_stored_figures() -> None:
     assert filled(page, {"engines": door_tables.engines()}) == page, "python -m benchmarks.door_tables --write"
 
 
-class Answers:
-    """Stands in for the readers: every fifth file is refused, by its content."""
-
-    def __init__(self, door: str) -> None:
-        self.door = door
-
-    def read(self, path: Path, place: Path) -> tuple[str, str]:
-        odd = sum(path.read_bytes()) % 5 == 0
-        return ("refused", "error: damaged") if odd else ("read", "")
-
-    convert = read
-
-    def close(self) -> None:
-        pass
+def test_damage_is_the_same_again_and_reaches_every_format(tmp_path: Path) -> None:
+    """Each kind of file that needs no framework: damaged twice alike, and mostly not what it was."""
+    for kind in ("npz", "npy", "csv", "csv.gz", "recipe", "journal", "onnx"):
+        whole = seeds.make(kind, tmp_path / kind)[0].read_bytes()
+        damaged = [way(whole, random.Random(k)) for k, way in enumerate(formats.damages(kind) * 3)]
+        assert damaged == [way(whole, random.Random(k)) for k, way in enumerate(formats.damages(kind) * 3)]
+        assert sum(one != whole for one in damaged) > 0.8 * len(damaged), kind
 
 
-def test_a_fuzz_run_that_was_cut_short_goes_on_as_if_it_had_not_been(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fuzz_doors, "Reader", Answers)
-    monkeypatch.setattr(fuzz_doors, "Whole", Answers)
-    seed = tmp_path / "seed.keras"
-    with zipfile.ZipFile(seed, "w") as archive:
-        for name, content in {
-            "config.json": '{"a": [1, 2]}',
-            "metadata.json": "{}",
-            "model.weights.h5": "w" * 300,
-        }.items():
-            archive.writestr(name, content)
-    whole = fuzz_doors.run(fuzz_doors.Told("keras"), seed, 300).plain()
-    stored: list[dict[str, Any]] = []
-    part = fuzz_doors.Told("keras")
-    fuzz_doors.run(part, seed, 170, lambda: stored.append(json.loads(json.dumps(part.plain()))))
-    assert [told["files"] for told in stored] == [50, 100, 150, 170]
-    rest = fuzz_doors.run(fuzz_doors.Told.read(stored[2]), seed, 300).plain()
-    assert (rest["fates"], rest["whole"]) == (whole["fates"], whole["whole"])
-    assert sum(rest["fates"].values()) == 300
-    assert rest["fates"]["refused"] > 10
-    assert 5 < rest["whole"] <= 300 / fuzz_doors.WHOLE + len(mutations.MUTATIONS)
+def test_a_child_that_dies_is_counted_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "benchmarks" / "mutations").mkdir(parents=True)
+    (tmp_path / "benchmarks" / "mutations" / "__main__.py").write_text(
+        "import sys, json, os\n"
+        "for line in sys.stdin:\n"
+        "    first, count = map(int, line.split())\n"
+        "    for n in range(first, first + count):\n"
+        "        n % 7 or os._exit(3)\n"
+        "        told = {'number': n, 'fate': 'refused' if n % 2 else 'valid', 'text': '', 'seconds': 0.1, 'peak': n}\n"
+        "        print(json.dumps(told), flush=True)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    row = mutations.Row("recipe")
+    mutations.run(row, [], 1, 20)
+    assert row.fates == {"valid": 9, "refused": 9, "died": 2}
+    assert [finding.split(":")[0] for finding in row.findings] == ["7", "14"], "the parent reads recipes itself"
+    assert row.peak_bytes == 20
+
+
+def test_the_shares_of_all_kinds_are_the_whole() -> None:
+    assert abs(sum(mutations.shares(50_000, list(READERS)).values()) - 50_000) < 500

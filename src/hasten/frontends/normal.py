@@ -104,6 +104,6 @@ def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
         dense = np.zeros(math.prod(shape), values.dtype)
         dense[flat] = values
         return numpy_helper.from_array(dense.reshape(shape), name)
-    except (ValueError, IndexError, TypeError) as error:
+    except (ValueError, IndexError, TypeError, KeyError) as error:
         cause = str(error).split("\n")[0]
         raise InputError(f"sparse weight {name!r:.80} is damaged", cause=cause, help=DENSE) from error

@@ -15,6 +15,7 @@ from hasten.protocols import Door
 from hasten.safety.detect import HEAD, kind_of
 from hasten.safety.walk import checked
 from hasten.samples.fit import ANY_RANK
+from hasten.samples.guard import readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,18 +41,16 @@ def load(path: Path, options: Door = Door()) -> Model:  # noqa: B008 - a frozen 
         UsageError: there is no such file.
         InputError: it is not ONNX, is unsafe or damaged, or of a version that no runtime here takes.
     """
-    proto, _ = checked(path)
-    normalise(proto)
-    try:
+    with readable(path, help="export it again with a current exporter"):
+        proto, _ = checked(path)
+        normalise(proto)
         graph = ir.from_proto(proto)
         ir.external_data.set_base_dir(graph.graph, path.parent)
-    except Exception as error:  # onnx_ir raises whatever it meets
-        cause = str(error).split("\n")[0][:200]
-        raise InputError(f"cannot load {path}", cause=cause, help="export it again with a current exporter") from error
-    _check_versions(graph, path)
-    initialized = graph.graph.initializers
-    inputs = tuple(_spec(v, path) for v in graph.graph.inputs if v.name not in initialized)
-    return Model(graph, inputs, tuple(_spec(v, path) for v in graph.graph.outputs), Origin("onnx", str(path)))
+        _check_versions(graph, path)
+        initialized = graph.graph.initializers
+        inputs = tuple(_spec(v, path) for v in graph.graph.inputs if v.name not in initialized)
+        outputs = tuple(_spec(v, path) for v in graph.graph.outputs)
+    return Model(graph, inputs, outputs, Origin("onnx", str(path)))
 
 
 def _check_versions(graph: ir.Model, path: Path) -> None:
@@ -78,6 +77,9 @@ def _spec(value: ir.Value, path: Path) -> TensorSpec:
         raise InputError(
             f"input {value.name!r} of {path} is {kind}", cause="only tensors can be fed", help="export it with tensors"
         )
+    if value.dtype in (None, ir.DataType.UNDEFINED):
+        what = f"{value.name!r:.80} of {path} has no element type"
+        raise InputError(what, cause="its type is left out or unknown", help="export it again")
     dtype = "object" if value.dtype == ir.DataType.STRING else value.type.dtype.numpy().name
     if value.shape is None:
         return TensorSpec(value.name or "", (ANY_RANK,), dtype)

@@ -38,6 +38,7 @@ def check_tensor(tensor: onnx.TensorProto, where: str, folder: Path, real_model:
     """
     name = f"tensor {tensor.name or '(unnamed)'!r:.80} in {where}"
     count = _count(tensor, name)
+    _check_type(tensor, name)
     size = _bytes(tensor.data_type, count)
     if tensor.data_location == tensor.EXTERNAL or tensor.external_data:
         return _external(tensor, name, size, folder, real_model)
@@ -59,6 +60,14 @@ def _count(tensor: onnx.TensorProto, name: str) -> int:
     if count > MAX_ELEMENTS or len(tensor.dims) > 64:
         raise InputError(f"{name} is too large to be real", cause=f"shape {list(tensor.dims)[:8]}", help=AGAIN)
     return count
+
+
+def _check_type(tensor: onnx.TensorProto, name: str) -> None:
+    import onnx_ir as ir
+
+    known = tensor.data_type in ir.DataType._value2member_map_
+    if not known or (tensor.data_type == ir.DataType.UNDEFINED and (tensor.dims or tensor.raw_data)):
+        raise InputError(f"{name} has an unknown type", cause=f"number {tensor.data_type}", help=AGAIN)
 
 
 def _bytes(data_type: int, count: int) -> int | None:

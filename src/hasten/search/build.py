@@ -18,6 +18,7 @@ from hasten.frontends.onnx import describe, load
 from hasten.model import Model, file_digest
 from hasten.protocols import NotApplicable
 from hasten.safety.stage import stage
+from hasten.samples.guard import readable
 from hasten.search.forms import artefact_bytes
 from hasten.search.workshop import Material, begun, calibration, make_pass
 from hasten.trial import Step
@@ -39,11 +40,9 @@ def admit(place: str, path: str, directory: str) -> dict[str, Any]:
 def inspect(path: str) -> dict[str, Any]:
     """Check a file and tell what it holds: ``{"inputs", "outputs", "opset", ...}``. Runs in a worker."""
     model = load(Path(path))
-    return {
-        **describe(model),
-        "inputs": msgspec.to_builtins(model.inputs),
-        "outputs": msgspec.to_builtins(model.outputs),
-    }
+    with readable(path, help="export it again with a current exporter"):
+        facts = describe(model)
+    return {**facts, "inputs": msgspec.to_builtins(model.inputs), "outputs": msgspec.to_builtins(model.outputs)}
 
 
 def build(

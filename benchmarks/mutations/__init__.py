@@ -1,0 +1,1 @@
+"""Damaged files at every door and reader: ``python -m benchmarks.mutations``."""
