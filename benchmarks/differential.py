@@ -118,7 +118,8 @@ def add(table: dict[str, Any], line: dict[str, Any]) -> None:
     if "died" in line:
         table["died"] += 1
         if line["died"] != "original":
-            table["differences"].append({"seed": line["seed"], "change": line["died"], "text": "the process died"})
+            text = line.get("text", "the process died")
+            table["differences"].append({"seed": line["seed"], "change": line["died"], "text": text})
         return
     table["not_loaded"] += line["not_loaded"]
     table["sensitive"] += line["sensitive"]

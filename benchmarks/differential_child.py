@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.differential_litert import there_and_back
 from benchmarks.random_graphs.graphs import Case, Feeds, random_case
+from hasten.compare import compare
 from hasten.graph import edit, evaluate, walk
 from hasten.passes import activations, clean, control, fold, idioms, layout, lookup, merge, noops, scales, shapes, tidy
 from hasten.passes.check import TOLERANCE
@@ -28,7 +29,7 @@ MODULES = (activations, control, fold, idioms, layout, lookup, noops, scales, sh
 REWRITES = (*(r for m in MODULES for r in m.REWRITES), *merge.CONSECUTIVE, *merge.STEPWISE, *merge.PARALLEL)
 CLOSE = {"float16": 4e-3, "float32": 1e-4, "float64": 1e-4}  # of an output's scale; rewrites store float32
 LITERT_EACH = 4  # one graph in so many is written for LiteRT
-PERTURBED = 2e-6
+PERTURBED, LEAST = 2e-6, 1e-3
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,21 @@ def child(first: int, end: int, file: Path) -> None:
     logging.disable(logging.CRITICAL)
     with file.open("a") as lines, Path(f"{file}.at").open("w") as at:
         for seed in range(first, end):
+            marked = ["original"]
 
-            def note(change: str, seed: int = seed) -> None:
+            def note(change: str, seed: int = seed, marked: list[str] = marked) -> None:
+                marked.append(change)
                 at.seek(0)
                 at.write(json.dumps({"seed": seed, "change": change}))
                 at.truncate()
                 at.flush()
 
-            note("original")
-            lines.write(json.dumps({"seed": seed, **asdict(examine(random_case(seed), note))}) + "\n")
+            try:
+                found = examine(random_case(seed), note)
+                line = {**vars(found), "differences": [asdict(d) for d in found.differences]}
+            except Exception as error:  # a fault of a change, or of this file: told with its seed
+                line = {"died": marked[-1], "text": f"{type(error).__name__}: {error}"[:300]}
+            lines.write(json.dumps({"seed": seed, **line}) + "\n")
             lines.flush()
 
 
@@ -87,7 +94,7 @@ def examine(case: Case, note: Note = lambda change: None, only: str = "") -> Exa
         found.not_loaded = 1
         return found
     wanted = {name: answers for name, feed in case.feeds.items() if (answers := _run(session, feed)) is not None}
-    found.feeds.update(wanted)
+    found.feeds.update(list(wanted))
     for change, run in changes(case, model, note, only):
         note(change)
         if isinstance(run, str):
@@ -190,21 +197,15 @@ def _onnx(graph: ir.Model, model: ir.Model) -> Changed:
 def differs(wanted: list[Array], got: list[Array], *, loose: bool = False) -> str:
     """What is not the same; empty when all is. ``loose``: only numbers that stayed finite on both sides count."""
     for i, (a, b) in enumerate(zip(wanted, got, strict=True)):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            return f"output {i} is {b.dtype}{list(b.shape)}, not {a.dtype}{list(a.shape)}"
-        if a.dtype.kind != "f":
-            if not np.array_equal(a, b):
-                return f"output {i} differs in {int((a != b).sum())} of {a.size}"
-            continue
-        x, y = a.astype(np.float64), b.astype(np.float64)
-        both = np.isfinite(x) & np.isfinite(y)
-        if not loose and not np.array_equal(np.where(both, 0, x), np.where(both, 0, y), equal_nan=True):
-            return f"output {i} differs in what is not finite: {x[~both][:4]} became {y[~both][:4]}"
-        if not both.any():
-            continue
-        scale, worst = float(np.abs(x[both]).max()), float(np.abs(x[both] - y[both]).max())
-        if worst > CLOSE[a.dtype.name] * max(scale, 1e-3):
-            return f"output {i} moved by {worst:.3g} where its scale is {scale:.3g}"
+        found = compare(a, b)
+        if found.unlike or found.retyped:
+            return f"output {i}: {found.unlike or found.retyped}"
+        if found.miscounted:
+            return f"output {i} differs in {found.miscounted} of {found.counted}"
+        if not loose and (found.nans or found.infinities):
+            return f"output {i}: {found.nans} NaN and {found.infinities} infinities differ"
+        if found.absolute > CLOSE.get(a.dtype.name, 0) * max(found.scale, LEAST):
+            return f"output {i} moved by {found.absolute:.3g} where its scale is {found.scale:.3g}"
     return ""
 
 

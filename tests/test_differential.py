@@ -72,6 +72,9 @@ def test_a_child_that_dies_is_the_fault_of_its_seed(tmp_path: Path) -> None:
 
 def test_a_run_goes_on_where_it_ended(tmp_path: Path) -> None:
     out = tmp_path / "table.json"
-    assert differential.run(0, 3, 60, 2, out)["graphs"] == 3
+    table = differential.run(0, 3, 60, 2, out)
+    assert (table["graphs"], table["died"], table["differences"]) == (3, 0, [])
+    assert table["operators"]
+    assert table["changes"]["clean"]["applied"]
     again = differential.run(0, 3, 60, 2, out)
     assert (again["graphs"], again["next"]) == (3, 3)

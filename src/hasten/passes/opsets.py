@@ -54,7 +54,8 @@ def _flat(graph: ir.Model) -> list[tuple[ir.Node, int | None]]:
     for node in graph.graph:
         if node.op_type in FLAT and node.domain == "":
             sizes, axis = walk.dims(node.inputs[0]), int(walk.attribute(node, "axis", 1))
-            alike = sizes is not None and all(size == 1 for size in sizes[axis % max(1, len(sizes)) + 1 :])
+            inside = sizes is not None and -len(sizes) <= axis < len(sizes)
+            alike = sizes is not None and inside and all(size == 1 for size in sizes[axis % len(sizes) + 1 :])
             found.append((node, axis if alike else None))
     return found
 
