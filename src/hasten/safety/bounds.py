@@ -90,7 +90,7 @@ def _total(called: Mapping[Key, int], sizes: Mapping[Key, int], key: Key) -> int
     total = sum(count * sizes.get(inner, 1) for inner, count in called.items())
     if total > MAX_INLINED:
         cause = f"with its functions inlined, {key[1]!r:.80} has {total:,} nodes, over {MAX_INLINED:,}"
-        raise InputError("the network is too large", cause=cause, help=AGAIN)
+        raise InputError("the network is too large", cause=cause, help="export it with fewer nested functions")
     return total
 
 
