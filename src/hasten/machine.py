@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +16,7 @@ PACKAGES = (
     "hasten", "numpy", "scipy", "onnx", "onnx-ir", "onnxruntime", "openvino", "ai-edge-litert", "torch", "keras",
     "tensorflow", "tensorflow-cpu",
 )  # fmt: skip
+GROUP_FILES = {"": ("memory.max", "memory.current"), "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes")}
 INTERESTING = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8")
 INTERESTING_ARM = ("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2")
 
@@ -65,13 +67,29 @@ def memory_bytes() -> tuple[int, int]:
     except (OSError, ValueError, IndexError):
         return 0, 0
     total, free = fields.get("MemTotal", 0), fields.get("MemAvailable", 0)
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+    for limit, used in _group_limits():
         total, free = min(total, limit), min(free, max(0, limit - used))
-    except (OSError, ValueError):
-        pass
     return total, free
+
+
+def _group_limits() -> Iterator[tuple[int, int]]:
+    """Limit and use of memory of each cgroup that this process is in, of version 1 or 2, up to the root."""
+    try:
+        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return
+    for _, controllers, name in (group for group in groups if len(group) == 3):
+        if controllers in ("", "memory"):
+            root = Path("/sys/fs/cgroup/memory" if controllers else "/sys/fs/cgroup")
+            limit, used = GROUP_FILES[controllers]
+            inside = Path(name.lstrip("/"))
+            for place in (inside, *inside.parents):
+                try:
+                    counted = dict(line.split() for line in (root / place / "memory.stat").read_text().splitlines())
+                    cached = int(counted.get("total_inactive_file", counted.get("inactive_file", 0)))  # given up first
+                    yield int((root / place / limit).read_text()), int((root / place / used).read_text()) - cached
+                except (OSError, ValueError):
+                    continue
 
 
 def oom_kills() -> int:

@@ -27,7 +27,7 @@ from hasten.wire import HEADER, MAX_HEADER, Reply, pack, read_reply, unpack_arra
 
 T = TypeVar("T")
 AGAIN = 2
-MAX_PAYLOAD = 8 << 30
+MAX_PAYLOAD, SMALL = 8 << 30, 64 << 20  # bytes; a small payload is taken whatever memory is free
 UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, KeyError, OverflowError, RecursionError, MemoryError)
 FROM_CHILDREN = {kind.__name__: kind for kind in (errors.UsageError, errors.InputError, errors.EnvironmentFault)}
 
@@ -101,7 +101,7 @@ class Worker:
         if size > MAX_HEADER:
             raise ValueError(f"a header of {size} bytes")
         reply = read_reply(self._read(bytearray(size), deadline), payload)
-        most = min(MAX_PAYLOAD, memory_bytes()[1] // 2 or MAX_PAYLOAD)
+        most = MAX_PAYLOAD if payload <= SMALL else min(MAX_PAYLOAD, memory_bytes()[1] // 2 or MAX_PAYLOAD)
         if payload > most:
             raise ValueError(f"arrays of {payload >> 20} MiB, more than the {most >> 20} MiB that are taken at once")
         body = np.empty(payload, np.uint8)  # its pages are touched as bytes arrive, not before
