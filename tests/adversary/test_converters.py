@@ -163,3 +163,16 @@ def test_one_axis_becomes_a_column(tmp_path: Path) -> None:
     """Flatten at the last axis and behind it: all rows, one number each."""
     model = net("Flatten", {"x": (FLOAT, [4])}, {}, "x")
     assert_both_ways(model, {"x": rng.standard_normal(4).astype(np.float32)}, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["Min", "Max", "Sum", "Identity"])
+def test_an_output_that_copies_another_is_an_output_of_its_own(kind: str, tmp_path: Path) -> None:
+    info = [helper.make_tensor_value_info(n, FLOAT, ["b", 3]) for n in "xab"]
+    nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node(kind, ["a"], ["b"])]
+    graph = helper.make_graph(nodes, "net", info[:1], info[1:])
+    model = tiny.as_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    export.write(model.graph, tmp_path / "m.tflite")
+    x = rng.standard_normal((2, 3)).astype(np.float32)
+    for answer in litert(tmp_path / "m.tflite", [x]):
+        np.testing.assert_array_equal(answer, np.maximum(x, 0))
+    assert len(door.load(tmp_path / "m.tflite").outputs) == 2
