@@ -12,10 +12,11 @@ from hasten.deaths import blamed
 from hasten.errors import InputError
 from hasten.machine import machine
 from hasten.measure.timing import Workload
-from hasten.model import TensorSpec, file_digest
+from hasten.model import TensorSpec
 from hasten.protocols import Door
 from hasten.read_result import Served, load_served, present, read_recipe
 from hasten.result_files import Recipe, Source
+from hasten.safety.stage import given_digest
 from hasten.samples import SampleStore
 from hasten.samples.sequence import common_sizes
 from hasten.search import forms
@@ -65,7 +66,7 @@ def apply(
             recipe=recipe,
             artefact=built.path,
             schema_version=SCHEMA_VERSION,
-            source=Source(model=model.name, sha256=file_digest(entered.staged), data_sha256=store.digest),
+            source=Source(model=model.name, sha256=given_digest(entered.staged), data_sha256=store.digest),
             machine=machine(),
             inputs=entered.inputs,
             outputs=tuple(o.name for o in entered.outputs),

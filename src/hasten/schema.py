@@ -76,6 +76,7 @@ class Inspect(_Inspect, total=False):
     control_flow: list[str]
     custom_ops: list[str]
     runtime_ops: list[str]
+    changed: list[str]
     dynamic: list[str]
     ideas: list[str]
     regions: Mixed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -32,8 +32,11 @@ HEAVY = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RN
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())  # what it cannot infer is None here, not a traceback
 
 
-def describe(model: Model) -> dict[str, Any]:
-    """Facts about a network as JSON values; ``macs`` is for a batch of 1, or None where shapes are not known."""
+def describe(model: Model, told: Sequence[str] = ()) -> dict[str, Any]:
+    """Facts about a network as JSON values; ``macs`` is for a batch of 1, or None where shapes are not known.
+
+    ``told`` are sentences about what was changed when the file was read.
+    """
     nodes = list(_nodes(model.graph))
     ops = Counter(node.op_type for node in nodes)
     weights = list(_weights(model.graph))
@@ -59,6 +62,7 @@ def describe(model: Model) -> dict[str, Any]:
         "control_flow": sorted(CONTROL & ops.keys()),
         "custom_ops": sorted(custom),
         "runtime_ops": sorted({f"{n.domain}::{n.op_type}" for n in nodes if n.domain in RUNTIME_DOMAINS}),
+        "changed": list(told),
         "dynamic": [
             f"{s.name}: axis {i} ({d or 'any'})"
             for s in model.inputs
@@ -86,8 +90,12 @@ def _numbers(node: ir.Node) -> int:
 
 
 def cautions(facts: Mapping[str, Any]) -> list[str]:
-    """What keeps a network from being rewritten or moved, with the way out."""
-    if any(op.startswith("com.microsoft.nchwc::") for op in facts.get("runtime_ops", ())):
+    """What was changed at the door, and what keeps a network from being rewritten or moved, with the way out."""
+    return [*facts["changed"], *_unreadable(facts)]
+
+
+def _unreadable(facts: Mapping[str, Any]) -> list[str]:
+    if any(op.startswith("com.microsoft.nchwc::") for op in facts["runtime_ops"]):
         return [
             "ONNX Runtime's optimiser wrote this file for one kind of processor (com.microsoft.nchwc): no pass and no "
             "other engine reads it; give the file from before that optimisation"
@@ -97,7 +105,7 @@ def cautions(facts: Mapping[str, Any]) -> list[str]:
 
 def ideas(facts: dict[str, Any], narrow: Mapping[str, int]) -> list[str]:
     """What is worth a try, and what to mind, in sentences. ``narrow`` counts the operators that passes can narrow."""
-    ops, found = facts["ops"], cautions(facts)
+    ops, found = facts["ops"], _unreadable(facts)
     heavy = {op: narrow[op] for op in sorted(narrow)}
     if facts["quantized"]:
         found.append(f"already quantized ({', '.join(facts['quantized'])}): only lossless settings will be tried")

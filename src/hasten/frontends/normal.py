@@ -35,12 +35,12 @@ def normalise(model: onnx.ModelProto) -> None:
         graph.initializer.extend(_dense(sparse) for sparse in graph.sparse_initializer)
         del graph.sparse_initializer[:]
         _nodes(graph.node)
-        pending += [body for node in graph.node for body in _bodies(node)]
-    pending = [body for function in model.functions for node in function.node for body in _bodies(node)]
+        pending += [body for node in graph.node for body in bodies(node)]
+    pending = [body for function in model.functions for node in function.node for body in bodies(node)]
     while pending:
         graph = pending.pop()
         _nodes(graph.node)
-        pending += [body for node in graph.node for body in _bodies(node)]
+        pending += [body for node in graph.node for body in bodies(node)]
 
 
 def _spelt(domain: str) -> str:
@@ -78,7 +78,8 @@ def _nodes(nodes: Iterator[onnx.NodeProto]) -> None:
                 raise InputError(what, cause="only sparse weights and constants are read", help=DENSE)
 
 
-def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in the attributes of ``node``."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g

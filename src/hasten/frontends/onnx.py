@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from hasten.errors import InputError
 from hasten.frontends.describe import describe
+from hasten.frontends.maps import cut_maps
 from hasten.frontends.normal import normalise
 from hasten.model import Model, Origin, TensorSpec
 from hasten.protocols import Door
@@ -20,10 +21,14 @@ from hasten.samples.guard import readable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import onnx
+
 __all__ = ["accepts", "describe", "load"]
 
 OPSETS = (7, 28)  # of the default domain; what onnxruntime 1.32 takes
 IR_VERSIONS = (1, 14)
+LISTS = {"sequence_type": "a list", "map_type": "a map", "optional_type": "optional", "sparse_tensor_type": "sparse"}
+TENSORS = "export it with tensors as outputs, with skl2onnx by options={'zipmap': False}, or cut this output off"
 
 
 def accepts(path: Path) -> bool:
@@ -44,6 +49,8 @@ def load(path: Path, options: Door = Door()) -> Model:  # noqa: B008 - a frozen 
     with readable(path, help="export it again with a current exporter"):
         proto, _ = checked(path)
         normalise(proto)
+        cut_maps(proto.graph)
+        _check_outputs(proto.graph, path)
         graph = ir.from_proto(proto)
         ir.external_data.set_base_dir(graph.graph, path.parent)
         _check_versions(graph, path)
@@ -69,11 +76,19 @@ def _check_versions(graph: ir.Model, path: Path) -> None:
         )
 
 
+def _check_outputs(graph: onnx.GraphProto, path: Path) -> None:
+    """Answers are compared tensor by tensor."""
+    for output in graph.output:
+        kind = output.type.WhichOneof("value")
+        if kind not in (None, "tensor_type"):
+            what = LISTS.get(kind, kind.removesuffix("_type"))
+            cause = "only tensors can be compared"
+            raise InputError(f"output {output.name!r:.80} of {path} is {what}", cause=cause, help=TENSORS)
+
+
 def _spec(value: ir.Value, path: Path) -> TensorSpec:
     if not isinstance(value.type, ir.TensorType):
         kind = type(value.type).__name__ if value.type is not None else "a value without a type"
-        if value.is_graph_output():
-            return TensorSpec(value.name or "", (ANY_RANK,), "object")
         raise InputError(
             f"input {value.name!r} of {path} is {kind}", cause="only tensors can be fed", help="export it with tensors"
         )

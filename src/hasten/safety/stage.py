@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from hasten.errors import EnvironmentFault, InputError
+from hasten.model import file_digest
 from hasten.safety.detect import require_onnx
 from hasten.safety.tensors import locate
 from hasten.safety.walk import check_onnx
@@ -81,6 +82,11 @@ def staged_digests(staged: Path) -> dict[str, str]:
     """The sha256 of each file beside ``staged``, as taken when it was copied."""
     found: dict[str, str] = json.loads((staged.parent / DIGESTS).read_text(encoding="utf-8"))
     return found
+
+
+def given_digest(staged: Path) -> str:
+    """sha256 of the file or folder that the user gave, of which ``staged`` is the copy."""
+    return staged_digests(staged)[staged.name] if (staged.parent / DIGESTS).is_file() else file_digest(staged)
 
 
 def _copy(source: Path, target: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from hasten.machine import machine
-from hasten.model import file_digest
+from hasten.safety.stage import given_digest
 from hasten.search import baseline, edges, final, lossless, narrow, structure
 from hasten.search.field import Run
 from hasten.search.objective import steady
@@ -45,7 +45,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     stopped = cut or run.stopping()  # a signal in the last stage leaves out restarts of the final timing
     return Result(
         model=str(question.model),
-        model_sha256=file_digest(run.staged),
+        model_sha256=given_digest(run.staged),
         data_sha256=run.evaluator.store.digest,
         metric=run.evaluator.metric.name,
         metric_kind=run.evaluator.metric.kind,

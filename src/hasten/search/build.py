@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from hasten import durable, registry
+from hasten.frontends.maps import without_maps
 from hasten.frontends.onnx import describe, load
 from hasten.model import Model, file_digest
 from hasten.protocols import NotApplicable
@@ -34,14 +35,18 @@ def admit(place: str, path: str, directory: str) -> dict[str, Any]:
     os.chdir(place)
     gc.disable()  # a graph is many small objects that all stay; this process ends soon
     staged = stage(Path(path), Path(directory))
-    return {"staged": str(staged), "facts": inspect(str(staged))}
+    told = without_maps(staged)
+    return {"staged": str(staged), "facts": inspect(str(staged), told)}
 
 
-def inspect(path: str) -> dict[str, Any]:
-    """Check a file and tell what it holds: ``{"inputs", "outputs", "opset", ...}``. Runs in a worker."""
+def inspect(path: str, told: Sequence[str] = ()) -> dict[str, Any]:
+    """Check a file and list what it holds: ``{"inputs", "outputs", "opset", ...}``. Runs in a worker.
+
+    ``told`` are sentences about what was changed at the door.
+    """
     model = load(Path(path))
     with readable(path, help="export it again with a current exporter"):
-        facts = describe(model)
+        facts = describe(model, told)
     return {**facts, "inputs": msgspec.to_builtins(model.inputs), "outputs": msgspec.to_builtins(model.outputs)}
 
 

@@ -41,6 +41,8 @@ class Facts(TypedDict):
     quantized: list[Text]
     control_flow: list[Text]
     custom_ops: list[Text]
+    runtime_ops: list[Text]
+    changed: list[Text]
     dynamic: list[Text]
     ideas: list[Text]
 
