@@ -308,7 +308,7 @@ def test_python_sources_that_fail(tmp_path: Path) -> None:
         spooled(tmp_path, [(1, 2, 3)])
     with rejected("from a int", kind=UsageError):
         load_samples(3).spool(tmp_path / "s", (X,))
-    with rejected("--limit 0", kind=UsageError):
+    with rejected("a limit of 0", kind=UsageError):
         load_samples([rows(3)], limit=0)
     once = load_samples(iter([rows(3)]))
     assert len(once.spool(tmp_path / "s", (X,))) == 1

@@ -20,7 +20,9 @@ import hasten
 from hasten import asked, cli, console, extras, keywords, registry, schema, trial
 from hasten.budget import parse_budget
 from hasten.errors import UsageError
+from hasten.model import TensorSpec
 from hasten.protocols import Event
+from hasten.samples import load_samples
 from hasten.search.own_paths import without_folder
 from tests import networks, results
 from tests.reject import rejected
@@ -289,3 +291,18 @@ def test_messages_name_the_users_files_and_never_a_copy(tmp_path: Path) -> None:
             call(broken)
         assert str(broken) in str(told.value)
         assert "hasten-run" not in str(told.value)
+
+
+def test_the_folder_of_one_file_is_read_as_that_file(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(0, 1, (7, 3)).astype(np.float32)
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "samples.npz", x=x, labels=np.arange(7))
+    (tmp_path / "data" / "README.txt").write_text("about the samples")
+    store = load_samples(tmp_path / "data").spool(tmp_path / "store", (TensorSpec("x", ("N", 3), "float32"),))
+    assert len(store) == 7
+    assert store.labels is not None
+    assert store.labels.tolist() == list(range(7))
+    assert np.array_equal(store.sample(2)["x"], x[2:3])
+    np.savez(tmp_path / "data" / "second.npz", x=x[0])
+    with rejected("rank 2", "7, 3"):
+        load_samples(tmp_path / "data").spool(tmp_path / "two", (TensorSpec("x", ("N", 3), "float32"),))

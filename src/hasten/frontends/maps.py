@@ -70,9 +70,10 @@ def _declared(graph: onnx.GraphProto, name: str, classes: int) -> onnx.ValueInfo
     """The type of the tensor that a ZipMap reads: float32, a row for each sample and a column for each class."""
     from onnx import TensorProto, helper
 
-    known = next((value for value in graph.value_info if value.name == name), None)
-    if known is not None and known.type.tensor_type.HasField("shape") and known.type.tensor_type.elem_type:
-        return known
+    for known in graph.value_info:
+        if known.name == name and known.type.tensor_type.HasField("shape") and known.type.tensor_type.elem_type:
+            declared: onnx.ValueInfoProto = known
+            return declared
     made: onnx.ValueInfoProto = helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, classes])
     return made
 

@@ -142,6 +142,8 @@ def check_exists(path: Path) -> None:
 def _read_folder(path: Path, wanted: Wanted, preprocess: str | Callable[[Array], Array] | None) -> tuple[Opener, bool]:
     with readable(path):
         files = sorted(path.glob("*.npz"))
+        if len(files) == 1:  # one sample is no data set: the folder of a file with all of them
+            return read_npz(files[0], wanted), False
         if files:
             return read_folder(files, wanted, _one_npz), False
         pictures = any(p.suffix.lower() in SUFFIXES for p in path.rglob("*"))

@@ -25,7 +25,7 @@ def anatomy(run: Run, engines: dict[str, Any]) -> Mixed:
     """Times and harms of every region on the first engine that has int8; chosen is int8 where that is faster.
 
     Raises:
-        InputError: there is nothing to narrow, no engine with int8, or none that tells where its time goes.
+        InputError: there is nothing to narrow, no engine with int8, or none that reports the times of its layers.
     """
     start = time.monotonic()
     for name, engine in engines.items():
@@ -45,7 +45,13 @@ def anatomy(run: Run, engines: dict[str, Any]) -> Mixed:
             problem, samples = weighed(bench, problem)
             [best] = bench.solve(problem, [unlimited(problem)])
             return told(bench, problem, Known(), best, samples, time.monotonic() - start)
-    raise InputError("none of these engines tells where its time goes", cause=", ".join(engines), help=_who_tells())
+    able = any(hasattr(engine, "profile") for engine in engines.values())
+    cause = "a search takes them from another engine, and inspect measures one engine alone"
+    raise InputError(
+        f"{' and '.join(engines)} cannot report the times of layers",
+        cause="its float32 or its int8 network does not run here" if able else cause,
+        help=_who_tells(),
+    )
 
 
 def _who_tells() -> str:
