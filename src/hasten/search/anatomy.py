@@ -45,11 +45,10 @@ def anatomy(run: Run, engines: dict[str, Any]) -> Mixed:
             problem, samples = weighed(bench, problem)
             [best] = bench.solve(problem, [unlimited(problem)])
             return told(bench, problem, Known(), best, samples, time.monotonic() - start)
-    able = any(hasattr(engine, "profile") for engine in engines.values())
     cause = "a search takes them from another engine, and inspect measures one engine alone"
     raise InputError(
         f"{' and '.join(engines)} cannot report the times of layers",
-        cause="its float32 or its int8 network does not run here" if able else cause,
+        cause=cause,
         help=_who_tells(),
     )
 
