@@ -168,4 +168,4 @@ def test_inspect_names_an_engine_that_tells_where_its_time_goes(tmp_path: Path) 
     with pytest.raises(InputError, match="quick cannot report the times of layers") as caught:
         hasten.inspect(path, data, engines=["tests.engines.quick"])
     assert "from another engine" in caught.value.cause
-    assert "--engines onnxruntime" in caught.value.help
+    assert "engines='onnxruntime'" in caught.value.help
