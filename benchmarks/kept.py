@@ -1,11 +1,15 @@
-"""What a disturbed command has kept and written: its journal, its output folder, what must be equal in the end."""
+"""What ``kills`` works on and looks into: a network, processes, journals, output folders, what must be equal."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from tests import networks
 
 from hasten.journal import good
 from hasten.model import file_digest
@@ -55,3 +59,34 @@ def essence(out: Path) -> dict[str, Any]:
         "network": {name: digest for name, digest in files.items() if name.startswith("model")},
         "passes": sorted(t.candidate.key for t in result.trials if t.confirm is not None and t.confirm.met),
     }
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process started and that are still there."""
+    with suppress(OSError):
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def living(temporary: Path) -> list[int]:
+    """Processes that stand in a temporary folder."""
+    found = []
+    for cwd in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if cwd.readlink().is_relative_to(temporary):
+                found.append(int(cwd.parent.name))
+    return found
+
+
+def prepare(work: Path) -> None:
+    """Make a folder with the network and 500 samples, one in ten labelled wrongly."""
+
+    work.mkdir(parents=True)
+    path = networks.mlp(work / "m.onnx")
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((500, 16)).astype(np.float32) * 2
+    labels = networks.answers(path, x).argmax(1)
+    wrong = rng.random(len(x)) < 0.1
+    labels[wrong] = (labels[wrong] + 1) % 10
+    np.savez(work / "d.npz", x=x, labels=labels)
+    (work / "recipe.json").write_text('{"steps": [], "engine": "onnxruntime", "settings": {}}')

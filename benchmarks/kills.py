@@ -26,14 +26,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kept import essence, is_proof, since_start, steps, whole
+from benchmarks.kept import children, essence, is_proof, living, prepare, since_start, steps, whole
 
 ROOT = Path(__file__).parents[1]
 ENGINE = "tests.engines.brisk"
@@ -114,13 +114,6 @@ def child(given: Sequence[str]) -> int:
     return cli.main(given)
 
 
-def children(pid: int) -> list[int]:
-    """Processes that a process started and that are still there."""
-    with suppress(OSError):
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
-
-
 def disturb(run: subprocess.Popen[str], way: str, after: float, journal: Path) -> tuple[bool, bool]:
     """Wait, then strike. Returns whether it was still running, and whether something was proven by then."""
     deadline = time.monotonic() + after
@@ -140,25 +133,10 @@ def disturb(run: subprocess.Popen[str], way: str, after: float, journal: Path) -
     return run.poll() is None or run.returncode < 0, proven
 
 
-def living(there: Round) -> list[int]:
-    """Processes that stand in the round's temporary folder."""
-    found = []
-    for cwd in Path("/proc").glob("[0-9]*/cwd"):
-        with suppress(OSError):
-            if cwd.readlink().is_relative_to(there.temporary):
-                found.append(int(cwd.parent.name))
-    return found
-
-
-def left_behind(there: Round, *, when: str, running: bool = False) -> None:
-    """Note what a command left."""
-    deadline = time.monotonic() + 5
-    while not running and (alive := living(there)):
-        if time.monotonic() > deadline:
-            there.note("left", f"{when}: {len(alive)} processes live on")
-            break
-        time.sleep(0.05)
-    if found := [p.name for p in there.temporary.iterdir()]:
+def left_behind(there: Round, *, when: str, known: Set[str] = frozenset()) -> None:
+    """Note what a command left; ``known`` is what a killed one had left before it."""
+    wait_for_children(there, when)
+    if found := {p.name for p in there.temporary.iterdir()} - known:
         there.note("left", f"{when}: {found} in the temporary folder")
     beside = {p.name for p in (there.place / "work").iterdir()} - GIVEN - {"out", "applied", ".hasten-run-out"}
     if beside:
@@ -180,6 +158,8 @@ def strike(there: Round, verb: str, way: str, after: float, result: Path) -> boo
     """One command, disturbed. True when it was still running then."""
     journal = there.place / "work" / ".hasten-run-out" / "journal.jsonl"
     known = steps(journal)
+    there.temporary.mkdir(exist_ok=True)
+    before = {p.name for p in there.temporary.iterdir()}
     run = start(verb, there, result)
     struck, proven = disturb(run, way, after, journal)
     code, said = finish(run)
@@ -196,7 +176,7 @@ def strike(there: Round, verb: str, way: str, after: float, result: Path) -> boo
     if way == "kill the command":
         wait_for_children(there, what)
     else:
-        left_behind(there, when=what)
+        left_behind(there, when=what, known=before)
     lost = known - steps(journal) if not there.out.exists() else set()
     if lost:
         there.note("lost", f"{what}: {len(lost)} of {len(known)} steps")
@@ -216,7 +196,7 @@ def strikes(there: Round, verb: str, way: str, after: float, result: Path) -> No
 def wait_for_children(there: Round, what: str) -> None:
     """No child outlives its parent."""
     deadline = time.monotonic() + 5
-    while alive := living(there):
+    while alive := living(there.temporary):
         if time.monotonic() > deadline:
             there.note("left", f"{what}: {len(alive)} processes live on")
             return
@@ -254,24 +234,6 @@ def other(there: Round, verb: str, ways: Sequence[str], usual: float, result: Pa
         there.note("left", f"{verb} after {ways}: the run folder")
 
 
-def prepared(place: Path) -> Round:
-    """A place with the network and 500 samples, one in ten labelled wrongly."""
-    import numpy as np
-    from tests import networks
-
-    work = place / "work"
-    work.mkdir(parents=True)
-    path = networks.mlp(work / "m.onnx")
-    rng = np.random.default_rng(1)
-    x = rng.standard_normal((500, 16)).astype(np.float32) * 2
-    labels = networks.answers(path, x).argmax(1)
-    wrong = rng.random(len(x)) < 0.1
-    labels[wrong] = (labels[wrong] + 1) % 10
-    np.savez(work / "d.npz", x=x, labels=labels)
-    (work / "recipe.json").write_text('{"steps": [], "engine": "onnxruntime", "settings": {}}')
-    return Round(place)
-
-
 def another(place: Path, of: Round) -> Round:
     """The same in a place of its own."""
     for name in GIVEN:
@@ -298,7 +260,8 @@ def plan(kills: int, signals: int, rng: random.Random) -> Iterator[tuple[str, li
 
 def undisturbed(place: Path) -> tuple[Round, dict[str, float], dict[str, Any]]:
     """A finished search, how long each verb takes, and what must be equal."""
-    first = prepared(place)
+    first = Round(place)
+    prepare(place / "work")
     usual = {}
     for verb in VERBS:
         began = time.monotonic()
