@@ -466,6 +466,6 @@ def test_a_full_disk_stops_staging(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     path = write(tmp_path, model())
     monkeypatch.setattr("hasten.safety.stage.os.fsync", full)
-    with rejected("No space left", "--out", kind=EnvironmentFault):
+    with rejected("No space left", "free some disk", kind=EnvironmentFault):
         stage(path, tmp_path / "stage")
     assert list((tmp_path / "stage").iterdir()) == []

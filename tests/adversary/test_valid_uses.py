@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from scipy import stats
 
@@ -248,3 +249,22 @@ def test_where_auc_does_not_fit_the_advice_does(scores: tuple[int, ...], labels:
     with pytest.raises(InputError) as told:
         AUC.rows({"y": np.zeros(scores, np.float32)}, np.zeros(labels, np.int64))
     assert advice in told.value.help
+
+
+def test_weights_left_behind_are_named_and_weights_beside_are_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "alone").mkdir()
+    network = onnx.load(networks.mlp(tmp_path / "mlp.onnx"))
+    place = tmp_path / "whole" / "net.onnx"
+    onnx.save(network, place, save_as_external_data=True, location="net.onnx.data", size_threshold=0)
+    (tmp_path / "alone" / "net.onnx").write_bytes(place.read_bytes())
+    weights = (tmp_path / "whole" / "net.onnx.data").stat().st_size
+    for folder, given in ((tmp_path, "whole/net.onnx"), (tmp_path / "whole", "net.onnx"), (Path("/"), str(place))):
+        monkeypatch.chdir(folder)
+        assert hasten.inspect(given)["weight_bytes"] == weights
+    for folder, given in ((tmp_path, "alone/net.onnx"), (tmp_path / "alone", "net.onnx")):
+        monkeypatch.chdir(folder)
+        with rejected(f"'{given}.data'", "weights", "copy net.onnx.data", "as one file"):
+            hasten.inspect(given)

@@ -156,8 +156,12 @@ def locate(location: str, folder: Path, real_model: Path, name: str, size: int |
     try:
         real = path.resolve(strict=True)
     except (OSError, RuntimeError) as error:
-        expected = f"{size} bytes or more expected at {path}" if size is not None else f"expected at {path}"
-        raise InputError(f"{name}: its data file {location!r} is missing", cause=expected, help=AGAIN) from error
+        needs = name if size is None else f"{name}, {size:,} bytes"
+        raise InputError(
+            f"the weights of the model are missing: there is no file {str(path)!r}",
+            cause=f"the model keeps them in {location!r} beside it: {needs}",
+            help=f"copy {path.name} to that place from where the model was exported, or export it as one file",
+        ) from error
     in_hub = real_model.parent.name == "blobs" and real.parent == real_model.parent
     if not (real.is_relative_to(folder.resolve()) or in_hub):
         raise InputError(
