@@ -4,7 +4,8 @@
 
 Each condition is a real ``python -m hasten`` in a process of its own. It holds when the exit code is one of those that
 the documentation gives, no traceback is printed, a result that is there is whole, and nothing is left in the temporary
-folder. Conditions that need rights or tools that are missing here are skipped, with the reason.
+folder. With names, only those rows of the stored table are run again. Conditions that need rights or tools that are
+missing here are skipped, with the reason.
 """
 
 from __future__ import annotations
@@ -368,8 +369,8 @@ def main() -> None:
             except NotHere as reason:
                 rows[name] = {"condition": told, "skipped": str(reason)}
         print(f"{name}: {rows[name]}", flush=True)
-    if not asked:
-        RESULT.write_text(json.dumps({"machine": plain(machine()), "rows": rows}, indent=1) + "\n")
+    stored = json.loads(RESULT.read_text())["rows"] if asked and RESULT.is_file() else {}
+    RESULT.write_text(json.dumps({"machine": plain(machine()), "rows": {**stored, **rows}}, indent=1) + "\n")
     cells = [
         (name, str(row["condition"]), str(row.get("exit", "")), str(row.get("seconds", "")), _verdict(row))
         for name, row in rows.items()
