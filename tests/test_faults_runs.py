@@ -203,7 +203,8 @@ def test_nothing_speaks_to_a_network_and_no_measurement_reads_a_clock_that_jumps
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not wires & {name.partition(".")[0] for name in names}, path
-        assert not {"time.time", "datetime.now", "time.time_ns"} & calls(tree), path
+        dates = {"datetime.now"} if path.name == "machine.py" else set[str]()  # the date of a report, for people
+        assert not {"time.time", "datetime.now", "time.time_ns"} & calls(tree) - dates, path
 
 
 def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:

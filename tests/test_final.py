@@ -32,7 +32,7 @@ class Finished:
     """A run in which all was proven; the final timing finds what ``final`` says, in milliseconds a block as well."""
 
     def __init__(self, raced: dict[str, float], finally_: dict[str, Timing], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.given, self.objective = "given", "latency"
+        self.given, self.objective, self.stopping = "given", "latency", lambda: False
         self.finally_, self.rounds = finally_, list[list[str]]()
         self.trials = {
             name: Trial(
