@@ -108,7 +108,7 @@ def test_without_a_terminal_progress_is_a_plain_line_an_event(verbosity: int, ex
     assert progress.best == 2.9
     assert (
         console.line(Event(kind="trial", stage="3/3 confirm", text="x", seconds_left=0.2))
-        == "3/3 confirm · x · finishing"
+        == "3/3 confirm · x · search time is over"
     )
 
 

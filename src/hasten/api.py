@@ -146,6 +146,7 @@ def optimize(
         if result.stopped:
             _stop(result, folder, kept=out is not None)
         if out is not None:
+            run.say("trial", "writing the result and its report")
             with undisturbed():
                 write_result.write(Path(out), run, question, result, force, folder.building)
     return result

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -79,3 +80,13 @@ def gist(text: str, most: int = 300) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     telling = next((said for line in lines if (said := _PLACE.sub("", line).strip())), lines[0] if lines else "")
     return telling[:most]
+
+
+def no_folder(fault: BaseException) -> UsageError | None:
+    """The error where ``fault`` comes from the current folder, which was deleted; else None."""
+    try:
+        if not isinstance(fault, FileNotFoundError) or fault.filename is not None or Path.cwd():
+            return None
+    except OSError:
+        pass
+    return UsageError("the current folder was deleted", cause="paths start from it", help="change to another folder")

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from hasten.errors import HastenError
+from hasten.errors import HastenError, no_folder
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,6 +84,10 @@ def spoken(verb: Callable[P, T]) -> Callable[P, T]:
             if not _command_line.get():
                 fault.message, fault.cause, fault.help = map(in_keywords, (fault.message, fault.cause, fault.help))
                 fault.args = (fault.message,)
+            raise
+        except FileNotFoundError as fault:
+            if deleted := no_folder(fault):
+                raise deleted from fault
             raise
 
     return call

@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -303,3 +304,19 @@ def test_the_folder_of_one_file_is_read_as_that_file(tmp_path: Path) -> None:
     assert store.labels is not None
     assert [store.labels[i] for i in range(7)] == list(range(7))
     assert np.array_equal(store.sample(2)["x"], x[2:3])
+
+
+def test_a_deleted_current_folder_is_named(tmp_path: Path) -> None:
+    network = networks.mlp(tmp_path / "mlp.onnx")
+    code = """
+import os, sys
+os.mkdir("gone"); os.chdir("gone"); os.rmdir("../gone")
+import hasten.cli
+sys.argv = ["hasten", *sys.argv[1:]]
+hasten.cli.run()
+"""
+    for line in (["inspect", str(network)], ["optimize", str(network), "--data", "x.npz", "--out", "out"]):
+        done = subprocess.run([sys.executable, "-c", code, *line], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2, done.stderr
+        assert "error: the current folder was deleted" in done.stderr
+        assert "help: change to another folder" in done.stderr

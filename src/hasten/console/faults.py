@@ -6,7 +6,7 @@ import errno
 
 import click
 
-from hasten.errors import EnvironmentFault, HastenError, InputError, UsageError, did_you_mean
+from hasten.errors import EnvironmentFault, HastenError, InputError, UsageError, did_you_mean, no_folder
 
 
 def translated(fault: Exception) -> HastenError | None:
@@ -24,6 +24,8 @@ def translated(fault: Exception) -> HastenError | None:
         return UsageError("a path holds a NUL character", help="check the paths")
     if isinstance(fault, MemoryError):
         return EnvironmentFault("out of memory", help="give less data, or a machine with more")
+    if deleted := no_folder(fault):
+        return deleted
     if isinstance(fault, FileNotFoundError | IsADirectoryError | PermissionError):
         why = fault.strerror or str(fault)
         return InputError(

@@ -15,6 +15,8 @@ from hasten.console.terminal import BAD, write
 from hasten.protocols import Event, Listener
 from hasten.report.words import duration, known, one_line, times
 
+TIME_IS_UP = "search time is over"  # the step that the line names goes on, then the proof and the final timing
+
 
 class Progress:
     """Draws events as they come: one live line on a terminal, else a plain line a trial. Collects nothing but ``best``.
@@ -93,5 +95,5 @@ def line(event: Event) -> str:
     where = event.stage + (f" {event.done}/{event.total}" if event.total else "")
     best = f"best {times(event.best)}" if known(event.best) else ""
     remaining = event.seconds_left if known(event.seconds_left) else None
-    left = "" if remaining is None else f"{duration(remaining)} left" if remaining >= 1 else "finishing"
+    left = "" if remaining is None else f"{duration(remaining)} left" if remaining >= 1 else TIME_IS_UP
     return " · ".join(part for part in (where, one_line(event.text), best, left) if part)

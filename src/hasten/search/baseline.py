@@ -79,6 +79,7 @@ def score_baseline(run: Run) -> None:
 
 def noise_floor(run: Run) -> Timing:
     """The baseline against itself in a second process: what this machine cannot tell apart."""
+    run.say("trial", "timing the network as given against itself")
     twin = fresh_worker(run, run.trials[run.given].candidate, keep=False)
     with twin:
         series = interleave({"a": baseline(run), "b": twin}, run.work, rounds=SCREEN_ROUNDS, seed=run.seed)

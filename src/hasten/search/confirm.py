@@ -33,10 +33,11 @@ def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
     Returns the fastest candidate that passed, else the baseline's key, and every quality measured on the way.
     """
     ids = enough(run, order)
+    run.say("trial", f"the network as given answers {len(ids)} samples")
     measure_baseline(run, ids)
     passed, looks = [], []
     for done, key in enumerate(order):
-        run.say("trial", f"confirm {run.trials[key].candidate.label}", done, len(order))
+        run.say("trial", f"proof of {run.trials[key].candidate.label} on {len(ids)} samples", done, len(order))
         quality = look(run, key, ids)
         run.retire([key])
         if quality is None:
