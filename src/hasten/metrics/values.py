@@ -11,7 +11,7 @@ from hasten.errors import InputError
 from hasten.metrics.pick import Array, Rows, chosen
 
 
-def _beside(outputs: Mapping[str, Array], output: str | None, labels: Array, metric: str) -> tuple[Rows, Rows]:
+def beside(outputs: Mapping[str, Array], output: str | None, labels: Array, metric: str) -> tuple[Rows, Rows]:
     """Output and labels as [b, everything else] float64, once their shapes agree (axes of length 1 apart)."""
     name, values = chosen(outputs, output)
     labels = np.asarray(labels)
@@ -39,7 +39,7 @@ class ErrorMean:
 
     def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
         """The error of each sample: [b], in the output's unit (squared for mse)."""
-        values, wanted = _beside(outputs, self.output, labels, self.name)
+        values, wanted = beside(outputs, self.output, labels, self.name)
         return np.asarray((np.abs(values - wanted) ** self.power).mean(axis=1))
 
     def value(self, rows: Rows) -> float:
@@ -65,7 +65,7 @@ class Iou:
 
     def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
         """[b] in [0, 1]."""
-        values, wanted = _beside(outputs, self.output, labels, self.name)
+        values, wanted = beside(outputs, self.output, labels, self.name)
         mask, truth = values >= self.threshold, wanted >= 0.5
         union = (mask | truth).sum(axis=1)
         score = np.where(union > 0, (mask & truth).sum(axis=1) / np.maximum(union, 1), 1.0)
@@ -93,7 +93,7 @@ class Cosine:
 
     def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
         """[b] in [-1, 1]; two zero vectors agree, one does not. ``labels`` come from ``reference``."""
-        values, wanted = _beside(outputs, self.output, labels, self.name)
+        values, wanted = beside(outputs, self.output, labels, self.name)
         norms = np.linalg.norm(values, axis=1) * np.linalg.norm(wanted, axis=1)
         both_zero = ~values.any(axis=1) & ~wanted.any(axis=1)
         cosine = np.clip((values * wanted).sum(axis=1) / np.where(norms == 0, 1, norms), -1, 1)

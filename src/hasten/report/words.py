@@ -10,7 +10,8 @@ from typing import Any
 
 NOT_MEASURED = "not measured"
 LONGEST = 2_000  # characters kept of any one string: a crash may quote a whole stack
-_RAW_METRICS = {"mae", "mse"}  # in the units of the output, not shares of one
+# in the unit of the output, and no shares of one
+_RAW_METRICS = {"mae", "mse", "rmse", "quantile_10", "quantile_50", "quantile_90"}
 
 
 def known(value: float | None) -> bool:

@@ -10,7 +10,12 @@ import numpy as np
 from hasten.errors import InputError
 from hasten.measure.quality import at_chance, judgeable, worse_than_constant
 from hasten.metrics import auto_metric, resolve
+from hasten.metrics.balanced import BalancedAccuracy
+from hasten.metrics.binary import BinaryRate
 from hasten.metrics.classes import IGNORED
+from hasten.metrics.corpus import Auc
+from hasten.metrics.curves import AveragePrecision, SensitivityAt
+from hasten.metrics.fit import fitted
 from hasten.model import TensorSpec
 from hasten.protocols import Array, Metric
 from hasten.samples import SampleStore
@@ -23,6 +28,7 @@ from hasten.worker import CallFailed, WorkerDied
 PROBE = 16
 CONTRADICTION = "check preprocessing (scale, channel order, layout), the order of classes and the labels"
 ERRORS = "check the unit of labels and outputs (scaled? logits?) and preprocessing, or choose another: --metric"
+TWO_CLASSES = (Auc, AveragePrecision, SensitivityAt, BinaryRate, BalancedAccuracy)
 GIVE_DATA = "give real data: --data samples.npz"
 
 
@@ -49,6 +55,9 @@ def choose_metric(run: Run, question: Question) -> None:
         metric = resolve(metric, output=question.output)
     else:
         metric = resolve(question.metric, output=question.output, sample=(outputs, truth))
+        metric, why = fitted(metric, outputs, truth)
+        if why:
+            run.say("note", why)
     if metric.needs_labels and evaluator.store.labels is None:
         raise InputError(
             f"the metric {metric.name} needs labels and the data has none",
@@ -121,14 +130,14 @@ def _undefined(run: Run, ids: Sequence[int]) -> InputError:
 
 
 def _classes_everywhere(run: Run) -> list[str]:
-    """The area under a curve needs both classes in each part; with too few of one, all samples become one part."""
-    labels, splits = run.evaluator.store.labels, run.splits
-    if run.evaluator.metric.name != "auc" or labels is None or run.evaluator.store.sequential:
+    """Some scores need both classes in each part; with too few samples of one, all samples become one part."""
+    labels, splits, metric = run.evaluator.store.labels, run.splits, run.evaluator.metric
+    if not isinstance(metric, TWO_CLASSES) or labels is None or run.evaluator.store.sequential:
         return []
     found, counts = np.unique(np.asarray(labels).reshape(-1), return_counts=True)
     if len(found) < 2:
         raise InputError(
-            "auc needs samples of two classes",
+            f"{metric.name} needs samples of two classes",
             cause=f"all {len(labels):,} labels are {found[0] if len(found) else 'missing'}",
             help="give samples of the other class, or compare answers: --max-drop agree:99%",
         )
@@ -139,7 +148,7 @@ def _classes_everywhere(run: Run) -> list[str]:
     none, every = np.empty(0, np.int64), np.sort(np.concatenate([splits.calibrate, splits.search, splits.confirm]))
     run.splits = replace(splits, calibrate=none, search=np.random.default_rng(0).permutation(every), confirm=none)
     rare = f"{counts.min():,} of {len(labels):,} samples are of class {found[counts.argmin()]}"
-    return [f"{rare}: too few to prove anything about auc; what changes answers is not tried"]
+    return [f"{rare}: too few to prove anything about {metric.name}; what changes answers is not tried"]
 
 
 def _worse(run: Run, ids: Sequence[int]) -> str | None:
