@@ -15,20 +15,25 @@ from hasten.metrics.heads import VOID, check_probabilities, squeezed
 from hasten.metrics.pick import Array, Rows, chosen
 
 Counts = NDArray[np.float64]  # [b, 3, classes]: right, chosen, labelled positions
+BLOCK = 1 << 14  # positions whose scores are compared at once
 
 
 def highest(scores: Array, axis: int) -> tuple[NDArray[np.int16], bool]:
     """The class with the highest score at each position, lower index first, and whether a score is NaN.
 
-    A walk over the classes reads memory in order, which ``argmax`` over an inner axis does not.
+    A walk over the classes in blocks that fit the cache; ``argmax`` over an inner axis is far slower.
     """
     planes = np.moveaxis(scores, axis, 0)
-    best = planes[0].copy()
-    index = np.zeros(best.shape, dtype=np.int16)
-    for k in range(1, len(planes)):
-        np.putmask(index, planes[k] > best, k)
-        np.maximum(best, planes[k], out=best)
-    return index, bool(np.isnan(best).any())
+    flat = planes.reshape(len(planes), -1)
+    index, broken = np.zeros(flat.shape[1], dtype=np.int16), False
+    for start in range(0, flat.shape[1], BLOCK):
+        block, chosen_here = flat[:, start : start + BLOCK], index[start : start + BLOCK]
+        best = block[0].copy()
+        for k in range(1, len(block)):
+            np.putmask(chosen_here, block[k] > best, k)
+            np.maximum(best, block[k], out=best)
+        broken = broken or bool(np.isnan(best).any())
+    return index.reshape(planes.shape[1:]), broken
 
 
 def _positions(
