@@ -192,7 +192,7 @@ def cells(data: bytes, rng: random.Random) -> bytes:
         if dice < 0.6 and row:
             row[rng.randrange(len(row))] = rng.choice(CELLS)
         elif dice < 0.7:
-            row.extend([rng.choice(CELLS)] * rng.choice((1, 100_000)))
+            row.extend([rng.choice(CELLS)[:20]] * rng.choice((1, 100_000)))
         elif dice < 0.8:
             rows.insert(rng.randrange(len(rows)), [])
         elif dice < 0.9:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from hasten.frontends.describe import describe
 from hasten.frontends.onnx import load
 from hasten.safety import bounds
+from hasten.safety.archive import opened
 from hasten.search.enter import enter
 from tests import networks
 from tests.reject import rejected
@@ -167,3 +169,17 @@ def test_errors_name_the_users_file_not_the_copy(tmp_path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     with rejected(f"cannot read {path}"):
         enter(path, tmp_path / "run")
+
+
+def test_an_archive_whose_packed_bytes_are_damaged_is_named(tmp_path: Path) -> None:
+    for method in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED):
+        with zipfile.ZipFile(tmp_path / "m.pt2", "w", method) as archive:
+            archive.writestr("a/config.json", "{}" + " " * 4000)
+            archive.writestr("a/data", np.random.default_rng(0).bytes(4000))
+        data = bytearray((tmp_path / "m.pt2").read_bytes())
+        for at in range(600, 3000, 300):
+            data[at] ^= 0xFF
+        (tmp_path / "m.pt2").write_bytes(data)
+        with rejected("m.pt2 is a damaged archive"), opened(tmp_path / "m.pt2") as archive:
+            for name in archive.namelist():
+                archive.read(name)

@@ -7,6 +7,7 @@ given to a framework.
 
 from __future__ import annotations
 
+import lzma
 import re
 import zipfile
 import zlib
@@ -38,7 +39,15 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             _check(archive, path)
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        NotImplementedError,
+        OSError,
+        ValueError,
+    ) as error:
         raise InputError(f"{path.name} is a damaged archive", cause=str(error)[:200], help=AGAIN) from error
 
 
