@@ -258,6 +258,20 @@ def test_narrow_floats_survive_the_disk(tmp_path: Path) -> None:
     np.testing.assert_allclose(store.sample(1)["x"].astype(np.float32), rows(3, 3)[1:2], rtol=1e-2)
 
 
+def test_samples_fill_a_fixed_batch(tmp_path: Path) -> None:
+    x, fixed = rows(6, 3), TensorSpec("x", (4, 3), "float32")
+    store = spooled(tmp_path, {"x": x, "labels": np.arange(6)}, fixed)
+    assert (len(store), store.fixed) == (6, 4)
+    assert any("fixed at 4" in warning for warning in store.warnings)
+    fed = [(ids, feeds["x"]) for ids, feeds in store.batches(range(6), 4)]
+    assert [ids for ids, _ in fed] == [[0, 1, 2, 3], [4, 5]]
+    assert np.array_equal(fed[0][1], x[:4])
+    assert np.array_equal(fed[1][1], x[[4, 5, 5, 5]])
+    assert [len(ids) for ids, _ in store.batches(range(6))] == [1] * 6
+    assert np.array_equal(store.sample(2)["x"], x[[2, 2, 2, 2]])
+    assert len(spooled(tmp_path, {"x": rows(5, 4, 3)}, fixed)) == 5, "items that are whole batches are fed as they are"
+
+
 def test_shapes_that_do_not_fit_name_the_fix(tmp_path: Path) -> None:
     with rejected("channels last", "image.transpose(0, 3, 1, 2)"):
         spooled(tmp_path, {"image": rows(2, 8, 8, 3)}, IMAGE)
@@ -269,8 +283,8 @@ def test_shapes_that_do_not_fit_name_the_fix(tmp_path: Path) -> None:
         spooled(tmp_path, {"image": rows(2, 1, 1, 3, 8, 8)}, IMAGE)
     with rejected("rank 1"):
         spooled(tmp_path, {"image": rows(2, 3)}, IMAGE)
-    with rejected("batch is fixed at 4", "x.reshape(-1, 4, ...)"):
-        spooled(tmp_path, {"x": rows(8, 3)}, TensorSpec("x", (4, 3), "float32"))
+    with rejected("channels last", "image.transpose(0, 3, 1, 2)"):
+        spooled(tmp_path, {"image": rows(9, 8, 8, 3)}, TensorSpec("image", (4, 3, 8, 8), "float32"))
     with rejected("changes its rank"):
         spooled(tmp_path, [rows(3), rows(3, 3)[0], rows(1, 2, 3)], TensorSpec("x", ("...",), "float32"))
 

@@ -67,7 +67,8 @@ class Child:
             results = self._forward(samples, feeds)
             if self.names and len(results) != len(self.names):
                 raise ValueError(f"the engine returns {len(results)} outputs, the network has {len(self.names)}")
-            arrays += results if keep is None else [results[k] for k in keep]
+            kept = results if keep is None else [results[k] for k in keep]
+            arrays += [_without_fill(a, len(members), samples.fixed) for a in kept]
             sizes.append(len(members))
         return {"sizes": sizes}, arrays
 
@@ -121,6 +122,13 @@ class Child:
     def memory(self) -> tuple[Any, list[Array]]:
         """Peak resident bytes above those of an empty worker."""
         return {"peak_bytes": max(0, peak_bytes() - self.empty_bytes)}, []
+
+
+def _without_fill(array: Array, members: int, fixed: int) -> Array:
+    """The rows of ``members`` samples, of an output for a batch that was filled to ``fixed``."""
+    if members >= fixed or not array.ndim or array.shape[0] % fixed:
+        return array
+    return array[: array.shape[0] // fixed * members]
 
 
 def _in_memory(feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -13,18 +13,24 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from scipy import stats
 
 import hasten
+from hasten import replies
 from hasten.budget import parse_budget
 from hasten.errors import InputError
 from hasten.frontends.door import pick
 from hasten.frontends.torch import load as load_torch
 from hasten.measure import tails
+from hasten.measure.evaluate import Evaluator
 from hasten.measure.quality import judgeable, worse_than_constant
 from hasten.metrics import AUC, MAE, TOP1
+from hasten.model import TensorSpec
 from hasten.protocols import Door
 from hasten.safety.detect import require_onnx
+from hasten.samples import load_samples
+from hasten.worker import Worker
 from tests import networks
 from tests.reject import rejected
 
@@ -268,3 +274,29 @@ def test_weights_left_behind_are_named_and_weights_beside_are_found_from_any_fol
         monkeypatch.chdir(folder)
         with rejected(f"'{given}.data'", "weights", "copy net.onnx.data", "as one file"):
             hasten.inspect(given)
+
+
+def test_a_network_of_four_at_a_time_is_scored_sample_by_sample(tmp_path: Path) -> None:
+    """402 samples and their labels; of every third the label is wrong."""
+    random = np.random.default_rng(0)
+    weights = random.normal(0, 1, (16, 5)).astype(np.float32)
+    x = random.normal(0, 1, (402, 16)).astype(np.float32)
+    labels = (x @ weights).argmax(1)
+    labels[::3] = (labels[::3] + 1) % 5
+    node = helper.make_node("MatMul", ["x", "w"], ["logits"])
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [4, k]) for n, k in (("x", 16), ("logits", 5))]
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:], [numpy_helper.from_array(weights, "w")])
+    path = tmp_path / "four.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    store = load_samples({"x": x, "labels": labels}).spool(tmp_path / "s", (TensorSpec("x", (4, 16), "float32"),))
+    evaluator = Evaluator(store, TOP1, ("logits",), (0,), batch=store.fixed)
+    with Worker(name="four") as worker:
+        replies.load(worker, "onnxruntime", path, {}, ["logits"])
+        for ids in (range(402), [401, 7, 3, 0, 9]):
+            answered = list(evaluator.answers(worker, ids))
+            assert [i for i, _ in answered] == list(ids)
+            assert np.allclose(np.concatenate([a[0] for _, a in answered]), x[list(ids)] @ weights, atol=1e-4)
+    found = hasten.optimize(path, {"x": x, "labels": labels}, metric="top1", engines="onnxruntime", seconds=1)
+    assert found.as_given.search is not None
+    assert found.as_given.search.value == pytest.approx(2 / 3, abs=0.1)
+    assert any("fixed at 4" in warning for warning in found.warnings)

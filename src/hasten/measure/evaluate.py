@@ -69,7 +69,7 @@ class Evaluator:
             start += len(chunk)
             used = max(1, sum(a.nbytes for a in arrays) // len(chunk))
             soon = int(len(chunk) * CHUNK_SECONDS / max(took, 1e-6))
-            size = max(1, min(1024, REPLY_BYTES // used, soon))
+            size = max(1, self.store.fixed, min(1024, REPLY_BYTES // used, soon))
 
     def _by_sample(
         self, ids: list[int], sizes: list[int], arrays: list[Array], keep: Sequence[int], known: dict[int, int]

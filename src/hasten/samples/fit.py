@@ -40,6 +40,20 @@ class Fit:
                 fed[spec.name] = self._shaped(array, spec, index, stepped=self.stepped and spec.name not in once)
         return fed
 
+    def fixed_batch(self, arrays: Mapping[str, Array], index: str, once: frozenset[str]) -> int:
+        """How many samples the network takes at a time, where that is fixed above one and ``arrays`` hold one; else 0.
+
+        All inputs that are not given ``once`` must have that first axis.
+        """
+        each = [spec for spec in self.inputs if spec.name not in once]
+        sizes = {spec.shape[0] if spec.shape else None for spec in each}
+        size = sizes.pop() if len(sizes) == 1 else None
+        if self.stepped or not isinstance(size, int) or size < 2 or all(len(spec.shape) < 2 for spec in each):
+            return 0
+        named = self._named(arrays, index)
+        pairs = [(named[spec.name], len(spec.shape)) for spec in each]
+        return size if all(a.ndim == rank - 1 or (a.ndim == rank and len(a) == 1) for a, rank in pairs) else 0
+
     def _named(self, arrays: Mapping[str, Array], index: str) -> Mapping[str, Array]:
         wanted, got = [s.name for s in self.inputs], list(arrays)
         if len(wanted) == len(got) == 1 and wanted != got:
@@ -86,13 +100,6 @@ class Fit:
             seen = "channels last" if order[1] == len(order) - 1 else "axes in another order"
             return InputError(
                 message, cause=f"the data has its {seen}", help=f"reorder it: {spec.name}.transpose({axes})"
-            )
-        batch = spec.shape[0]
-        if isinstance(batch, int) and batch > 1 and fits(fed[1:], TensorSpec("", spec.shape[1:], "")):
-            return InputError(
-                message,
-                cause=f"the network's batch is fixed at {batch}",
-                help=f"export it with a dynamic batch, or give items of {batch}: {spec.name}.reshape(-1, {batch}, ...)",
             )
         return InputError(
             message, cause=self.both({spec.name: array}), help="resize, pad or cut the data to the network's shape"

@@ -44,6 +44,7 @@ class Spool:
         self.hashes, self.ids = packed("Q"), list[str]()
         self.groups: list[Any] = []
         self.unbatched = False
+        self.fixed = 0  # samples at a time, where the network takes no other number and the data has single ones
         self.not_finite: list[str] = []
 
     def _once_name(self, name: str) -> str:
@@ -65,7 +66,15 @@ class Spool:
 
     def _first(self, item: Item) -> dict[str, Array]:
         """The arrays that serve all samples are checked with the first, whose names complete theirs."""
-        once = self.fit.feeds({**self.stream.once, **item.inputs}, item.id, self._scalars(item))
+        given = {**self.stream.once, **item.inputs}
+        self.fixed = self.fit.fixed_batch(given, item.id, self._scalars(item))
+        if self.fixed:
+            self.inputs = tuple(_row(s) if s.name not in self._scalars(item) else s for s in self.inputs)
+            self.fit.inputs = self.inputs
+            self.fit.notes[
+                f"the network's batch is fixed at {self.fixed}: it is fed {self.fixed} samples at a time"
+            ] = None
+        once = self.fit.feeds(given, item.id, self._scalars(item))
         once = {name: once[name] for name in once if name in self._scalars(item)}
         for name, array in once.items():
             self.digest.update(f"{name} {array.dtype} {array.shape}".encode() + self.files[name].append(array))
@@ -100,7 +109,7 @@ class Spool:
     def _look(self, array: Array, spec: TensorSpec, item: Item) -> None:
         axis = int(bool(self.state))
         free = spec.shape == (ANY_RANK,) or (len(spec.shape) > 0 and not isinstance(spec.shape[0], int))
-        self.unbatched |= not free or array.shape[axis] != 1
+        self.unbatched |= not (free or self.fixed) or array.shape[axis] != 1
         if is_float(array.dtype) and not np.isfinite(array).all() and item.id not in self.not_finite[-1:]:
             self.not_finite.append(item.id)
 
@@ -154,6 +163,7 @@ class Spool:
             "state": self.state,
             "initial": self.initial,
             "batchable": not self.unbatched,
+            "fixed": self.fixed,
             "digest": self.digest.hexdigest(),
             "classes": list(self.stream.classes),
             "warnings": list(dict.fromkeys(notes)),
@@ -174,6 +184,11 @@ class Spool:
         for file in self.files.values():
             file.abandon()
         self.labels.abandon()
+
+
+def _row(spec: TensorSpec) -> TensorSpec:
+    """What one sample of a fixed batch is."""
+    return TensorSpec(spec.name, (1, *spec.shape[1:]), spec.dtype)
 
 
 def _first_state(spec: TensorSpec) -> dict[str, Any]:

@@ -77,6 +77,7 @@ class SampleStore:
         self.classes: tuple[str, ...] = tuple(meta["classes"])
         self.ids: Sequence[str] | range = meta["ids"] or range(meta["n"])
         self.batchable: bool = meta["batchable"]
+        self.fixed: int = meta["fixed"]  # samples that the network takes at a time, where it takes no other number
         self._n: int = meta["n"]
 
     @classmethod
@@ -116,10 +117,12 @@ class SampleStore:
     def sample(self, index: int) -> dict[str, Array]:
         """What sample ``index`` feeds: arrays with a batch axis of one; ``per_step`` inputs as [T, ...fed shape].
 
-        The arrays are read-only.
+        The arrays are read-only. Where the batch is fixed, the sample is repeated to fill it.
         """
         if not 0 <= index < self._n:
             raise IndexError(f"sample {index} of {self._n}")
+        if self.fixed:
+            return self._join([index])
         return {e.name: self._once[e.name] if e.once else self.columns[e.name][index] for e in self.inputs}
 
     @cached_property
@@ -133,9 +136,10 @@ class SampleStore:
         """Samples ``ids`` in order, up to ``batch`` at a time: (ids, feeds).
 
         Only neighbours of the same shapes share a batch. They are joined on axis 0, or on axis 1 of ``per_step``
-        inputs. A network whose batch is fixed gets one sample at a time.
+        inputs. A network whose batch is fixed gets one sample at a time, or as many as ``fixed``: where fewer are
+        left, the last one is repeated.
         """
-        batch = batch if self.batchable else 1
+        batch = min(batch, self.fixed or batch) if self.batchable else 1
         pending: list[int] = []
         for index in (int(i) for i in ids):
             if pending and (len(pending) == batch or not self._same_shapes(pending[0], index)):
@@ -150,8 +154,9 @@ class SampleStore:
         return all(np.array_equal(shapes[a], shapes[b]) for shapes in columns)
 
     def _join(self, ids: list[int]) -> dict[str, Array]:
-        if len(ids) == 1:
+        if len(ids) == 1 and not self.fixed:
             return self.sample(ids[0])
+        ids = ids + ids[-1:] * (self.fixed - len(ids))
         feeds: dict[str, Array] = {}
         for entry in self.inputs:
             if entry.once:

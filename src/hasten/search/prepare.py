@@ -67,7 +67,8 @@ def prepare(
     usable, absent = forms.serving(usable, absent, entered.forms, question.engines)
     inputs, outputs = entered.inputs, entered.outputs
     store, splits = samples_in_parts(question, entered, folder.path / "samples", listen)
-    rotating = [int(i) for i in splits.search[: ROTATING_SAMPLES * question.batch]]
+    batch = store.fixed or question.batch
+    rotating = [int(i) for i in splits.search[: ROTATING_SAMPLES * batch]]
     run = Run(
         folder=folder.path,
         source=entered.graph,
@@ -79,11 +80,11 @@ def prepare(
         inputs=inputs,
         outputs=outputs,
         budget=question.budget,
-        evaluator=Evaluator(store, AGREEMENT, tuple(o.name for o in outputs), (), question.batch),
+        evaluator=Evaluator(store, AGREEMENT, tuple(o.name for o in outputs), (), batch),
         splits=splits,
-        work=Workload(str(store.directory), tuple(rotating), question.batch),
+        work=Workload(str(store.directory), tuple(rotating), batch),
         listen=listen,
-        sizes=common_sizes(store, inputs, question.batch),
+        sizes=common_sizes(store, inputs, batch),
         engines=usable,
         made_up=question.data is None,
         seed=question.seed or 0,
