@@ -104,7 +104,7 @@ class Child:
         """One batch; a sequence is run step by step with its state carried over, its outputs joined on axis 0."""
         assert self.runner is not None
         if not samples.sequential:
-            return [np.asarray(a) for a in self.runner.run(feeds)]
+            return [_plain(np.asarray(a)) for a in self.runner.run(feeds)]
         carried = {to: self.names.index(source) for to, source in samples.state.items()}
         collected: list[list[Array]] = []
         held: dict[str, Array] = {}
@@ -122,6 +122,12 @@ class Child:
     def memory(self) -> tuple[Any, list[Array]]:
         """Peak resident bytes above those of an empty worker."""
         return {"peak_bytes": max(0, peak_bytes() - self.empty_bytes)}, []
+
+
+def _plain(array: Array) -> Array:
+    """Texts, which runtimes answer as Python objects, as an array of texts; others as they are."""
+    texts = array.dtype.hasobject and all(isinstance(one, str) for one in array.flat)
+    return array.astype(np.str_) if texts else array
 
 
 def _without_fill(array: Array, members: int, fixed: int) -> Array:

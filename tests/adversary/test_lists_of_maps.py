@@ -71,8 +71,9 @@ def test_maps_beside_their_tensor_leave_one_output(tmp_path: Path) -> None:
     assert [o.name for o in found.outputs] == ["label", "probabilities"]
 
 
-def test_a_search_of_a_network_with_a_zipmap_has_a_verdict_and_warns(tmp_path: Path) -> None:
-    given = classifier(tmp_path / "model.onnx")
+@pytest.mark.parametrize("text", [False, True])
+def test_a_search_of_a_network_with_a_zipmap_has_a_verdict_and_warns(tmp_path: Path, text: bool) -> None:
+    given = classifier(tmp_path / "model.onnx", text=text)
     x = np.random.default_rng(1).normal(0, 1, (300, FEATURES)).astype(np.float32)
     found = hasten.optimize(given, {"X": x}, engines="onnxruntime", seconds=1)
     assert found.verdict in ("met", "nothing_faster", "undecided")
