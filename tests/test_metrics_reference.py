@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -308,7 +309,7 @@ def test_names_that_people_use() -> None:
     for name in METRICS:
         metric: Metric = resolve(name)
         assert metric.name == name == canonical("metrics", name)
-    with pytest.raises(UsageError, match="did you mean 'recall'"):
+    with pytest.raises(UsageError, match=r"did you mean 'sensitivity' \(recall\)"):
         resolve("sensitivty")
 
 
@@ -376,3 +377,5 @@ def test_a_search_judges_a_binary_classifier(metric: str, tmp_path: Path) -> Non
     assert confirm is not None
     assert confirm.metric == canonical("metrics", metric)
     assert 0.8 < confirm.baseline < 1
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text("utf-8"))
+    assert manifest["question"]["metric"] == canonical("metrics", metric)  # verify reads names that are listed

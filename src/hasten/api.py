@@ -118,7 +118,7 @@ def optimize(
             model=path,
             data=samples,
             budget=budget,
-            metric=metric,
+            metric=registry.canonical("metrics", metric) if isinstance(metric, str) else metric,
             output=output,
             labels=labels,
             groups=groups,

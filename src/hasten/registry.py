@@ -184,7 +184,10 @@ def _near(group: str, name: str) -> str:
     others = [word for words in SYNONYMS.values() for word in words.split()] if group == "metrics" else []
     plain = name.strip().lower()
     close = get_close_matches(plain, [*names(group), *others], n=1, cutoff=0.5)
-    return did_you_mean(canonical(group, close[0]) if close else name, names(group))
+    if not close or close[0] in names(group):
+        return did_you_mean(name, names(group))
+    known = ", ".join(sorted(names(group)))
+    return f"did you mean {close[0]!r} ({canonical(group, close[0])})? known: {known}"
 
 
 def several(group: str, given: str | Iterable[str] | None) -> list[str] | None:
