@@ -30,7 +30,7 @@ from benchmarks.networks import chords
 from benchmarks.networks.bundle import Array
 from hasten import compare, replies
 from hasten.machine import machine
-from hasten.measure.scores import paired_t
+from hasten.measure.means import statistical
 from hasten.samples import SampleStore, load_samples
 from hasten.search.enter import Entered, enter
 from hasten.trial import Result, plain
@@ -94,7 +94,8 @@ def pairs(rows: Mapping[str, Mapping[str, Any]], which: str) -> list[dict[str, A
     found = []
     for one, other in combinations(rows, 2):
         d = np.subtract(rows[one][which], rows[other][which])
-        bounds = paired_t(d, limit=0.0, alpha=ALPHA / 2 / len(GIVEN))
+        bounds = statistical(d, limit=0.0, alpha=ALPHA / 2 / len(GIVEN))
+        assert bounds is not None
         equal = bounds.lower <= 0 <= bounds.upper
         pair = {"scores": which, "one": one, "other": other, "difference": bounds.drop, "equal": bool(equal)}
         found.append({**pair, "interval": [bounds.lower, bounds.upper]})

@@ -48,7 +48,7 @@ def test_alpha_may_be_stricter_than_the_budget() -> None:
 def test_groups_that_repeat_widen() -> None:
     x, y = answers(2000, 12, 8)
     grouped = judged(TOP1, POINT, (x, y), groups=np.arange(2000) // 10)
-    assert grouped.method == "paired t, 200 groups"
+    assert grouped.method == "largest loss seen, 200 groups"
     assert grouped.upper > judged(TOP1, POINT, (x, y)).upper
     assert judged(TOP1, POINT, (x, y), groups=np.arange(2000)).method == "Tango"
 
@@ -68,21 +68,74 @@ def test_relative_binary_counts_the_share_kept() -> None:
     assert q.lower < q.drop < q.upper <= 0.02
 
 
-def test_scores_are_t_or_bernstein_by_number() -> None:
+def test_scores_are_judged_by_t_and_by_their_range() -> None:
+    base = RNG.random(200)
+    less = base - RNG.normal(0.001, 0.02, 200)
+    found = judged(IOU, POINT, (base, less))
+    assert (found.method, found.guaranteed_method, found.certificate, found.met) == (
+        "largest loss seen",
+        "Gaffke",
+        "statistical",
+        True,
+    )
+    assert found.upper < 0.01 < found.guaranteed_upper
+    assert judged(IOU, POINT, (base[:40], less[:40])).method == "largest loss seen"
+    assert judged(IOU, POINT, (base[:19], less[:19])).method == "Gaffke"
+    assert not judged(IOU, POINT, (base, base)).met
+    twice = np.tile(base, 2)
+    assert judged(IOU, POINT, (twice, twice)).certificate == "guaranteed"
+
+
+def test_a_required_guarantee_is_not_met_by_a_statistical_bound() -> None:
+    base = RNG.random(200)
+    rows = (base, base - RNG.normal(0.001, 0.02, 200))
+    assert judged(IOU, Budget(limit=0.01), rows).met
+    assert not judged(IOU, Budget(limit=0.01, certificate="guaranteed"), rows).met
+    assert judged(IOU, Budget(limit=0.05, certificate="guaranteed"), rows).met
+
+
+def test_few_changed_scores_say_nothing_of_their_spread() -> None:
+    base = np.ones(300)
+    less = base.copy()
+    less[:19] -= 0.01
+    found = judged(IOU, POINT, (base, less))
+    assert (found.method, found.upper) == ("Gaffke", found.guaranteed_upper)
+
+
+def test_no_changed_network_has_a_tighter_guarantee_than_the_unchanged_one() -> None:
+    base = RNG.random(168)
+    unchanged = judged(IOU, POINT, (base, base)).guaranteed_upper
+    for spread in (1e-6, 1e-3, 0.02):
+        changed = judged(IOU, POINT, (base, np.clip(base - np.abs(RNG.normal(0, spread, 168)), 0, 1)))
+        assert changed.guaranteed_upper >= unchanged - 1e-12
+
+
+def test_scores_without_a_range_have_no_guarantee() -> None:
     base = RNG.random(400)
-    less = base - RNG.normal(0.001, 0.02, 400)
-    assert judged(IOU, POINT, (base, less)).method == "paired t"
-    assert judged(IOU, POINT, (base, less)).met
-    assert judged(IOU, POINT, (base[:99], less[:99])).method == "empirical Bernstein"
-    assert judged(IOU, POINT, (base, base - 0.005)).method == "empirical Bernstein"
-    assert judged(IOU, POINT, (base, base)).method == "no score changed"
-    assert judged(IOU, POINT, (base, base)).met
-    assert not judged(IOU, POINT, (base[:200], base[:200])).met
+    found = judged(MAE, POINT, (base, base + RNG.normal(0, 0.001, 400)))
+    assert (found.certificate, found.guaranteed_upper) == ("statistical", np.inf)
+    assert "no known range" in found.guaranteed_method
+
+
+def test_the_hidden_share_is_what_so_many_samples_cannot_exclude() -> None:
+    base = RNG.random(168)
+    assert judged(IOU, POINT, (base, base)).hidden_share == pytest.approx(1 - 0.05 ** (1 / 168))
+    grouped = judged(IOU, POINT, (base, base), groups=np.arange(168) // 8)
+    assert grouped.hidden_share == pytest.approx(1 - 0.05 ** (1 / 21))
+
+
+def test_few_positives_give_no_statistical_bound_on_a_ranking() -> None:
+    label = (np.arange(300) < 9).astype(float)
+    base = np.stack([label + RNG.normal(0, 0.1, 300), label], 1)
+    found = judged(AUC, POINT, (base, base))
+    assert not found.met
+    assert found.upper == found.guaranteed_upper > 0.2
 
 
 def test_fractional_top1_is_a_score() -> None:
     base = np.round(RNG.random(300), 1)
-    assert judged(TOP1, POINT, (base, np.roll(base, 1))).method == "paired t"
+    found = judged(TOP1, POINT, (base, np.roll(base, 1)))
+    assert (found.method, found.guaranteed_method) == ("largest loss seen", "Gaffke")
 
 
 def test_lower_is_better_turns_the_sign() -> None:
@@ -102,7 +155,8 @@ def test_corpus_is_bootstrapped() -> None:
     base = np.stack([label + RNG.normal(size=400), label], 1)
     near = base + np.stack([RNG.normal(0, 0.02, 400), np.zeros(400)], 1)
     assert judged(AUC, POINT, (base, near)).method == "bootstrap"
-    assert judged(AUC, POINT, (base, near)).met
+    assert judged(AUC, POINT, (base, near)).certificate == "statistical"
+    assert np.isfinite(judged(AUC, POINT, (base, near)).guaranteed_upper)
     assert judged(AUC, "rel:98%", (base, near)).met
     assert judged(AUC, POINT, (base[:200], near[:200])).method == "bootstrap BCa"
     far = base + np.stack([RNG.normal(0, 2, 400), np.zeros(400)], 1)
@@ -150,8 +204,9 @@ def test_needed_samples_is_what_is_missing() -> None:
     assert needed_samples(q, POINT) == required_n(0.02, 0.01) - 400
     assert needed_samples(judged(TOP1, POINT, answers(400, 14, 4)), POINT) is None
     base = RNG.random(150)
-    score = judged(IOU, POINT, (base, base - RNG.normal(0.005, 0.1, 150)))
-    assert 300 < (needed_samples(score, POINT) or 0) < 20_000
+    score = judged(IOU, POINT, (base, base - RNG.normal(0.0, 0.1, 150)))
+    assert score.drop < 0.01
+    assert 100 < (needed_samples(score, POINT) or 0) < 20_000
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_a_state_that_nobody_feeds_is_told_how_to_be_fed_back(tmp_path: Path, ve
     onnx.save(onnx.parser.parse_model(STEPS), path)
     with pytest.raises(InputError, match="no array for input 'h'") as told:
         verb([path] if verb is hasten.bench else path, {"x": np.ones((40, 5, 1, 3), np.float32)})
-    assert told.value.help.endswith("; optimize and bench feed a state back: --state h=hn")
+    assert told.value.help.endswith("; optimize and bench feed a state back: state={'h': 'hn'}")
 
 
 @pytest.mark.parametrize("seconds", [0.0, 9.0])

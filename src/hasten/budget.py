@@ -26,6 +26,7 @@ class Budget:
     kind: Kind = "absolute"
     limit: float = 0.01
     confidence: float = 0.95
+    certificate: Literal["guaranteed", "statistical"] = "statistical"  # the weakest grade that counts
 
     @property
     def alpha(self) -> float:

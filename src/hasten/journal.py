@@ -20,7 +20,7 @@ from zlib import crc32
 
 import msgspec
 
-from hasten import bounded, durable
+from hasten import bounded, durable, typed_json
 from hasten.errors import EnvironmentFault, HastenError, InputError
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class Journal:
         if record is None or record["value"] is None:
             return None
         with suppress(msgspec.ValidationError):
-            return msgspec.convert(record["value"], kind), float(record["at"])
+            return typed_json.convert(record["value"], kind), float(record["at"])
         return None
 
     def begin(self, step: str, key: str) -> None:

@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import inf
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ Scalar = str | int | float | bool
 Status = Literal["ok", "rejected", "slower", "unsupported", "crashed", "timeout", "skipped"]
 Verdict = Literal["met", "nothing_faster", "undecided"]
 Split = Literal["calibrate", "search", "confirm"]
+Certificate = Literal["guaranteed", "statistical", "none"]
 SCHEMA_VERSION = 1
 MAX_LOOKS = 1_000_000
 
@@ -83,8 +85,12 @@ class Timing:
 class Quality:
     """A candidate against the baseline on the same samples. ``drop`` > 0 is worse, as a fraction of one.
 
-    ``upper`` is the one-sided bound at the budget's confidence; ``met`` says that it lies inside the budget.
-    ``flips`` counts samples whose outcome changed either way (0/1 metrics only).
+    ``upper`` is the one-sided statistical bound at the budget's confidence: it holds when unseen samples resemble
+    these. ``guaranteed_upper`` needs nothing but independent samples. ``certificate`` is the strongest grade in
+    which the drop lies inside the budget; ``met`` says that it is as strong as required. ``hidden_share`` is the
+    largest share of samples that could all be lost without one of them among these. ``chance`` is the posterior
+    probability of being inside, from a flat prior. ``flips`` counts samples whose outcome changed either way (0/1
+    metrics only).
     """
 
     split: Split
@@ -99,6 +105,11 @@ class Quality:
     method: str
     met: bool
     flips: int | None = None
+    certificate: Certificate = "none"
+    guaranteed_upper: float = inf
+    guaranteed_method: str = ""
+    hidden_share: float = 1.0
+    chance: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ MAX_DEPTH = 32
 MAX_VALUES = 2_000_000
 MAX_TEXT = 1 << 18  # characters of one string
 MAX_INT = 1 << 63
-LOST = {"upper": inf, "lower": -inf, "high": inf, "low": 0.0, "waking": inf}  # fields that JSON's null may stand for
+# Fields that JSON's null may stand for.
+LOST = {"upper": inf, "guaranteed_upper": inf, "lower": -inf, "high": inf, "low": 0.0, "waking": inf}
 
 
 def decode(data: bytes, kind: type[T]) -> T:
@@ -33,10 +34,19 @@ def decode(data: bytes, kind: type[T]) -> T:
     except ValueError as fault:  # bytes that are no UTF-8, integers of thousands of digits
         raise msgspec.DecodeError(f"it is malformed: {fault}") from fault
     _check_bounds(raw)
-    value = msgspec.convert(_restored(raw, kind), kind)
+    value = convert(raw, kind)
     if unknown := _unknown(raw, msgspec.to_builtins(value)):
         raise msgspec.ValidationError(f"unknown field `{unknown[:120]}`")
     return value
+
+
+def convert(raw: object, kind: type[T]) -> T:
+    """The value of type ``kind`` in decoded JSON, with infinities and NaN in the place of nulls.
+
+    Raises:
+        msgspec.ValidationError: a field is missing or of another type.
+    """
+    return msgspec.convert(_restored(raw, kind), kind)
 
 
 def _check_bounds(raw: object) -> None:

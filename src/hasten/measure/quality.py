@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 
 from hasten.budget import Budget
 from hasten.errors import InputError, UsageError
-from hasten.measure import proportions, tails
+from hasten.measure import means, proportions, tails
+from hasten.measure.bounds import Bounds
+from hasten.measure.corpus import paired_bootstrap
+from hasten.measure.posterior import chance_inside
 from hasten.measure.provable import at_chance, needed_samples, provable, worse_than_constant
-from hasten.measure.scores import Bounds, empirical_bernstein, never_worse, paired_bootstrap, paired_t
 from hasten.protocols import Metric
-from hasten.trial import Quality, Split
+from hasten.trial import Certificate, Quality, Split
 
 __all__ = ["Question", "assess", "at_chance", "judgeable", "needed_samples", "provable", "worse_than_constant"]
 
 Rows = NDArray[np.float64]
 
-FEW = 100  # below this many scores the t-test is a guess, and a bound that assumes no distribution is used
+NOTHING = Bounds(drop=0.0, lower=-inf, upper=inf, p_value=1.0, method="")  # what a grade without a bound says
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +38,17 @@ class Question:
     limit: float
     alpha: float
     groups: NDArray[Any] | None
+    proves: bool = True  # a look at the search part needs no guarantee, which takes time
 
     @property
     def relative(self) -> bool:
         """True when the budget is a share of the baseline's score."""
         return self.keep != 1
+
+    @property
+    def units(self) -> int:
+        """How many independent units were drawn: groups, or samples."""
+        return len(self.baseline) if self.groups is None else len(np.unique(self.groups))
 
 
 def assess(
@@ -67,13 +75,19 @@ def assess(
     question = Question(
         metric=metric, baseline=baseline_rows, candidate=candidate_rows, keep=keep, limit=budget.max_drop,
         alpha=budget.alpha if alpha is None else alpha, groups=_repeated(groups),
+        proves=split == "confirm",
     )  # fmt: skip
-    bounds, flips = _answer(question, baseline)
+    graded = _answer(question, baseline)
     value = metric.value(candidate_rows) if not np.isnan(candidate_rows).any() else float("nan")
+    bounds, safe = graded.statistical, graded.guaranteed
+    certificate = _certificate(question, bounds, safe)
     return Quality(
         split=split, metric=metric.name, n=len(baseline_rows), baseline=baseline, value=value, drop=bounds.drop,
         lower=bounds.lower, upper=bounds.upper, p_value=bounds.p_value, method=bounds.method,
-        met=bool(bounds.p_value <= question.alpha and bounds.upper <= budget.max_drop + 1e-12), flips=flips,
+        met=certificate == "guaranteed" or (certificate == "statistical" and budget.certificate == "statistical"),
+        flips=graded.flips, certificate=certificate, guaranteed_upper=safe.upper, guaranteed_method=safe.method,
+        hidden_share=1 - question.alpha ** (1 / question.units),
+        chance=chance_inside(bounds, question.limit, graded.counts),
     )  # fmt: skip
 
 
@@ -86,6 +100,13 @@ def judgeable(metric: Metric, budget: Budget, rows: Rows) -> bool:
         return True  # that is told elsewhere
     value = metric.value(rows)
     return bool(np.isfinite(value)) and (budget.kind != "relative" or value > 0)
+
+
+def _certificate(q: Question, bounds: Bounds, safe: Bounds) -> Certificate:
+    """The strongest grade in which the drop is shown to be inside the limit."""
+    if safe.p_value <= q.alpha and safe.upper <= q.limit + 1e-12:
+        return "guaranteed"
+    return "statistical" if bounds.p_value <= q.alpha and bounds.upper <= q.limit + 1e-12 else "none"
 
 
 def _checked_baseline(metric: Metric, budget: Budget, baseline_rows: Rows, candidate_rows: Rows, split: Split) -> float:
@@ -114,20 +135,38 @@ def _repeated(groups: NDArray[Any] | None) -> NDArray[Any] | None:
     return groups if groups is not None and len(np.unique(groups)) < len(groups) else None
 
 
-def _answer(q: Question, baseline: float) -> tuple[Bounds, int | None]:
+@dataclass(frozen=True, kw_only=True)
+class Graded:
+    """One comparison in both grades; ``counts`` are (losses, gains, n) of 0/1 outcomes."""
+
+    guaranteed: Bounds
+    statistical: Bounds
+    counts: tuple[int, int, int] | None = None
+
+    @property
+    def flips(self) -> int | None:
+        """How many outcomes changed, of 0/1 outcomes."""
+        return None if self.counts is None else self.counts[0] + self.counts[1]
+
+
+def _answer(q: Question, baseline: float) -> Graded:
     if np.isnan(q.candidate).any():
         bad = int(np.isnan(q.candidate.reshape(len(q.candidate), -1)).any(axis=1).sum())
         lost = Bounds(drop=inf, lower=inf, upper=inf, p_value=1.0, method=f"NaN in {bad} of {len(q.candidate)} answers")
-        return lost, None
+        return Graded(guaranteed=lost, statistical=lost)
     if q.metric.kind == "corpus":
-        return _corpus(q, baseline), None
+        return _corpus(q, baseline)
     if np.isin(q.baseline, (0, 1)).all() and np.isin(q.candidate, (0, 1)).all() and q.metric.kind == "binary":
         return _binary(q, baseline)
-    return _scores(q, baseline), None
+    return _scores(q, baseline)
 
 
-def _binary(q: Question, baseline: float) -> tuple[Bounds, int]:
-    """Counts of right and wrong: exact for agreement, Tango for a drop, Nam and Blackwelder for a ratio."""
+def _binary(q: Question, baseline: float) -> Graded:
+    """Counts of right and wrong: exact for agreement, Tango for a drop, Nam and Blackwelder for a ratio.
+
+    Their floors are exact, so that one bound serves both grades. Groups are judged by their means as well, and the more
+    careful of both ends counts: repeated groups widen an interval, but few flips must not narrow it.
+    """
     n = len(q.baseline)
     a = int(((q.baseline == 1) & (q.candidate == 1)).sum())
     b = int(((q.baseline == 1) & (q.candidate == 0)).sum())
@@ -151,12 +190,12 @@ def _binary(q: Question, baseline: float) -> tuple[Bounds, int]:
             p_value=proportions.tango_p(b, c, n, q.limit), method="Tango",
         )  # fmt: skip
     if q.groups is None:
-        return bounds, b + c
-    return _wider(bounds, _scores(q, baseline)), b + c
+        return Graded(guaranteed=bounds, statistical=bounds, counts=(b, c, n))
+    graded = _scores(q, baseline)
+    return Graded(guaranteed=graded.guaranteed, statistical=_wider(bounds, graded.statistical), counts=(b, c, n))
 
 
 def _wider(first: Bounds, second: Bounds) -> Bounds:
-    """The more careful of both ends: repeated groups widen an interval, but few flips must not narrow it."""
     return replace(
         second,
         lower=min(first.lower, second.lower),
@@ -165,39 +204,41 @@ def _wider(first: Bounds, second: Bounds) -> Bounds:
     )
 
 
-def _scores(q: Question, baseline: float) -> Bounds:
+def _scores(q: Question, baseline: float) -> Graded:
     """Means of scores. For a share r of the baseline the contrast r x - y has mean <= 0 exactly when it is kept."""
     sign = 1 if q.metric.higher_is_better else -1
-    keep = q.keep if sign > 0 else 2 - q.keep  # an error may grow by what a score may lose
+    keep = _kept(q)
     d = sign * (keep * q.baseline - q.candidate)
     limit = 0.0 if q.relative else q.limit
-    width = _width(q)
-    units = len(d) if q.groups is None else len(np.unique(q.groups))
-    if not q.relative and not d.any():
-        bounds = never_worse(units, width, limit=limit, alpha=q.alpha)
-    elif units < FEW or np.ptp(d) < 1e-12:
-        bounds = empirical_bernstein(_means(d, q.groups), 2 * width, limit=limit, alpha=q.alpha)
-    else:
-        bounds = paired_t(d, limit=limit, alpha=q.alpha, groups=q.groups)
-    return _share_of(bounds, baseline, q.limit) if q.relative else bounds
+    most = _most(q, keep)
+    bounds = means.statistical(d, limit=limit, alpha=q.alpha, groups=q.groups)
+    safe = replace(NOTHING, drop=float(d.mean()), method=f"{q.metric.name} has no known range")
+    if most is not None and (q.proves or bounds is None):
+        safe = means.guaranteed(d, most, limit=limit, alpha=q.alpha, groups=q.groups)
+    if bounds is None or bounds.upper > safe.upper:
+        bounds = replace(safe, lower=bounds.lower if bounds else _least(d, most, q))
+    if q.relative:
+        safe, bounds = (_share_of(one, baseline, q.limit) for one in (safe, bounds))
+    return Graded(guaranteed=safe, statistical=bounds)
 
 
-def _width(q: Question) -> float:
-    """The range of one score: the metric's own, 1 for shares and 0/1, else what was seen."""
-    width = getattr(q.metric, "width", None)
-    if width is not None:
-        return float(width)
-    both = np.concatenate([q.baseline, q.candidate])
-    return 1.0 if both.min() >= 0 and both.max() <= 1 else float(np.ptp(both))
+def _least(d: Rows, most: float | None, q: Question) -> float:
+    """The lower bound of the drop that goes with a guaranteed upper one; gains reach as far as losses."""
+    return -inf if most is None else -means.guaranteed(-d, most, limit=0.0, alpha=q.alpha, groups=q.groups).upper
 
 
-def _means(d: Rows, groups: NDArray[Any] | None) -> Rows:
-    """One value a group, weighted so that their mean is the samples' mean."""
-    if groups is None:
-        return d
-    _, inverse = np.unique(groups, return_inverse=True)
-    sums = np.bincount(inverse, weights=d)
-    return np.asarray(sums * (len(sums) / len(d)))
+def _kept(q: Question) -> float:
+    """The share of the baseline's score to keep; an error may grow by what a score may lose."""
+    return q.keep if q.metric.higher_is_better else 2 - q.keep
+
+
+def _most(q: Question, keep: float) -> float | None:
+    """The largest drop that one sample can show: from the metric's range, 0 to 1 for shares of right answers."""
+    known = getattr(q.metric, "range", (0.0, 1.0) if q.metric.kind == "binary" else None)
+    if known is None:
+        return None
+    least, most = known
+    return float(keep * most - least if q.metric.higher_is_better else most - keep * least)
 
 
 def _share_of(bounds: Bounds, baseline: float, limit: float) -> Bounds:
@@ -206,10 +247,11 @@ def _share_of(bounds: Bounds, baseline: float, limit: float) -> Bounds:
     return replace(bounds, **scale)
 
 
-def _corpus(q: Question, baseline: float) -> Bounds:
+def _corpus(q: Question, baseline: float) -> Graded:
+    """A bootstrap; guaranteed only where the metric is a mean over independent parts of the samples (``parts``)."""
     sign = 1.0 if q.metric.higher_is_better else -1.0
     weighted = getattr(q.metric, "weighted", None)
-    keep = q.keep if sign > 0 else 2 - q.keep
+    keep = _kept(q)
 
     def signed(rows: Rows) -> float:
         return sign * q.metric.value(rows)
@@ -218,8 +260,30 @@ def _corpus(q: Question, baseline: float) -> Bounds:
         counted = weighted(rows)  # type: ignore[misc]
         return lambda counts: sign * counted(counts)
 
+    strata = q.metric.strata(q.baseline) if hasattr(q.metric, "strata") else None
+    limit = 0.0 if q.relative else q.limit
     bounds = paired_bootstrap(
-        signed, q.baseline, q.candidate, limit=0.0 if q.relative else q.limit, alpha=q.alpha, groups=q.groups,
-        keep=keep, weighted=signed_weighted if weighted is not None else None,
+        signed, q.baseline, q.candidate, limit=limit, alpha=q.alpha, groups=q.groups,
+        keep=keep, weighted=signed_weighted if weighted is not None else None, strata=strata,
     )  # fmt: skip
-    return _share_of(bounds, baseline, q.limit) if q.relative else bounds
+    safe = _corpus_guaranteed(q, keep, limit, bounds.drop)
+    units = q.units if strata is None else min(q.units, int(np.unique(strata, return_counts=True)[1].min()))
+    if units < means.LEAST:
+        bounds = replace(safe, method=f"{units} of the rarer class are too few" if strata is not None else safe.method)
+    if q.relative:
+        safe, bounds = (_share_of(one, baseline, q.limit) for one in (safe, bounds))
+    return Graded(guaranteed=safe, statistical=bounds)
+
+
+def _corpus_guaranteed(q: Question, keep: float, limit: float, drop: float) -> Bounds:
+    """Gaffke's bound over the differences of independent parts, where the metric has such and no groups are given."""
+    if not hasattr(q.metric, "parts") or q.groups is not None:
+        return replace(NOTHING, drop=drop, method=f"{q.metric.name} has no guaranteed bound")
+    first, second = q.metric.parts(q.baseline), q.metric.parts(q.candidate)
+    if not len(first):
+        return replace(NOTHING, drop=drop, method=f"{q.metric.name} is not defined")
+    sign = 1.0 if q.metric.higher_is_better else -1.0
+    most = _most(q, keep)
+    assert most is not None
+    found = means.guaranteed(sign * (keep * first - second), most, limit=limit, alpha=q.alpha)
+    return replace(found, drop=drop, upper=max(found.upper, drop))

@@ -61,7 +61,7 @@ class Iou:
     kind: str = "score"
     higher_is_better: bool = True
     needs_labels: bool = True
-    width: float = 1.0
+    range: tuple[float, float] = (0.0, 1.0)
 
     def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
         """[b] in [0, 1]."""
@@ -89,7 +89,7 @@ class Cosine:
     kind: str = "score"
     higher_is_better: bool = True
     needs_labels: bool = False
-    width: float = 2.0
+    range: tuple[float, float] = (-1.0, 1.0)
 
     def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
         """[b] in [-1, 1]; two zero vectors agree, one does not. ``labels`` come from ``reference``."""

@@ -1,96 +1,20 @@
-"""Bounds on a mean or a corpus value that two networks were scored with on the same samples.
-
-Every function answers with one ``Bounds`` for a drop (> 0 is worse) against a ``limit``.
-"""
+"""Bounds on a score that exists only for many samples together: the paired bootstrap, and what can be guaranteed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from math import inf, log, sqrt
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hasten.measure import tails
+from hasten.measure.bounds import Bounds
 
 Rows = NDArray[np.float64]
 SMALL = 300  # below this many samples a bootstrap interval is corrected (BCa)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """One-sided ``lower`` and ``upper`` bounds of a drop, each at alpha; ``p_value`` is for "the drop is >= limit"."""
-
-    drop: float
-    lower: float
-    upper: float
-    p_value: float
-    method: str
-
-
-def paired_t(d: Rows, *, limit: float, alpha: float = 0.05, groups: NDArray[Any] | None = None) -> Bounds:
-    """Bounds on the mean of ``d`` [n] = reference score - candidate score; ``groups`` [n] says what belongs together.
-
-    Clustered as in Miller, arXiv 2411.00640, with G - 1 degrees of freedom. One imagined unit is added to each
-    side, as far out as the farthest seen: without it, a set that happens to hold none of the rare large losses
-    would prove that there are none (the t-test accepts 7 to 13 % of such candidates at the limit, not 5 %).
-    """
-    units = _units(d, groups)
-    drop = float(d.mean())
-    if len(units) < 2:
-        return Bounds(drop=drop, lower=-inf, upper=inf, p_value=1.0, method="one group proves nothing")
-    far = float(np.abs(units).max())
-    high, high_error = _mean_and_error(np.append(units, far))
-    low, low_error = _mean_and_error(np.append(units, -far))
-    quantile = tails.student_upper(alpha, len(units) - 1)
-    method = "paired t" if groups is None or len(units) == len(d) else f"paired t, {len(units)} groups"
-    p_value = tails.student_below((high - limit) / high_error, len(units) - 1) if high_error else float(high >= limit)
-    return Bounds(
-        drop=drop,
-        lower=min(drop, low - quantile * low_error),
-        upper=max(drop, high + quantile * high_error),
-        p_value=p_value,
-        method=method,
-    )
-
-
-def _units(d: Rows, groups: NDArray[Any] | None) -> Rows:
-    """One value an independent unit, with the mean of ``d``: the samples, or the groups weighted by their size."""
-    if groups is None:
-        return d
-    _, inverse = np.unique(groups, return_inverse=True)
-    mean = d.mean()
-    sums = np.bincount(inverse, weights=d - mean)
-    return np.asarray(mean + sums * (len(sums) / len(d)), dtype=np.float64)
-
-
-def _mean_and_error(values: Rows) -> tuple[float, float]:
-    return float(values.mean()), float(values.std(ddof=1)) / sqrt(len(values))
-
-
-def empirical_bernstein(d: Rows, width: float, *, limit: float, alpha: float = 0.05) -> Bounds:
-    """Bounds on the mean of ``d`` [n] that hold for any distribution inside a range of ``width``; any n above 1.
-
-    Maurer and Pontil, COLT 2009, theorem 4. Wide: for small sets, where the t-test is a guess.
-    """
-    drop, n = float(d.mean()), len(d)
-    if n < 2:
-        return Bounds(drop=drop, lower=-inf, upper=inf, p_value=1.0, method="one sample proves nothing")
-    variance = float(d.var(ddof=1))
-    margin = _bernstein_margin(variance, n, width, alpha)
-    # margin = first * sqrt(L) + second * L with L = ln(2 / p): solve for L at the distance to the limit.
-    first, second = sqrt(2 * variance / n), 7 * width / (3 * (n - 1))
-    room = limit - drop
-    root = 0.0 if room <= 0 else room / second if first == 0 else (sqrt(first**2 + 4 * second * room) - first) / 2
-    level = root if first == 0 or room <= 0 else (root / second) ** 2
-    p_value = float(min(1.0, 2 * np.exp(-level)))
-    return Bounds(drop=drop, lower=drop - margin, upper=drop + margin, p_value=p_value, method="empirical Bernstein")
-
-
-def _bernstein_margin(variance: float, n: int, width: float, alpha: float) -> float:
-    return sqrt(2 * variance * log(2 / alpha) / n) + 7 * width * log(2 / alpha) / (3 * (n - 1))
+PER_ALPHA = 100  # resamples for each 1 / alpha: the quantile then lies between a hundred draws and the end
 
 
 def never_worse(n: int, width: float, *, limit: float, alpha: float = 0.05) -> Bounds:
@@ -115,20 +39,29 @@ def paired_bootstrap(
     limit: float,
     alpha: float = 0.05,
     groups: NDArray[Any] | None = None,
-    resamples: int = 2000,
+    resamples: int | None = None,
     seed: int = 0,
     keep: float = 1.0,
     weighted: Weighted | None = None,
+    strata: NDArray[Any] | None = None,
 ) -> Bounds:
     """Bounds on ``keep * value(reference) - value(candidate)``, both recomputed on the same resamples.
 
     Percentile bounds, or BCa (Efron 1987) below 300 samples or groups, whichever of the two is the wider there.
     ``weighted(rows)`` may return a faster ``counts [resamples, n] -> values [resamples]``, for metrics that would
-    sort every time. A resample without a value (one class only) counts as out of bounds on both sides.
+    sort every time. A resample without a value (one class only) counts as out of bounds on both sides. Of each
+    of the ``strata`` [n] a resample holds as many as occur, unless there are groups. ``resamples`` defaults to 2,000,
+    or to 100 / alpha where that is more.
     """
+    resamples = max(2000, int(PER_ALPHA / alpha)) if resamples is None else resamples
     units, inverse = _memberships(len(reference_rows), groups)
     contrast = _contrast(value, weighted, reference_rows, candidate_rows, keep)
-    chunks = _drawn(np.random.default_rng(seed), units, resamples)
+    random = np.random.default_rng(seed)
+    chunks = (
+        _drawn(random, units, resamples)
+        if strata is None or units < len(inverse)
+        else _stratified(random, strata, resamples)
+    )
     drops = np.concatenate([contrast(chunk[:, inverse]) for chunk in chunks])
     estimate = float(contrast(np.ones((1, len(reference_rows))))[0])
     if not np.isfinite(estimate):
@@ -165,6 +98,20 @@ def _drawn(random: np.random.Generator, units: int, resamples: int) -> Iterator[
         rows = min(size, resamples - start)
         cells = random.integers(units, size=(rows, units)) + np.arange(rows)[:, None] * units
         yield np.bincount(cells.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)
+
+
+def _stratified(random: np.random.Generator, strata: NDArray[Any], resamples: int) -> Iterator[Counts]:
+    """The same with the number of draws from each stratum held fixed."""
+    n, size = len(strata), max(1, AT_ONCE // len(strata))
+    members = [np.flatnonzero(strata == s) for s in np.unique(strata)]
+    for start in range(0, resamples, size):
+        rows = min(size, resamples - start)
+        counts = np.zeros((rows, n))
+        for member in members:
+            cells = random.integers(len(member), size=(rows, len(member))) + np.arange(rows)[:, None] * len(member)
+            drawn = np.bincount(cells.ravel(), minlength=rows * len(member)).reshape(rows, len(member))
+            counts[:, member] = drawn
+        yield counts
 
 
 def _memberships(n: int, groups: NDArray[Any] | None) -> tuple[int, NDArray[np.intp]]:
