@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from hasten import registry
@@ -45,17 +46,17 @@ def anatomy(run: Run, engines: dict[str, Any]) -> Mixed:
             problem, samples = weighed(bench, problem)
             [best] = bench.solve(problem, [unlimited(problem)])
             return told(bench, problem, Known(), best, samples, time.monotonic() - start)
-    cause = "a search takes them from another engine, and inspect measures one engine alone"
+    cause = "it has no clock for layers, or they are too fast for it; a search takes their times from another engine"
     raise InputError(
         f"{' and '.join(engines)} cannot report the times of layers",
         cause=cause,
-        help=_who_tells(),
+        help=_who_tells(engines),
     )
 
 
-def _who_tells() -> str:
-    """What to type for an engine that counts the time of its kernels; where there is none, how to get one."""
-    usable = (name for name in registry.names("engines") if registry.engine(name)[1] is None)
+def _who_tells(tried: Collection[str]) -> str:
+    """What to type for another engine that counts the time of its kernels; where there is none, how to get one."""
+    usable = (name for name in registry.names("engines") if name not in tried and registry.engine(name)[1] is None)
     able = (name for name in usable if hasattr(registry.find("engines", name), "profile"))
     return " or ".join(f"--engines {name}" for name in able) or pip("openvino")
 
