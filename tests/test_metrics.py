@@ -270,6 +270,8 @@ def test_validate_looks_at_all_labels_and_calls_twice() -> None:
         (RNG.normal(size=(9, 1)), RNG.integers(0, 2, 9), "top1", "from 0.0 on"),
         (RNG.random(9), RNG.integers(0, 2, 9), "top1", "from 0.5 on"),
         (RNG.normal(size=(9, 1)), RNG.random(9), "mae", "numbers of output"),
+        (RNG.normal(size=(9, 3)), RNG.integers(0, 2, (9, 3)), "f1_multilabel", "0 or 1 for each column"),
+        (RNG.random((9, 3)), np.eye(3, dtype=int)[[0, 1, 2] * 3], "mae", "numbers of output"),
         (RNG.random((4, 1, 8, 8)), RNG.random((4, 8, 8)) > 0.5, "iou", "masks"),
         (RNG.random((4, 3, 8, 8)), RNG.integers(0, 3, (4, 8, 8)), "top1", "class numbers"),
     ],

@@ -196,6 +196,9 @@ def test_numbers(shape: tuple[int, ...], offset: float) -> None:
     y, x = truth.reshape(len(truth), -1), values.reshape(len(truth), -1)
     if len(shape) > 2:
         y, x = y.reshape(-1, 1), x.reshape(-1, 1)
+    lengths = np.linalg.norm(y, axis=1) * np.linalg.norm(x, axis=1)
+    if len(shape) == 2:
+        near(scored("cosine_labels", values, truth), float(np.mean((x * y).sum(axis=1) / lengths)))
     near(scored("rmse", values, truth), sk.mean_squared_error(y.ravel(), x.ravel()) ** 0.5)
     near(scored("mape", values, truth), sk.mean_absolute_percentage_error(y.ravel(), x.ravel()))
     near(scored("r2", values, truth), sk.r2_score(y, x))
@@ -332,6 +335,10 @@ def test_logits_and_forms_are_told() -> None:
         metric, text = fitted(resolve(name), *several)
         assert metric.name == own
         assert own in text
+    frames = {"y": np.eye(3)[[[0, 1, 1, 0, 2]]]}
+    metric, text = fitted(resolve("cer"), frames, np.array([[1, 2]]))
+    assert "ctc_cer" in text
+    assert metric.value(metric.rows(frames, np.array([[1, 2]]))) == 0
     mask = np.array([[[0, 255], [255, 0]]])
     metric, text = fitted(resolve("dice"), {"y": np.array([[[0.1, 0.9], [0.8, 0.2]]])}, mask)
     assert "255 is the mask" in text

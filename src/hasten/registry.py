@@ -78,6 +78,7 @@ METRICS = {
     "quantile_10": "hasten.metrics.numbers:QUANTILE_10",
     "quantile_50": "hasten.metrics.numbers:QUANTILE_50",
     "quantile_90": "hasten.metrics.numbers:QUANTILE_90",
+    "cosine_labels": "hasten.metrics.values:COSINE_LABELS",
     "token_accuracy": "hasten.metrics.sequences:TOKEN_ACCURACY",
     "cer": "hasten.metrics.sequences:CER",
     "wer": "hasten.metrics.sequences:WER",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from hasten.errors import InputError
 from hasten.metrics.classes import Agreement, TopK, is_binary_head
+from hasten.metrics.multilabel import F1_MULTILABEL
 from hasten.metrics.pick import Array, chosen
 from hasten.metrics.values import Cosine, ErrorMean, Iou
 from hasten.protocols import Metric
@@ -34,6 +36,10 @@ def auto_metric(outputs: Outputs, labels: Array | None) -> tuple[Metric, str]:
         threshold = _threshold(scores)
         return TopK(threshold=threshold), f"labels are 0 or 1, and output {name!r} decides from {threshold} on"
     same = [d for d in scores.shape if d != 1] == [d for d in labels.shape if d != 1]
+    if whole and same and scores.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) != 1).any():
+        threshold = _threshold(scores, several=True)
+        why = f"labels are 0 or 1 for each column of output {name!r}, which decides from {threshold} on"
+        return replace(F1_MULTILABEL, threshold=threshold), why
     if same and scores.ndim > 2 and np.isin(labels, (0, 1)).all():
         return Iou(), f"labels are masks of output {name!r}'s shape"
     if same:
@@ -44,9 +50,9 @@ def auto_metric(outputs: Outputs, labels: Array | None) -> tuple[Metric, str]:
     )
 
 
-def _threshold(scores: Array) -> float:
-    """0.5 for probabilities, 0.0 when a binary head leaves [0, 1] and so gives logits."""
-    return 0.0 if is_binary_head(scores) and bool((scores < 0).any() or (scores > 1).any()) else 0.5
+def _threshold(scores: Array, several: bool = False) -> float:
+    """0.5 for probabilities, 0.0 when a binary head (or ``several``) leaves [0, 1] and so gives logits."""
+    return 0.0 if (several or is_binary_head(scores)) and bool((scores < 0).any() or (scores > 1).any()) else 0.5
 
 
 def _looks_like_classes(scores: Array) -> bool:

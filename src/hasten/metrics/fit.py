@@ -10,12 +10,14 @@ import numpy as np
 
 from hasten.metrics.classes import ROUNDING, TopK, is_binary_head
 from hasten.metrics.corpus import Auc, MacroF1
+from hasten.metrics.ctc import CtcCer
 from hasten.metrics.curves import AP_MACRO, AUC_MACRO, AveragePrecision
 from hasten.metrics.dense import PIXEL_F1, Regions, RegionsPerSample
 from hasten.metrics.heads import squeezed
 from hasten.metrics.multilabel import ACCURACY_MULTILABEL, F1_MULTILABEL
 from hasten.metrics.pick import Array, chosen
 from hasten.metrics.retrieval import Ranked, RankedByQuery
+from hasten.metrics.sequences import ErrorRate
 from hasten.protocols import Metric
 
 
@@ -56,9 +58,17 @@ def _form(metric: Metric, scores: Array, labels: Array) -> Metric:
         return cast(Metric, PIXEL_F1)
     if isinstance(metric, TopK) and metric.k == 1 and several and zero_one:
         return cast(Metric, ACCURACY_MULTILABEL)
+    if isinstance(metric, ErrorRate) and metric.name == "cer" and _is_ctc(scores, labels):
+        return cast(Metric, CtcCer())
     if isinstance(metric, Ranked) and is_binary_head(scores) and labels.shape == (len(scores), 2):
         return cast(Metric, RankedByQuery(name=metric.name, score=metric.score, k=metric.k))
     return metric
+
+
+def _is_ctc(scores: Array, labels: Array) -> bool:
+    """More frames with a score a symbol than the labels have symbols."""
+    fits = scores.ndim == 3 and labels.ndim == 2 and len(scores) == len(labels) and labels.dtype.kind in "iu"
+    return fits and scores.shape[1] > labels.shape[1]
 
 
 def _decides(metric: Metric, scores: Array, labels: Array | None) -> bool:

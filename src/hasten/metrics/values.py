@@ -82,7 +82,7 @@ class Iou:
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine:
-    """Cosine between a sample's output and the float network's, 1 for the same direction. No labels needed."""
+    """Cosine between a sample's output and the float network's, or the label; 1 for the same direction."""
 
     name: str = "cosine"
     output: str | None = None
@@ -106,3 +106,6 @@ class Cosine:
     def reference(self, outputs: Mapping[str, Array]) -> Array:
         """The float network's own output."""
         return chosen(outputs, self.output)[1]
+
+
+COSINE_LABELS = Cosine(name="cosine_labels", needs_labels=True)
