@@ -469,7 +469,7 @@ def test_a_result_made_in_python_is_verified_with_what_python_held(tmp_path: Pat
     data = {"x": x, "labels": networks.answers(path, x).argmax(1)}
     quick, out = "tests.engines.quick", tmp_path / "out"
     result = hasten.optimize(
-        path, data, max_drop="5%", metric=judge(0), engines=[quick], served_by=quick, out=out, seconds=4
+        path, data, max_drop="5%", metric=judge(0), engines=[quick], served_by=quick, out=out, seconds=30
     )
     assert result.verdict == "met", result.sentence
     asked = read_manifest(out).question

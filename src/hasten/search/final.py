@@ -17,6 +17,7 @@ from hasten.trial import Quality, Timing
 from hasten.worker import CallFailed, WorkerDied
 
 MOST_DEATHS = 2  # in the final timing
+LEAST_RESTARTS = 2  # after a signal: one slow pair of a single restart's eight would lose a proven gain
 AS_FAST = 0.97  # the first calls after a pause may lose no more than what two runs of the same network differ by
 
 
@@ -75,7 +76,7 @@ def final_timing(run: Run, keys: Sequence[str], restarts: int, rounds: int) -> d
     peaks: dict[str, int] = {}
     deaths, timed, done = dict.fromkeys(keys, 0), list(keys), 0
     for attempt in range(1, 2 * restarts + 1):
-        if done == restarts or (run.stopping() and len(blocks[run.given]) >= LEAST_PAIRS):
+        if done == restarts or (run.stopping() and done >= LEAST_RESTARTS):
             break
         run.say("trial", "final timing in fresh processes", done, restarts)
         run.retire(timed)
