@@ -34,7 +34,10 @@ def fitted(metric: Metric, outputs: Mapping[str, Array], labels: Array | None) -
     if truth is not None:
         form = _form(metric, scores, truth)
         if form is not metric:
-            said.append(f"metric: {form.name}, since labels are {list(truth.shape)} for output {list(scores.shape)}")
+            how = " by query" if isinstance(form, RankedByQuery) else ""
+            said.append(
+                f"metric: {form.name}{how}, since labels are {list(truth.shape)} for output {list(scores.shape)}"
+            )
             metric = cast(Metric, replace(cast(Any, form), output=output))
         if _is_mask_of_255(metric, scores, truth):
             said.append("labels are 0 and 255: 255 is the mask")
