@@ -18,6 +18,7 @@ FINAL_ROUNDS = 8
 SLOW_TO_WAKE = 0.9  # of the speed-up: less than this after a pause is told
 UNSTEADY = 0.9  # of the interval's lower end: less than this in a quarter of the rounds is told
 CUT = "the search was cut short"
+FEWER_RESTARTS = "a signal cut the final timing short: it rests on fewer restarts"
 CUT_SHORT = f"{CUT}: the same command goes on from there"
 
 
@@ -42,7 +43,8 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     winner = final.settle(run, winner, tuned, RESTARTS, FINAL_ROUNDS)
     tell_the_others(run, winner, tuned)
     verdict, sentence, needed = decide(run, winner, looks)
-    stopped = cut or run.stopping()  # a signal in the last stage leaves out restarts of the final timing
+    fewer = run.stopping() and not cut  # a signal in the last stage leaves out restarts of the final timing
+    stopped = cut or (fewer and verdict != "met")
     return Result(
         model=str(question.model),
         model_sha256=given_digest(run.staged),
@@ -73,6 +75,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
             *filter(None, [edges.warning(run, run.trials[winner].candidate.engine)]),
             *_speed_warnings(run.trials[winner].timing),
             *[CUT_SHORT if run.journal.path is not None else CUT] * stopped,
+            *[FEWER_RESTARTS] * (fewer and not stopped),
         ),
         looks=run.look,
         stopped=stopped,
