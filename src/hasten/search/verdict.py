@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from hasten.measure.quality import needed_samples
 from hasten.search.confirm import IDENTICAL
 from hasten.search.field import Run
@@ -39,7 +41,17 @@ def won(trial: Trial, run: Run) -> str:
     if quality.method == IDENTICAL:
         return f"{speed}; the answers are unchanged on {quality.n} {'made-up inputs' if run.made_up else 'samples'}"
     bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence * 100:g} % confidence"
-    return f"{speed}; drop {quality.drop * 100:.2f} points, {bound} (budget {run.budget})"
+    return f"{speed}; drop {quality.drop * 100:.2f} points, {bound} (budget {run.budget}){condition(quality)}"
+
+
+def condition(quality: Quality) -> str:
+    """What a statistical bound assumes, and what is guaranteed without it; empty where the bound is guaranteed."""
+    if quality.certificate != "statistical":
+        return ""
+    known = isfinite(quality.guaranteed_upper)
+    else_ = f"at most {quality.guaranteed_upper * 100:.2f} in any case" if known else "no bound holds in any case"
+    hidden = f"{quality.hidden_share * 100:.2g} % of unseen samples may lose more unnoticed"
+    return f", if no unseen sample loses more than the worst of these; {else_}, and {hidden}"
 
 
 def tell_the_others(run: Run, winner: str, tuned: str) -> None:
