@@ -204,7 +204,7 @@ def test_an_interrupt_keeps_the_best_so_far(network: tuple[Path, dict[str, Any]]
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "met"
     assert (tmp_path / "out" / "manifest.json").exists()
-    assert list(tmp_path.glob(".hasten-run-*")), "the same command goes on from there"
+    assert not list(tmp_path.glob(".hasten-run-*"))
 
 
 def test_used_samples_are_tested_harder_and_the_same_question_does_not_use_them(
