@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 import hasten
 from benchmarks.doors import summary
@@ -30,7 +31,6 @@ from benchmarks.networks import chords
 from benchmarks.networks.bundle import Array
 from hasten import compare, replies
 from hasten.machine import machine
-from hasten.measure.means import statistical
 from hasten.samples import SampleStore, load_samples
 from hasten.search.enter import Entered, enter
 from hasten.trial import Result, plain
@@ -94,11 +94,10 @@ def pairs(rows: Mapping[str, Mapping[str, Any]], which: str) -> list[dict[str, A
     found = []
     for one, other in combinations(rows, 2):
         d = np.subtract(rows[one][which], rows[other][which])
-        bounds = statistical(d, limit=0.0, alpha=ALPHA / 2 / len(GIVEN))
-        assert bounds is not None
-        equal = bounds.lower <= 0 <= bounds.upper
-        pair = {"scores": which, "one": one, "other": other, "difference": bounds.drop, "equal": bool(equal)}
-        found.append({**pair, "interval": [bounds.lower, bounds.upper]})
+        half = float(stats.t.isf(ALPHA / 2 / len(GIVEN), len(d) - 1) * d.std(ddof=1) / len(d) ** 0.5)
+        low, high = float(d.mean()) - half, float(d.mean()) + half
+        pair = {"scores": which, "one": one, "other": other, "difference": float(d.mean())}
+        found.append({**pair, "equal": low <= 0 <= high, "interval": [low, high]})
     return found
 
 

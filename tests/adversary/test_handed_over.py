@@ -121,7 +121,18 @@ def named(name: str) -> Result:
             return {k: renamed(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [renamed(v, key) for v in value]
-        kept = ("status", "split", "verdict", "budget", "chosen", "wide", "settings", "precision", "metric_kind")
+        kept = (
+            "status",
+            "split",
+            "verdict",
+            "budget",
+            "chosen",
+            "wide",
+            "settings",
+            "precision",
+            "metric_kind",
+            "certificate",
+        )
         return name if isinstance(value, str) and key not in kept else value
 
     made = msgspec.convert(renamed(trial.plain(base)), Result)

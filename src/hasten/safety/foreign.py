@@ -74,7 +74,7 @@ TEXT = tuple(
     for pattern, name, way in (
         (rb"<!doctype|<html", "a web page", "the download went wrong (a log-in page?): fetch the file itself"),
         (rb"(<\?xml.{0,200})?<PMML|<\?xml.{0,400}dmg\.org/PMML", "a PMML model", FIRST + ": most tools write ONNX too"),
-        (rb"(<\?xml.{0,200})?<net\b", "an OpenVINO model (IR)", "give the ONNX file that it was made from"),
+        (rb"(<\?xml.{0,200})?<net\b", "an OpenVINO model (IR), in XML", "give the ONNX file that it was made from"),
         (rb"<\?xml", "XML (OpenVINO IR?)", "give the ONNX file that it was made from"),
         (rb"tree\r?\n.{0,200}version=|tree\r?\nversion", "a LightGBM model", LIGHTGBM),
         (rb'\{\s*"name"\s*:\s*"tree"', "a LightGBM model", LIGHTGBM),

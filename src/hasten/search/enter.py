@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from hasten.deaths import blamed
-from hasten.errors import InputError
+from hasten.errors import InputError, UsageError
 from hasten.frontends.door import pick
 from hasten.model import Origin, TensorSpec
 from hasten.protocols import Door
@@ -56,6 +56,8 @@ def enter(
     Raises:
         UsageError, InputError, EnvironmentFault: it is no network, is unsafe or damaged, or lacks something.
     """
+    if "\0" in str(model):
+        raise UsageError("a path holds a NUL character", help="check the paths")
     name = pick(model)
     if name == "onnx":
         place = (folder / "stage").resolve()
