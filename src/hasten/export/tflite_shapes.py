@@ -18,16 +18,17 @@ from hasten.graph import walk
 
 
 def flatten(s: Site) -> ir.Value | None:
-    """To two axes. One of them is known, or what lies before the axis is counted at run time."""
+    """To two axes. One of them is known and not empty, or both are counted at run time."""
     x, axis = s.x(), s.attr("axis", 1)
     axis += s.rank() if axis < 0 else 0
     if x is None or x.shape is None:
         return None
     sides = [_count(x.shape[:axis]), _count(x.shape[axis:])]
-    if min(sides) >= 0 or max(sides) > 0:
+    if max(sides) > 0:
         return s.add("Reshape", x, s.ints(*([-1, sides[1]] if sides[1] > 0 else [sides[0], -1])))
-    outer = s.add("ReduceProd", s.add("Shape", x, end=axis), s.ints(0), keepdims=1)
-    return s.add("Reshape", x, s.add("Concat", outer, s.ints(-1), axis=0))
+    ends = [s.add("Shape", x, start=a, end=b) for a, b in ((0, axis), (axis, s.rank()))]
+    counts = [s.add("ReduceProd", end, s.ints(0), keepdims=1) for end in ends]
+    return s.add("Reshape", x, s.add("Concat", *counts, axis=0))
 
 
 def _count(dims: Sequence[int | ir.SymbolicDim]) -> int:

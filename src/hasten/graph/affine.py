@@ -127,7 +127,7 @@ def representable(old: Array, new: Array) -> bool:
     """Do ``new`` weights fit into float32: none infinite, none lost to zero? Zero times infinity is NaN."""
     with np.errstate(all="ignore"):
         narrow = np.asarray(new, np.float32)
-    return bool(np.isfinite(narrow).all() and ((narrow != 0) | (np.asarray(old) == 0) | (np.asarray(new) == 0)).all())
+    return bool(np.isfinite(narrow).all() and ((narrow != 0) | (np.asarray(old) == 0)).all())
 
 
 def rewrite(graph: ir.Graph, node: ir.Node, w: F64, shift: F64, taken: set[str]) -> None:
