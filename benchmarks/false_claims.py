@@ -132,7 +132,7 @@ def classes(random: np.random.Generator, n: int) -> tuple[Rows, Rows]:
 
 
 def all_rates(scale: int = 1) -> list[Rate]:
-    """Every family; ``scale`` multiplies the repetitions (1 takes about half a minute)."""
+    """Every family; ``scale`` multiplies the repetitions (1 takes some three minutes)."""
     point, two = Budget(limit=0.01), Budget(kind="relative", limit=0.98)
     return [
         binary(200, 0.01, 0.01, 20_000 * scale),
@@ -142,10 +142,10 @@ def all_rates(scale: int = 1) -> list[Rate]:
         relative(500, 0.8, 0.99, 0.005, 5_000 * scale),
         relative(2000, 0.7, 0.99, 0.02, 5_000 * scale),
         drawn("agreement, 98 %", AGREEMENT, Budget(kind="agree", limit=0.98), 500, changed_answers, 1000 * scale),
-        drawn("overlap, 1 point", IOU, point, 200, overlap, 2000 * scale),
-        drawn("overlap, 1 point", IOU, point, 1000, overlap, 2000 * scale),
-        drawn("overlap in videos, 1 point", IOU, point, 800, clip, 1500 * scale, group=4),
-        drawn("error relative, 98 %", MAE, two, 400, error, 2000 * scale),
+        drawn("overlap, 1 point", IOU, point, 200, overlap, 600 * scale),
+        drawn("overlap, 1 point", IOU, point, 1000, overlap, 600 * scale),
+        drawn("overlap in videos, 1 point", IOU, point, 800, clip, 400 * scale, group=4),
+        drawn("error relative, 98 %", MAE, two, 400, error, 400 * scale),
         drawn("AUC, 1 point", AUC, point, 250, ranking, 100 * scale),
         drawn("macro F1, 1 point", F1, point, 250, classes, 150 * scale),
         drawn("character errors, 1 point", CTC_CER, point, 350, characters, 400 * scale),
