@@ -202,7 +202,7 @@ def test_a_search_outlives_kills_of_any_child(tmp_path: Path) -> None:
 
     def kill() -> None:
         begun.wait(60)
-        while not over.wait(2.5):
+        while not over.wait(1.0):
             living = [one.pid for one in list(process._live)]
             if living and len(dead) < 5 and moved.is_set():  # one request is repeated once, and not for ever
                 moved.clear()

@@ -77,7 +77,7 @@ def test_an_exported_program_that_was_tampered_with(program: Path, tmp_path: Pat
     canary = tmp_path / "canary"
 
     path = programs.tampered(program, tmp_path / "evil.pt2", graph=TAMPERED[what], words={"CANARY": str(canary)})
-    refused(path, "evil.pt2 could run code when it is loaded", "--trust", canary=canary)
+    refused(path, "evil.pt2 could run code when it is loaded", "add trust=True", canary=canary)
 
 
 @marked
@@ -147,7 +147,7 @@ def test_a_pickle_is_not_loaded_whatever_it_is_called(tmp_path: Path, name: str,
 
     canary = tmp_path / "canary"
     torch.save({"w": programs.Runs(canary)}, tmp_path / name, _use_new_zipfile_serialization=not legacy)
-    refused(tmp_path / name, f"{name} could run code when it is loaded", "--trust", canary=canary)
+    refused(tmp_path / name, f"{name} could run code when it is loaded", "add trust=True", canary=canary)
 
 
 @marked

@@ -57,14 +57,14 @@ def test_the_owners_file_runs_without_hasten(tmp_path: Path) -> None:
 
 def test_old_hdf5_needs_trust(tmp_path: Path) -> None:
     path = kerases.make(tmp_path, "mlp", "h5")
-    refused(path, "mlp.h5 could run code", "legacy HDF5", "--trust")
+    refused(path, "mlp.h5 could run code", "legacy HDF5", "add trust=True")
     (tmp_path / "kit").mkdir()
     check_frontend("keras", path, *answers(path), tmp_path / "kit", trust=True)
 
 
 def test_lambda_needs_trust_and_then_works(tmp_path: Path) -> None:
     path = kerases.make(tmp_path, "lambda")
-    refused(path, "could run code", "Lambda", "--trust")
+    refused(path, "could run code", "Lambda", "add trust=True")
     (tmp_path / "kit").mkdir()
     check_frontend("keras", path, *answers(path), tmp_path / "kit", trust=True)
 
@@ -126,7 +126,7 @@ HOSTILE: dict[str, Callable[[Any], object]] = {
 @pytest.mark.parametrize("what", HOSTILE)
 def test_nothing_hostile_is_loaded(mlp: Path, tmp_path: Path, what: str) -> None:
     path = edited(mlp, tmp_path / "evil.keras", HOSTILE[what])
-    refused(path, "evil.keras could run code when it is loaded", "--trust")
+    refused(path, "evil.keras could run code when it is loaded", "add trust=True")
 
 
 def test_a_loss_of_ones_own_does_no_harm(mlp: Path, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ HOSTILE = {"writes": "WriteFile", "calls": "EagerPyFunc", "prints": "PrintV2"}
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_files_and_python_are_refused(saved: Path, tmp_path: Path, kind: str) -> None:
     shutil.copytree(saved / kind, tmp_path / kind)
-    refused(tmp_path / kind, "could run code", HOSTILE[kind], "--trust", canary=saved / "canary")
+    refused(tmp_path / kind, "could run code", HOSTILE[kind], "add trust=True", canary=saved / "canary")
 
 
 def test_weights_that_are_missing(saved: Path, tmp_path: Path) -> None:

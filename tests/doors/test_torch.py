@@ -139,7 +139,7 @@ def test_what_runs_code_comes_in_with_trust(tmp_path: Path, images: Any, kind: s
         torch.jit.trace(programs.cnn(), torch.from_numpy(images)).save(path)
     else:
         torch.save(programs.cnn(), path)
-    with rejected("could run code", "--trust"):
+    with rejected("could run code", "add trust=True"):
         enter(path, tmp_path / "no")
     entered = enter(path, tmp_path / "yes", hasten.protocols.Door(trust=True), {"x": images})
     runner = engine.load(entered.forms["torch"], {})
