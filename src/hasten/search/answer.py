@@ -18,6 +18,7 @@ FINAL_ROUNDS = 8
 SLOW_TO_WAKE = 0.9  # of the speed-up: less than this after a pause is told
 UNSTEADY = 0.9  # of the interval's lower end: less than this in a quarter of the rounds is told
 CUT = "the search was cut short"
+TOO_SHORT = "the search's time was up before every narrow candidate was tried: more time may find a faster one"
 FEWER_RESTARTS = "a signal cut the final timing short: it rests on fewer restarts"
 CUT_SHORT = f"{CUT}: the same command goes on from there"
 
@@ -32,6 +33,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     run.stage = "2/3 narrow"
     run.say("stage", "narrower arithmetic")
     narrow.narrow_stage(run, run.engines, tuned, question.threads, noise.median_ms)
+    too_short = run.over() and not run.stopping()
     structure.structure_stage(run, tuned)
     cut = run.stopping()
     run.leave_workshop()
@@ -74,8 +76,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
             *_noise_warning(noise),
             *filter(None, [edges.warning(run, run.trials[winner].candidate.engine)]),
             *_speed_warnings(run.trials[winner].timing),
-            *[CUT_SHORT if run.journal.path is not None else CUT] * stopped,
-            *[FEWER_RESTARTS] * (fewer and not stopped),
+            *_cut(run, stopped=stopped, fewer=fewer, too_short=too_short),
         ),
         looks=run.look,
         stopped=stopped,
@@ -83,6 +84,12 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
         conversion=run.conversion,
         started=run.started,
     )
+
+
+def _cut(run: Run, *, stopped: bool, fewer: bool, too_short: bool) -> list[str]:
+    """What a signal or the clock left out."""
+    cut = CUT_SHORT if run.journal.path is not None else CUT
+    return [*[cut] * stopped, *[FEWER_RESTARTS] * (fewer and not stopped), *[TOO_SHORT] * too_short]
 
 
 def _forgotten(run: Run, told: list[str]) -> list[str]:
