@@ -280,7 +280,7 @@ def test_pip_lines_fit_how_hasten_was_installed(tmp_path: Path) -> None:
 
 
 def test_messages_name_the_users_files_and_never_a_copy(tmp_path: Path) -> None:
-    folder, own = Path("/tmp/hasten-run-x"), Path("my nets/net one.onnx")
+    folder, own = Path("/nowhere/hasten-run-x"), Path("my nets/net one.onnx")
     text = f"Load model from {folder}/stage/net one.onnx failed; see {folder}/artefacts/ab/model.xml and {folder}"
     assert without_folder(text, folder, [own]) == (
         "Load model from my nets/net one.onnx failed; see model.xml and the run's folder"
