@@ -41,6 +41,7 @@ VERBS = ("optimize", "verify", "bench", "apply", "inspect", "doctor")
 WAYS = ("kill the command", "kill a child", "SIGTERM")
 DOCUMENTED = {0, 1, 2, 3, 4, 5, 6, 130}
 GIVEN = {"m.onnx", "d.npz", "recipe.json"}
+EXPECTED = {"out", "applied", ".hasten-run-out"}
 SECONDS = 120.0
 SOONEST = 0.05
 RETRIES = 4
@@ -133,12 +134,12 @@ def disturb(run: subprocess.Popen[str], way: str, after: float, journal: Path) -
     return run.poll() is None or run.returncode < 0, proven
 
 
-def left_behind(there: Round, *, when: str, known: Set[str] = frozenset()) -> None:
+def left_behind(there: Round, *, when: str, known: Set[Path] = frozenset()) -> None:
     """Note what a command left; ``known`` is what a killed one had left before it."""
     wait_for_children(there, when)
-    if found := {p.name for p in there.temporary.iterdir()} - known:
+    if found := {p.name for p in set(there.temporary.iterdir()) - known}:
         there.note("left", f"{when}: {found} in the temporary folder")
-    beside = {p.name for p in (there.place / "work").iterdir()} - GIVEN - {"out", "applied", ".hasten-run-out"}
+    beside = {p.name for p in set((there.place / "work").iterdir()) - known} - GIVEN - EXPECTED
     if beside:
         there.note("left", f"{when}: {sorted(beside)} beside the output")
 
@@ -159,7 +160,7 @@ def strike(there: Round, verb: str, way: str, after: float, result: Path) -> boo
     journal = there.place / "work" / ".hasten-run-out" / "journal.jsonl"
     known = steps(journal)
     there.temporary.mkdir(exist_ok=True)
-    before = {p.name for p in there.temporary.iterdir()}
+    before = {*there.temporary.iterdir(), *(there.place / "work").iterdir()}
     run = start(verb, there, result)
     struck, proven = disturb(run, way, after, journal)
     code, said = finish(run)
