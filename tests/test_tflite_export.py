@@ -144,6 +144,11 @@ MORE: dict[str, tuple[list[int | str], Build]] = {
     "product and bias": (
         ["batch", 5, 8], lambda n: n.add("Relu", n.add("Add", n.w(3), n.add("MatMul", "x", n.w(8, 3))))
     ),
+    "a vector": ([8], lambda n: n.add("Add", n.add("MatMul", "x", n.w(8, 3)), n.w(3))),
+    "a vector of free size": (["batch"], lambda n: n.add("MatMul", "x", n.add("Transpose", n.add("Relu", "x")))),
+    "a stored vector": (["batch", 5, 8], lambda n: n.add("MatMul", "x", n.w(8))),
+    "a stored vector on the left": (["batch", 5, 8], lambda n: n.add("MatMul", n.w(5), "x")),
+    "two vectors": ([8], lambda n: n.add("MatMul", "x", n.w(8))),
     "stored on the left": (["batch", 5, 8], lambda n: n.add("MatMul", n.w(4, 5), "x")),
     "flat": (IMAGE, lambda n: n.add("Flatten", "x", axis=2)),
     "flat any size": (["batch", 4, "h", "w"], lambda n: n.add("Flatten", "x", axis=2)),

@@ -4,6 +4,7 @@ GlobalAveragePool         =>  ReduceMean
 BatchNormalization        =>  * a + b
 LayerNormalization        =>  (x - mean) / sqrt(mean square + epsilon) * scale + bias
 x * 0.5 * (1 + erf(...))  =>  Gelu
+MatMul of a vector        =>  MatMul of a matrix with an axis of one
 """
 
 from __future__ import annotations
@@ -164,6 +165,19 @@ def gemm(s: Site) -> ir.Value | None:
     return s.add("Add", y, c)
 
 
+def vectors(s: Site) -> ir.Value | None:
+    """LiteRT multiplies matrices: a vector gets an axis of one, which the product then loses."""
+    ranks = [walk.rank(s.x(k)) for k in (0, 1)]
+    if 1 not in ranks or None in ranks:
+        return None
+    left = s.add("Unsqueeze", s.x(0), s.ints(0)) if ranks[0] == 1 else s.x(0)
+    column = walk.constant(s.x(1)) if ranks[1] == 1 else None
+    right = s.x(1) if ranks[1] != 1 else s.add("Unsqueeze", s.x(1), s.ints(1))
+    right = right if column is None else s.fixed(column[:, None])
+    lost = [axis for axis, rank in zip((-2, -1), ranks, strict=True) if rank == 1]
+    return s.add("Squeeze", s.add("MatMul", left, right), s.ints(*lost))
+
+
 def gelu(s: Site) -> ir.Value | None:
     """x * 0.5 * (1 + erf(x / sqrt 2)), its three factors in any order."""
     factors = _factors(s.node)
@@ -223,6 +237,7 @@ TABLE: dict[str, Lower] = {
     "InstanceNormalization": instance_normalization,
     "LayerNormalization": layer_normalization,
     "LpNormalization": lp_normalization,
+    "MatMul": vectors,
     "Max": n_ary("Max"),
     "MaxPool": over_time,
     "Min": n_ary("Min"),

@@ -5,6 +5,8 @@ Conv -> Mul | Div | Add | Sub const =>  Conv
 Mul | Div | Add | Sub const -> Conv =>  Conv      (Add and Sub only where nothing is padded)
 Pad(0) -> Conv                      =>  Conv
 MatMul -> Add const (two axes)      =>  Gemm
+
+Where a value between the two nodes overflows float32, the one node may answer a number in place of infinity.
 """
 
 from __future__ import annotations
