@@ -128,7 +128,8 @@ def _huge_inside(case: Case, name: str) -> bool:
     own = {o.name for o in model.graph.outputs}
     model.graph.outputs.extend(v for n in model.graph for v in n.outputs if v.name and v.name not in own)
     values = _answers(model, case.feeds[name]) or []
-    return any(bool((np.isfinite(a) & (np.abs(a) >= HUGE)).any()) for a in values if a.dtype.kind == "f")
+    arrays = [a for a in values if isinstance(a, np.ndarray) and a.dtype.kind == "f"]  # a sequence is a list
+    return any(bool((np.isfinite(a) & (np.abs(a) >= HUGE)).any()) for a in arrays)
 
 
 def _run(session: Any, feed: Feeds) -> list[Array] | None:
