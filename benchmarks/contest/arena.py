@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,13 @@ def split_ids(bundle: Bundle, inputs: tuple[TensorSpec, ...], scratch: Path) -> 
     return {name: getattr(splits, name) for name in SPLITS}
 
 
-def build(bundle: Bundle, folder: Path) -> Arena:
-    """Write the three splits of a network, cut as hasten cuts them."""
+def build(bundle: Bundle, folder: Path, ids: Mapping[str, Array] | None = None) -> Arena:
+    """Write the three splits of a network: the samples ``ids``, or cut as hasten cuts them."""
     inputs, outputs = specs(bundle.model)
-    scratch = folder / "spool"
-    ids = split_ids(bundle, inputs, scratch)
-    shutil.rmtree(scratch)
+    if ids is None:
+        scratch = folder / "spool"
+        ids = split_ids(bundle, inputs, scratch)
+        shutil.rmtree(scratch)
     with np.load(bundle.data, allow_pickle=False) as stored:
         columns = {name: stored[name] for name in stored.files if name != bundle.meta.groups}
         groups = stored[bundle.meta.groups] if bundle.meta.groups else None

@@ -225,6 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with spoken_as_options(), interrupts():
             return cli.main(given, prog_name="hasten", standalone_mode=False) or 0
     except (click.exceptions.Abort, KeyboardInterrupt):
+        eval("0")  # noqa: S307  an interrupt inside exec, as in a dataclass, would end ``python -m`` by SIGINT at exit
         console.write("stopped\n", sys.stderr)
         return INTERRUPTED
     except Exception as fault:  # the last line of defence: whatever it is, a person gets a sentence

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import tempfile
 import threading
 from contextlib import suppress
@@ -19,6 +20,7 @@ from hasten.errors import EnvironmentFault
 PREFIX, KIND = "hasten-", "temporary folder"
 _guard = threading.RLock()
 _roots: dict[int, owned.Owned] = {}  # by process: a fork must not remove its parent's
+_made: dict[int, Path] = {}  # by process: what a signal may have interrupted between making it and taking it
 _used: set[Path] = set()
 
 
@@ -76,7 +78,7 @@ def _nowhere(fault: Exception) -> EnvironmentFault:
 def _new(place: Path) -> owned.Owned:
     try:
         while True:
-            path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+            path = _made[os.getpid()] = place / f"{PREFIX}{secrets.token_hex(4)}"
             with suppress(owned.Busy):  # another process swept it just now
                 return owned.take(path, KIND)
     except (OSError, owned.NotOurs) as fault:
@@ -96,10 +98,12 @@ def sweep(place: Path) -> None:
 
 def _forget() -> None:
     """Remove this process's folder."""
-    root = _roots.pop(os.getpid(), None)
-    if root is not None:
-        root.remove()
-        root.close()
+    here = os.getpid()
+    if here in _roots:
+        _roots[here].remove()  # a signal may end this: at the end of the process it is done again
+        _roots.pop(here).close()
+    elif here in _made:
+        owned.remove(_made.pop(here))
 
 
 atexit.register(_forget)

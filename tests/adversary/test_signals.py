@@ -212,3 +212,35 @@ def test_a_call_that_fails_early_leaves_no_process_and_no_folder(place: Path) ->
     assert set(process._live) <= living
     assert scratch._used <= used
     assert {p.name for p in place.iterdir()} == BEFORE
+
+
+STORM = """
+import random, signal, sys, tempfile
+def strike(*_): raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, strike)
+from hasten import scratch
+tempfile.gettempdir()  # it tries the folder with a file of its own
+seed = int(sys.argv[1])
+try:
+    signal.setitimer(signal.ITIMER_REAL, random.Random(seed).uniform(1e-5, 3e-3))
+    while True:
+        with scratch.Temporary("storm"):
+            pass
+except KeyboardInterrupt:
+    sys.exit(0)
+"""
+
+
+def test_a_temporary_folder_goes_wherever_a_signal_strikes(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    running = [subprocess.Popen([sys.executable, "-c", STORM, str(seed)], env=environment) for seed in range(12)]
+    assert [one.wait(60) for one in running] == [0] * 12
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_inside_exec_ends_the_module_with_its_own_code(tmp_path: Path) -> None:
+    code = "import sys\nfrom hasten import cli\ndef end(*_, **__): exec('raise KeyboardInterrupt')\n"
+    (tmp_path / "struck.py").write_text(f"{code}cli.cli.main = end\nsys.argv[1:] = ['doctor']\ncli.run()\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    ended = subprocess.run([sys.executable, "-m", "struck"], env=environment, capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (130, b"stopped\n")
