@@ -8,6 +8,7 @@ import numpy as np
 
 from hasten.trial import (
     Candidate,
+    Estimated,
     Group,
     Machine,
     Mixed,
@@ -351,6 +352,33 @@ def undecided_kept() -> Result:
     """As ``undecided``, with the network as given in place until the proof is there."""
     base = undecided()
     return replace(base, winner=base.as_given, tuned=base.as_given)
+
+
+def estimated() -> Result:
+    """Nothing has a certificate; int8 is three times as fast, and its estimate on 120 samples is inside the budget."""
+    base = met()
+    seen = replace(quality(0.003, 0.015, n=120), lower=-0.009, met=False, chance=0.82)
+    timed = replace(timing(3.02), waking=(3.0, 2.9, 3.1))
+    shaky = replace(base.winner, confirm=seen, timing=timed, reason="drop 0.30 points: not proven inside 1%")
+    rows = tuple(shaky if t is base.winner else replace(t, confirm=None) for t in base.trials)
+    sentence = "int8 squared error is 3.02× faster [2.98, 3.06] and has no certificate; about 420 more labelled samples"
+    found = Estimated(trial=shaky, chance=0.82, needed_samples=420, needed="labelled", sentence=sentence)
+    return replace(
+        base, verdict="undecided", sentence=sentence, winner=base.as_given, tuned=base.as_given, trials=rows,
+        needed_samples=420, estimated=found,
+    )  # fmt: skip
+
+
+def met_and_estimated() -> Result:
+    """int8 has a certificate; with all layers in it, it is 3.41 times as fast, and has none."""
+    base = met()
+    bold = next(t for t in base.trials if t.candidate.label == "int8 all layers")
+    seen = replace(quality(0.004, 0.012), chance=0.9)
+    bolder = replace(bold, status="ok", reason="", confirm=seen, search=None)
+    rows = tuple(bolder if t is bold else t for t in base.trials)
+    sentence = "int8 all layers is 3.41× faster and has no certificate"
+    found = Estimated(trial=bolder, chance=0.9, needed_samples=None, needed="labelled", sentence=sentence)
+    return replace(base, trials=rows, estimated=found)
 
 
 def many(n: int = 500) -> Result:

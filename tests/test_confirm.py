@@ -345,7 +345,7 @@ def test_two_recipes_for_the_same_network_are_tried_once(tmp_path: Path) -> None
     ],
 )
 def test_without_a_winner_the_verdict_says_why(tmp_path: Path, trials: list[Trial], wanted: str, words: str) -> None:
-    told, sentence, more = verdict.decide(a_run(tmp_path, *trials), "given", [])
+    told, sentence, more = verdict.decide(a_run(tmp_path, *trials), "given", None)
     assert told == wanted
     assert words in sentence
     assert (more is not None) == (wanted == "undecided")
@@ -368,7 +368,7 @@ def test_whoever_was_not_chosen_gets_a_reason(tmp_path: Path) -> None:
         ),
     }
     run = a_run(tmp_path, winner, *others.values())
-    verdict.tell_the_others(run, winner.candidate.key, "given")
+    verdict.tell_the_others(run, [winner.candidate.key])
     assert {t.reason: t.candidate.label for t in run.trials.values()} == {
         "": "winner", **{reason: t.candidate.label for reason, t in others.items()}
     }  # fmt: skip

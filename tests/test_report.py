@@ -18,7 +18,10 @@ from hasten.report.svg import Axis
 from hasten.trial import Quality, Result, Step, Timing, Trial
 from tests import results
 
-ALL = (results.met, results.nothing_faster, results.undecided, results.undecided_kept)
+ALL = (
+    results.met, results.nothing_faster, results.undecided, results.undecided_kept, results.estimated,
+    results.met_and_estimated,
+)  # fmt: skip
 VOID = {"meta", "link", "br", "circle", "rect", "path", "line", "input", "img"}
 NAN = math.nan
 

@@ -86,7 +86,7 @@ def test_too_few_samples_prove_nothing(tmp_path: Path) -> None:
     splits = split(store(tmp_path, np.arange(59)))
     assert splits.lossless_only
     assert (len(splits.calibrate), len(splits.search)) == (0, 59)
-    assert "only 59 samples: not enough to prove anything" in splits.warnings[0]
+    assert "only 59 samples: too few for a certificate" in splits.warnings[0]
     grouped = split(store(tmp_path, np.arange(600), groups=np.arange(600) // 100))
     assert "600 samples in 6 independent groups" in grouped.warnings[0]
 

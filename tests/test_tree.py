@@ -22,7 +22,7 @@ LAYERS = (
     ("passes", "engines", "export", "frontends", "safety"),
     ("wire", "serve", "deaths", "process", "worker", "replies", "restarting", "measure", "journal", "looks"),
     ("search",),
-    ("report", "artefacts", "example"),
+    ("report", "model_files", "artefacts", "example"),
     ("write_result", "read_result"),
     ("claims", "apply_recipe", "reproduce", "console", "keywords"),
     ("api",),

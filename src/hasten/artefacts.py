@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import shutil
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
-from itertools import count
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hasten import durable, owned, trial
-from hasten.errors import HastenError, InputError, UsageError
+from hasten.errors import HastenError, UsageError
 from hasten.example import example
 from hasten.model import TensorSpec
+from hasten.model_files import copy_model
 from hasten.report.build import build
 from hasten.result_files import (
+    ESTIMATED,
     MANIFEST,
-    NAMES,
     RECIPE,
     REPORT,
     TIMINGS,
@@ -33,11 +33,6 @@ from hasten.result_files import (
     read_manifest,
 )
 from hasten.trial import Result
-
-if TYPE_CHECKING:
-    import onnx
-
-_SUFFIX = re.compile(r"\.[A-Za-z0-9_]{1,16}")
 
 
 def check_out(out: Path, inputs: Sequence[Path], force: bool) -> None:
@@ -110,9 +105,11 @@ def write(
     extra: Mapping[str, Any],
     force: bool,
     building: Path,
+    estimated: Path | None = None,
 ) -> None:
     """Write the folder that a person takes away: model, recipe, manifest, reports, timings, example.
 
+    ``estimated`` is the artefact of ``result.estimated``, which gets a folder of the same layout in this one.
     ``extra`` goes into the manifest as it is; of it, ``state`` (input -> output), ``batch`` and ``shapes``
     (input -> a real shape) also shape ``example.py``, ``batch`` goes into the recipe too, and ``command`` is the line
     that made all this.
@@ -126,16 +123,38 @@ def write(
     check_out(out, [artefact], force=force)
 
     def fill(building: Path) -> None:
-        model = copy_model(artefact, building)
-        durable.put(building / RECIPE, trial.encode(recipe(result, int(extra.get("batch", 1)))))
-        durable.put(building / REPORT, trial.encode(result))
-        durable.put(building / "report.html", build(result).encode())
-        durable.put(building / TIMINGS, _timings(result))
-        durable.put(building / "example.py", example(result, model, inputs, extra).encode())
-        told = _told(result, inputs, splits, extra)
-        durable.put(building / MANIFEST, trial.encode(describe(building, network=model, **told)))
+        if estimated is not None:
+            inner = building / ESTIMATED
+            inner.mkdir()
+            _fill(inner, as_estimated(result), estimated, inputs, splits, extra)
+        _fill(building, result, artefact, inputs, splits, extra)
 
     publish(out, fill, building)
+
+
+def _fill(
+    folder: Path, result: Result, artefact: Path, inputs: Sequence[TensorSpec], splits: Mapping[str, int],
+    extra: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Write all files of a result folder, the manifest last."""
+    model = copy_model(artefact, folder)
+    durable.put(folder / RECIPE, trial.encode(recipe(result, int(extra.get("batch", 1)))))
+    durable.put(folder / REPORT, trial.encode(result))
+    durable.put(folder / "report.html", build(result).encode())
+    durable.put(folder / TIMINGS, _timings(result))
+    durable.put(folder / "example.py", example(result, model, inputs, extra).encode())
+    told = _told(result, inputs, splits, extra)
+    durable.put(folder / MANIFEST, trial.encode(describe(folder, network=model, **told)))
+
+
+def as_estimated(result: Result) -> Result:
+    """The result as the folder of the estimate reports it: the estimate in the winner's place, undecided."""
+    found = result.estimated
+    assert found is not None
+    return replace(
+        result, verdict="undecided", sentence=found.sentence, winner=found.trial, estimated=None,
+        needed_samples=found.needed_samples,
+    )  # fmt: skip
 
 
 def write_applied(out: Path, building: Path, *, recipe: Recipe, artefact: Path, **told: Any) -> None:
@@ -193,74 +212,6 @@ def recipe(result: Result, batch: int) -> Recipe:
         confidence=result.confidence,
         metric=result.metric,
     )
-
-
-def copy_model(artefact: Path, folder: Path) -> str:
-    """Copy a network with all its files as ``model.*``; its new name.
-
-    A suffix of other than letters and digits is dropped. OpenVINO finds ``model.bin`` by itself. ONNX names its
-    external weights inside; those keep their names, except where a name would collide with a file of ours.
-
-    Raises:
-        InputError: external weights lie elsewhere than beside the network.
-    """
-    if artefact.is_dir():
-        for file in sorted(p for p in artefact.rglob("*") if p.is_file()):
-            durable.copy(file, folder / "model" / file.relative_to(artefact))
-        return "model"
-    keeps = _SUFFIX.fullmatch(artefact.suffix) and artefact.suffix.lower() not in (".bin", ".data")  # those of weights
-    name = "model" + (artefact.suffix if keeps else "")
-    if artefact.suffix.lower() == ".onnx":
-        _copy_onnx(artefact, folder, name)
-        return name
-    durable.copy(artefact, folder / name)
-    if artefact.suffix == ".xml":
-        durable.copy(artefact.with_suffix(".bin"), folder / "model.bin")
-    return name
-
-
-def _copy_onnx(artefact: Path, folder: Path, name: str) -> None:
-    """Copy an ONNX file with its external weights; where those get other names, the copy holds the new ones."""
-    import onnx
-
-    model = onnx.load(artefact, load_external_data=False)
-    entries = _locations(model)
-    kept = {e.value for e in entries}
-    for location in kept:
-        if artefact.parent.resolve() not in (artefact.parent / location).resolve().parents:
-            cause = "external weights must lie beside the network"
-            raise InputError(f"the weights of {artefact.name!r} lie in {location!r}", cause=cause)
-    free = (f"model.{k}.data" for k in count())
-    names = {at: next(n for n in free if n not in kept) if _is_taken(at) else at for at in sorted(kept)}
-    for location, new in names.items():
-        durable.copy(artefact.parent / location, folder / new)
-    for entry in entries:
-        entry.value = names[entry.value]
-    if all(location == new for location, new in names.items()):
-        durable.copy(artefact, folder / name)
-    else:
-        durable.put(folder / name, model.SerializeToString())
-
-
-def _is_taken(location: str) -> bool:
-    """Can a file of external weights not have this name beside ours? Readers take ``model*`` for the network."""
-    path = PurePosixPath(location)
-    first = path.parts[0].casefold() if path.parts else ""
-    mistaken = first.startswith("model") and not first.endswith(".data")
-    return path.is_absolute() or ".." in path.parts or mistaken or first in NAMES
-
-
-def _locations(model: onnx.ModelProto) -> list[onnx.StringStringEntryProto]:
-    """The entries of a file that name where external weights lie, those of subgraphs and attributes too."""
-    found, graphs = [], [model.graph]
-    while graphs:
-        graph = graphs.pop()
-        tensors = [*graph.initializer]
-        for attribute in (a for node in graph.node for a in node.attribute):
-            tensors += [attribute.t, *attribute.tensors]
-            graphs += [g for g in (attribute.g, *attribute.graphs) if g.node]
-        found += [e for t in tensors for e in t.external_data if e.key == "location"]
-    return found
 
 
 def _timings(result: Result) -> bytes:

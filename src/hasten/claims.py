@@ -21,6 +21,7 @@ from hasten.protocols import Listener
 from hasten.read_result import Served, copy_network, only_known, present, read_recipe, safe_copy
 from hasten.reproduce import Original, again
 from hasten.result_files import (
+    ESTIMATED,
     MANIFEST,
     NAMES,
     RECIPE,
@@ -119,7 +120,7 @@ def _contents(
             Check("claims", None, "a recipe was applied: nothing is claimed of its answers or its speed", help_text)
         ]
     result = read_report(out)
-    checks = [_agreement(manifest, recipe, result), _timings(out, result)]
+    checks = [_agreement(manifest, recipe, result), _timings(out, result), *_estimate(out, manifest, result, given)]
     if any(check.ok is False for check in checks):
         return checks
     original, missing = _original(out, manifest.question, result, given, folder)
@@ -231,6 +232,21 @@ def _agreement(manifest: Manifest, recipe: Recipe, result: Result) -> Check:
     other = [name for name, (one, two) in pairs.items() if one != two]
     text = f"manifest, recipe and report disagree about {', '.join(other)}" if other else "manifest, recipe and report"
     return Check("agreement", not other, text if other else f"{text} agree")
+
+
+def _estimate(out: Path, manifest: Manifest, result: Result, given: Given) -> list[Check]:
+    """The folder of the estimate holds what the report says; its own claims are checked by a call of its own."""
+    place, found = out / ESTIMATED, result.estimated
+    if found is None:
+        return []
+    if missing := [name for name in (MANIFEST, *REQUIRED) if f"{ESTIMATED}/{name}" not in manifest.files]:
+        return [Check("estimate", False, f"{MANIFEST} does not list {ESTIMATED}/{missing[0]}")]
+    inside = read_report(place)
+    agrees = _agreement(read_manifest(place), read_recipe(place / RECIPE, trust=given.trust), inside)
+    if not agrees.ok or inside.winner.candidate != found.trial.candidate:
+        about = f"{REPORT} is about another network" if agrees.ok else agrees.text
+        return [Check("estimate", False, f"in {ESTIMATED}/, {about}")]
+    return [Check("estimate", True, f"no certificate is claimed: hasten verify {place} measures it")]
 
 
 def _timings(out: Path, result: Result) -> Check:

@@ -27,6 +27,7 @@ from hasten.trial import Machine, Result, Scalar, Step, Verdict, decode
 
 T = TypeVar("T")
 MANIFEST, RECIPE, REPORT, TIMINGS = "manifest.json", "recipe.json", "report.json", "timings.npz"
+ESTIMATED = "estimated"  # the folder in a result folder for what has no certificate: a result folder itself
 NAMES = (RECIPE, REPORT, "report.html", TIMINGS, "example.py", MANIFEST)
 LARGEST = {MANIFEST: 16 << 20, RECIPE: 16 << 20, REPORT: 32 << 20, TIMINGS: 64 << 20}  # bytes
 MOST_PAGE = 256 << 20  # bytes of the other files that are not the network's
@@ -96,7 +97,10 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a result folder holds. ``network`` names its network; all listed files beside ``NAMES`` belong to it."""
+    """What a result folder holds. ``network`` names its network.
+
+    All listed files beside ``NAMES`` and those in ``ESTIMATED`` belong to the network.
+    """
 
     hasten: Text
     schema_version: int
@@ -136,7 +140,8 @@ class Manifest:
     @property
     def network_files(self) -> dict[str, str]:
         """The digests of the files that the network consists of."""
-        return {name: found for name, found in self.files.items() if name not in NAMES}
+        own = f"{ESTIMATED}/"
+        return {name: found for name, found in self.files.items() if name not in NAMES and not name.startswith(own)}
 
 
 @dataclass(frozen=True)
@@ -232,7 +237,7 @@ def _ratios(data: bytes) -> NDArray[np.float64]:
 def describe(folder: Path, **fields: Any) -> Manifest:
     """The manifest of the files that lie in ``folder``; ``fields`` are those that the files do not show."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
-    listed = {p.relative_to(folder).as_posix(): p for p in files if p.name != MANIFEST}
+    listed = {p.relative_to(folder).as_posix(): p for p in files if p != folder / MANIFEST}
     digests = {name: bounded.digest(path) for name, path in listed.items()}
     sizes = {name: bounded.size(path) for name, path in listed.items()}
     return Manifest(hasten=version("hasten"), files=digests, sizes=sizes, **fields)

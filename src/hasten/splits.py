@@ -28,7 +28,7 @@ class Splits:
 
     @property
     def lossless_only(self) -> bool:
-        """True when there is nothing to confirm on: only candidates that change no answer may be tried."""
+        """True when there is nothing to confirm on: only candidates that change no answer can get a certificate."""
         return len(self.confirm) == 0
 
 
@@ -60,7 +60,7 @@ def split(
     warnings = _duplicates(store)
     if count < ENOUGH:
         of = f"{n} samples" if count == n else f"{n} samples in {count} independent groups"
-        text = f"only {of}: not enough to prove anything; what changes answers is not tried (give {ENOUGH} or more)"
+        text = f"only {of}: too few for a certificate, so that changed answers get an estimate (give {ENOUGH} or more)"
         none = np.empty(0, np.int64)
         return Splits(none, np.arange(n), none, (*warnings, text))
     random = np.random.default_rng([int(store.digest[:16], 16), *([] if seed is None else [seed])])

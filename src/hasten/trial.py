@@ -190,6 +190,21 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Estimated:
+    """A candidate that ``out/estimated/`` holds: clearly faster than what is certified, and its estimate is inside.
+
+    ``chance`` is the posterior probability of being inside the budget. About ``needed_samples`` more samples would
+    settle that, each with or without a label as ``needed`` says; None where the number is unknown.
+    """
+
+    trial: Trial
+    chance: float
+    needed_samples: int | None
+    needed: Literal["labelled", "unlabelled"]
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """Everything that the report renders and ``verify`` checks."""
 
@@ -223,6 +238,7 @@ class Result:
     format: str = "onnx"  # as it was given
     started: str = ""  # when the run began: ISO 8601 with the offset from UTC
     conversion: float | None = None  # the largest difference that its conversion made, as a share of the output's scale
+    estimated: Estimated | None = None  # what is faster still, or faster at all, without a certificate
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -18,6 +18,8 @@ from hasten.trial import Result
 def write(out: Path, run: Run, question: Question, result: Result, force: bool, building: Path) -> None:
     """Write the folder ``out``: the winner's file, the report, and what ``verify`` needs to ask the question again.
 
+    What has an estimate and no certificate gets a folder of its own in ``out``.
+
     ``building`` is a free place on the same disk, in a folder of ours.
 
     Raises:
@@ -45,6 +47,7 @@ def write(out: Path, run: Run, question: Question, result: Result, force: bool, 
         },
         force=force,
         building=building,
+        estimated=run.folder / result.estimated.trial.artefact if result.estimated else None,
     )
 
 

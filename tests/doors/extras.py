@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from hasten.api import inspect
-from hasten.artefacts import copy_model
 from hasten.errors import InputError
 from hasten.example import example
+from hasten.model_files import copy_model
 from hasten.search.enter import Entered
 from tests.reject import rejected
 from tests.test_artefacts import chosen

@@ -9,7 +9,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from hasten.console.terminal import BAD, GOOD, SOFT, lines
-from hasten.report import caveats, fates, story
+from hasten.report import caveats, estimate, fates, story
 from hasten.report.source import shell
 from hasten.report.words import count, millis, one_line, size, span, times
 from hasten.trial import Result
@@ -18,7 +18,7 @@ from hasten.trial import Result
 def result_block(result: Result, out: Path | None = None) -> RenderableType:
     """The verdict as the last thing that a search prints: baseline, proof, what was not chosen, where things are."""
     parts: list[RenderableType] = [lines(_baseline(result)), Rule(style=SOFT)]
-    parts.append(lines([*_headline(result), *_facts(result)]))
+    parts.append(lines([*_headline(result), *_facts(result), *_estimated(result)]))
     misses = fates.near_misses(result)
     if misses:
         parts += [Text("Not chosen", style=SOFT), lines([("·", miss, SOFT) for miss in misses])]
@@ -26,16 +26,35 @@ def result_block(result: Result, out: Path | None = None) -> RenderableType:
         parts.append(Text.assemble(("warning: ", BAD), one_line(warning)))
     if out is not None:
         parts += [Text(), Text(_folder(out)), *_next(result, out)]
-    return Group(*parts, Text(f"Verdict: {_ending(result)}", style="bold"))
+    return Group(*parts, Text(f"Verdict: {_ending(result, out)}", style="bold"))
 
 
-def _ending(result: Result) -> str:
-    """The last line: which verdict it is, since exit code 1 means two of them."""
+def _ending(result: Result, out: Path | None) -> str:
+    """The last line: which verdict it is, since exit code 1 means two of them, and where an estimate is."""
     if result.verdict == "nothing_faster":
         return "nothing faster; the network as given stays (exit code 1)"
     if result.verdict == "undecided":
-        return "undecided; something faster was found and not proven (exit code 1)"
-    return "met; faster, and proven inside the budget" if result.certified else "met; faster, the answers are unchanged"
+        text = _uncertified(result, out) or "something faster was found and has no certificate"
+        return f"undecided; {text} (exit code 1)"
+    text = "faster, and proven inside the budget" if result.certified else "faster, the answers are unchanged"
+    return "; ".join(filter(None, ["met", text, _uncertified(result, out)]))
+
+
+def _uncertified(result: Result, out: Path | None) -> str:
+    """Where the estimate is, and what it may cost; empty where there is none."""
+    found = result.estimated
+    if found is None:
+        return ""
+    where = one_line(str(out / estimate.FOLDER)) if out is not None else f"result.{estimate.FOLDER}"
+    return f"{where} is {estimate.speed(found)} faster without a certificate, {estimate.cost(result, found)}"
+
+
+def _estimated(result: Result) -> list[tuple[str, str, str]]:
+    """What is handed over without a certificate, where the headline is about something else."""
+    found = result.estimated
+    if found is None or found.sentence == result.sentence:
+        return []
+    return [("?", found.sentence, BAD)]
 
 
 def _baseline(result: Result) -> list[tuple[str, str, str]]:
@@ -94,4 +113,6 @@ def _next(result: Result, out: Path) -> list[RenderableType]:
     commands = [f"open {page}", f"hasten verify {shell(str(out))}"]
     if result.verdict == "met":
         commands += [f"python {program}", f"hasten apply {recipe} OTHER.onnx --data DATA --out OUT"]
+    if result.estimated is not None:
+        commands.append(f"python {shell(str(out / estimate.FOLDER / 'example.py'))}")
     return [lines([("Next:" if i == 0 else "", command, "") for i, command in enumerate(commands)])]

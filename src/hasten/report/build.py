@@ -11,7 +11,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from hasten.report import caveats, chart, fates, regions, story, words
+from hasten.report import caveats, chart, estimate, fates, regions, story, words
 from hasten.trial import Candidate, Result, plain
 
 SIZES = (("wide", 760), ("narrow", 370))  # the widths at which charts are drawn, so that their letters keep their size
@@ -30,6 +30,7 @@ def build(result: Result) -> str:
         .render(
             r=shown,
             story=story,
+            estimate=estimate,
             fates=fates,
             caveats=caveats,
             words=words,

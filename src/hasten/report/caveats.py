@@ -10,8 +10,13 @@ from hasten.report.words import count, known
 from hasten.trial import Result
 
 UNPROVEN = (
-    "Nothing is proven: there were too few samples, or none, to keep some that the search does not see. "
-    "Only what changes no arithmetic was tried, and its answers were compared."
+    "Nothing is certified: there were too few samples, or none, to keep some that the search does not see. "
+    "What is returned changes no arithmetic, and its answers were compared."
+)
+
+ESTIMATED = (
+    "An estimate is no certificate: the network in estimated/ was chosen among many for its speed and its estimate, "
+    "which flatters both. Test it on samples of your own before you rely on it."
 )
 
 _SIZES = (
@@ -71,12 +76,14 @@ def proof(result: Result) -> str:
 
 def limits(result: Result) -> list[str]:
     """What the proof does not say, in plain words."""
+    warned = [ESTIMATED] if result.estimated else []
     if not result.provable.n_confirm:
-        return [UNPROVEN, *_elsewhere(result)]
+        return [UNPROVEN, *warned, *_elsewhere(result)]
     wrong = 1 - result.confidence
     one_in = f"1 time in {round(1 / wrong)}" if 0 < wrong < 1 else "never"
     lines = [
         *_better(result),
+        *warned,
         "The accuracy holds for data like yours: samples drawn as the confirm split was. "
         "If what you serve drifts away from it, measure again.",
         f"If the winner really lost more than the budget, a test like this one would still pass it at most {one_in}.",

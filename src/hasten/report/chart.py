@@ -161,6 +161,7 @@ def _names(result: Result, field: _Field) -> str:
     """The names of the winner and of the two baselines, each where it covers no other."""
     best = "as given" if not changed(result) else "winner" if result.verdict == "met" else "best, not proven"
     named = {best: result.winner, "as given": result.as_given, "tuned": result.tuned}
+    named |= {"estimated": result.estimated.trial} if result.estimated else {}
     keys, taken, parts = set[str](), list[tuple[float, float]](), []
     for text, trial in named.items():
         if trial.candidate.key in keys or not _placed(result, trial):

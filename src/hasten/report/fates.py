@@ -24,10 +24,17 @@ def slower(trial: Trial) -> bool:
     return trial.timing is not None and trial.timing.high < 1
 
 
+def is_estimated(result: Result, trial: Trial) -> bool:
+    """True for the candidate that is handed over as an estimate."""
+    return result.estimated is not None and trial.candidate.key == result.estimated.trial.candidate.key
+
+
 def tone(result: Result, trial: Trial) -> str:
     """How a fate is coloured: its status, or what became clear without one."""
     if trial.candidate.key == result.winner.candidate.key:
         return "won" if result.verdict != "undecided" or not changed(result) else "doubt"
+    if is_estimated(result, trial):
+        return "doubt"
     if trial.status != "ok":
         return trial.status
     return "rejected" if over(result, trial) else "slower" if slower(trial) else "ok"
@@ -37,6 +44,8 @@ def fate(result: Result, trial: Trial) -> str:
     """One or two words on what became of a candidate."""
     if trial.candidate.key == result.winner.candidate.key:
         return "★ kept" if not changed(result) else "★ chosen" if result.verdict == "met" else "best, not proven"
+    if is_estimated(result, trial):
+        return "★ estimated"
     if trial.status != "ok":
         return FATES.get(trial.status, trial.status)
     if trial.confirm is not None:
@@ -62,9 +71,8 @@ def ordered(result: Result) -> list[Trial]:
 def near_misses(result: Result, limit: int = 3) -> list[str]:
     """The fastest candidates that were not chosen, each with why, and then how many fell out otherwise."""
     marks = scale(result)
-    lost = [
-        t for t in result.trials if t.candidate.key not in (result.winner.candidate.key, result.as_given.candidate.key)
-    ]
+    kept = (result.winner, result.as_given, *([result.estimated.trial] if result.estimated else []))
+    lost = [t for t in result.trials if t.candidate.key not in [k.candidate.key for k in kept]]
     timed = [t for t in lost if t.timing and t.timing.speedup > 1 and t.status in ("ok", "rejected", "slower")]
     told = sorted(timed, key=lambda t: -(t.timing.speedup if t.timing else 0))[:limit]
     lines, best = [], result.winner.timing

@@ -7,11 +7,12 @@ import time
 from hasten.machine import machine
 from hasten.safety.stage import given_digest
 from hasten.search import baseline, edges, final, lossless, narrow, structure
+from hasten.search.estimated import estimated
 from hasten.search.field import Run
 from hasten.search.objective import steady
 from hasten.search.question import Question
 from hasten.search.verdict import decide, tell_the_others
-from hasten.trial import Provable, Result, Timing
+from hasten.trial import Estimated, Provable, Result, Timing
 
 RESTARTS = 4
 FINAL_ROUNDS = 8
@@ -37,16 +38,11 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     structure.structure_stage(run, tuned)
     cut = run.stopping()
     run.leave_workshop()
-    final.from_rest(run, tuned)
-    final.what_ran(run, list(run.loaded))
-    run.stage = "3/3 confirm"
-    run.say("stage", "proof on unseen samples, then the final timing")
-    winner, looks = final.confirm_stage(run, tuned)
-    winner = final.settle(run, winner, tuned, RESTARTS, FINAL_ROUNDS)
-    tell_the_others(run, winner, tuned)
-    verdict, sentence, needed = decide(run, winner, looks)
+    winner, beside = _settled(run, tuned)
+    verdict, sentence, needed = decide(run, winner, beside)
     fewer = run.stopping() and not cut  # a signal in the last stage leaves out restarts of the final timing
     stopped = cut or (fewer and verdict != "met")
+    chosen = run.trials[winner]
     return Result(
         model=str(question.model),
         model_sha256=given_digest(run.staged),
@@ -59,7 +55,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
         sentence=sentence,
         as_given=run.trials[run.given],
         tuned=run.trials[tuned],
-        winner=run.trials[winner],
+        winner=chosen,
         trials=tuple(run.trials.values()),
         provable=able,
         machine=machine(),
@@ -74,8 +70,8 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
             *warnings,
             *_forgotten(run, warnings),
             *_noise_warning(noise),
-            *filter(None, [edges.warning(run, run.trials[winner].candidate.engine)]),
-            *_speed_warnings(run.trials[winner].timing),
+            *filter(None, [edges.warning(run, chosen.candidate.engine)]),
+            *_speed_warnings(chosen.timing),
             *_cut(run, stopped=stopped, fewer=fewer, too_short=too_short),
         ),
         looks=run.look,
@@ -83,7 +79,21 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
         format=run.origin.format,
         conversion=run.conversion,
         started=run.started,
+        estimated=beside,
     )
+
+
+def _settled(run: Run, tuned: str) -> tuple[str, Estimated | None]:
+    """The last stage: the key of the winner, and what is faster without a certificate."""
+    final.from_rest(run, tuned)
+    final.what_ran(run, list(run.loaded))
+    run.stage = "3/3 confirm"
+    run.say("stage", "test on unseen samples, then the final timing")
+    winner = final.confirm_stage(run, tuned)[0]
+    winner = final.settle(run, winner, tuned, RESTARTS, FINAL_ROUNDS)
+    beside = estimated(run, winner)
+    tell_the_others(run, [winner, tuned, *([beside.trial.candidate.key] if beside else [])])
+    return winner, beside
 
 
 def _cut(run: Run, *, stopped: bool, fewer: bool, too_short: bool) -> list[str]:

@@ -46,12 +46,12 @@ def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
         if quality.method != IDENTICAL:
             remember(run, key, quality.met)
         if not quality.met:
-            run.update(key, status="rejected", reason=unproven(quality, run))
+            run.update(key, reason=unproven(quality, run))
             break
         passed.append(key)
     for key in order[len(looks) :]:
         if run.trials[key].status == "ok" and run.trials[key].confirm is None:
-            run.update(key, reason="not tested: a safer candidate had already failed the proof", status="rejected")
+            run.update(key, reason="not tested: a safer candidate had already failed the proof")
     fastest = max(passed, key=lambda k: gain(run, k), default=run.given)
     return fastest, looks
 

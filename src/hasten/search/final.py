@@ -8,6 +8,7 @@ from hasten import replies
 from hasten.measure.speed import LEAST_PAIRS, MARGIN
 from hasten.measure.timing import Series, interleave, timing
 from hasten.search.confirm import IDENTICAL, count_look, prove
+from hasten.search.estimated import clearly_faster
 from hasten.search.field import CONTENDERS, RESTED_ROUNDS, Run, first_line
 from hasten.search.finalists import CLEARLY, MOST_FINALISTS, finalists, front, looks_inside, measured
 from hasten.search.loading import fresh_workers, lost
@@ -17,6 +18,7 @@ from hasten.trial import Quality, Timing
 from hasten.worker import CallFailed, WorkerDied
 
 MOST_DEATHS = 2  # in the final timing
+MOST_ESTIMATED = 2  # in the final timing without a certified candidate; else one
 LEAST_RESTARTS = 2  # after a signal: one slow pair of a single restart's eight would lose a proven gain
 AS_FAST = 0.97  # the first calls after a pause may lose no more than what two runs of the same network differ by
 
@@ -43,7 +45,8 @@ def of_each_engine(run: Run) -> list[str]:
 
 def confirm_stage(run: Run, tuned: str) -> tuple[str, list[Quality]]:
     """The proof. Returns the key of the fastest that passed, else of the best lossless setting, and all looks."""
-    order, winner, looks = finalists(run), run.given, list[Quality]()
+    order = finalists(run) if len(run.splits.confirm) else []  # what was searched on certifies nothing
+    winner, looks = run.given, list[Quality]()
     run.retire(k for k in run.loaded if k not in (run.given, *order))  # the final timing starts everything afresh
     if order:
         count_look(run, order)
@@ -128,27 +131,37 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
     """The final timing of the fastest that passed, and the promise kept: what is not faster is not returned.
 
     Narrow arithmetic must also beat the best lossless setting: accuracy is not spent for nothing. A few at a time, the
-    fastest first, until none that is left seems clearly faster than what the best of them promises.
+    fastest first, until none that is left seems clearly faster than what the best of them promises. What may be handed
+    over as an estimate is timed with the first of them.
     """
-    if winner == run.given:
-        return run.given
     left, best = sorted((k for k in passed(run) if k != tuned), key=lambda k: -gain(run, k)), ""
+    others = clearly_faster(run, winner)[: MOST_ESTIMATED if not left else 1]
+    if winner == run.given and not others:
+        return run.given
     if not left:
-        final_timing(run, list(dict.fromkeys([run.given, tuned])), restarts, rounds)
+        timed_together(run, tuned, others, restarts, rounds)
     while left and not (best and (run.stopping() or gain(run, left[0]) <= CLEARLY * promised(run, best))):
         rivals = together(run, left)
         left = [k for k in left if k not in rivals]
-        blocks = final_timing(run, list(dict.fromkeys([run.given, tuned, *rivals])), restarts, rounds)
-        reasons = {key: behind(run, key, tuned, blocks) for key in rivals}
-        for key, reason in reasons.items():
-            if reason is not None and run.trials[key].status == "ok":
-                run.update(key, status="slower", reason=f"{reason} in the final timing")
-        standing = [key for key, reason in reasons.items() if reason is None]
+        blocks, able = timed_together(run, tuned, [*rivals, *others], restarts, rounds)
+        standing, others = [key for key in able if key in rivals], []
         if standing:
             found = least_harm(run, standing, blocks)
             other, best = sorted((best or found, found), key=lambda k: promised(run, k))
             faster_at_times(run, other, best)
-    return best or settle_lossless(run, tuned)
+    return best or (run.given if winner == run.given else settle_lossless(run, tuned))
+
+
+def timed_together(
+    run: Run, tuned: str, keys: Sequence[str], restarts: int, rounds: int
+) -> tuple[dict[str, list[float]], list[str]]:
+    """The final timing of ``keys`` beside both baselines: the blocks, and the keys that are faster than these."""
+    blocks = final_timing(run, list(dict.fromkeys([run.given, tuned, *keys])), restarts, rounds)
+    reasons = {key: behind(run, key, tuned, blocks) for key in keys}
+    for key, reason in reasons.items():
+        if reason is not None and run.trials[key].status == "ok":
+            run.update(key, status="slower", reason=f"{reason} in the final timing")
+    return blocks, [key for key, reason in reasons.items() if reason is None]
 
 
 def together(run: Run, left: Sequence[str]) -> list[str]:

@@ -145,10 +145,11 @@ def _classes_everywhere(run: Run) -> list[str]:
         return []
     if not len(splits.confirm):
         return []
-    none, every = np.empty(0, np.int64), np.sort(np.concatenate([splits.calibrate, splits.search, splits.confirm]))
-    run.splits = replace(splits, calibrate=none, search=np.random.default_rng(0).permutation(every), confirm=none)
+    every = np.sort(np.concatenate([splits.calibrate, splits.search, splits.confirm]))
+    mixed = np.random.default_rng(0).permutation(every)
+    run.splits = replace(splits, calibrate=mixed, search=mixed, confirm=np.empty(0, np.int64))
     rare = f"{counts.min():,} of {len(labels):,} samples are of class {found[counts.argmin()]}"
-    return [f"{rare}: too few to prove anything about {metric.name}; what changes answers is not tried"]
+    return [f"{rare}: too few to certify {metric.name}, so that changed answers get an estimate"]
 
 
 def _worse(run: Run, ids: Sequence[int]) -> str | None:

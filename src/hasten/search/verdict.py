@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 
 from hasten.measure.quality import needed_samples
 from hasten.search.confirm import IDENTICAL
 from hasten.search.field import Run
 from hasten.search.objective import better, bytes_count, gain
-from hasten.trial import Quality, Trial, Verdict
+from hasten.trial import Estimated, Quality, Trial, Verdict
 
 
-def decide(run: Run, winner: str, looks: list[Quality]) -> tuple[Verdict, str, int | None]:
+def decide(run: Run, winner: str, estimated: Estimated | None) -> tuple[Verdict, str, int | None]:
     """Verdict, sentence, and for ``undecided`` about how many more samples would settle it."""
     if winner != run.given:
         return "met", won(run.trials[winner], run), None
+    if estimated is not None:
+        return "undecided", estimated.sentence, estimated.needed_samples
     near = nearest(run)
     if near is None:
         return "nothing_faster", f"nothing {better(run)} than the network as given was found inside {run.budget}", None
@@ -54,18 +57,18 @@ def condition(quality: Quality) -> str:
     return f", if no unseen sample loses more than the worst of these; {else_}, and {hidden}"
 
 
-def tell_the_others(run: Run, winner: str, tuned: str) -> None:
-    """Whoever was not chosen gets a reason, even where nothing is wrong with it."""
+def tell_the_others(run: Run, kept: Sequence[str]) -> None:
+    """Every candidate that is not among ``kept`` gets a reason, even where nothing is wrong with it."""
     for key, trial in run.trials.items():
-        if trial.status == "ok" and not trial.reason and key not in (winner, tuned, run.given):
-            run.update(key, reason=why_not(run, trial, winner))
+        if trial.status == "ok" and not trial.reason and key not in (*kept, run.given):
+            run.update(key, reason=why_not(run, trial))
 
 
-def why_not(run: Run, trial: Trial, winner: str) -> str:
+def why_not(run: Run, trial: Trial) -> str:
     """Why a candidate that works was not chosen."""
     if trial.timing is not None and trial.timing.low <= 1:
         return "not faster than the network as given"
-    if _drop(trial) <= run.budget.max_drop and trial.confirm is not None:
+    if _drop(trial) <= run.budget.max_drop and trial.confirm is not None and trial.confirm.met:
         return "proven inside the budget, but no faster than the one chosen"
     if trial.search is not None and _drop(trial) > run.budget.max_drop:
         return "looks over the budget on the search samples, so that it was not put to the proof"
