@@ -13,6 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from hasten.engines.executed import describe
+from hasten.graph.numpyless import able
 from hasten.machine import instruction_sets
 from hasten.protocols import Array, Feeds, Layer, Runner
 from hasten.trial import Scalar
@@ -103,7 +104,7 @@ class _Session:
         import onnxruntime as ort
 
         self._path, self._chosen = path, chosen
-        self._session = ort.InferenceSession(str(path), _options(chosen), providers=["CPUExecutionProvider"])
+        self._session = able(ort.InferenceSession(str(path), _options(chosen), providers=["CPUExecutionProvider"]))
 
     def run(self, feeds: Feeds) -> list[Array]:
         return list(self._session.run(None, dict(feeds)))
@@ -172,7 +173,7 @@ def profile(path: Path, settings: Mapping[str, Scalar], feeds: Sequence[Feeds], 
     with tempfile.TemporaryDirectory() as folder:
         options = _dumping(_options(settings), Path(folder, "optimised.onnx"))
         options.enable_profiling, options.profile_file_prefix = True, str(Path(folder, "trace"))
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = able(ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
         rounds, until = 0, time.perf_counter() + seconds
         while rounds < 2 or time.perf_counter() < until:
             for one in feeds:

@@ -17,6 +17,7 @@ from hasten.engines.edges import Edge
 from hasten.engines.executed import describe
 from hasten.errors import InputError
 from hasten.extras import pip
+from hasten.graph.numpyless import from_bits
 from hasten.machine import instruction_sets
 from hasten.protocols import Array, Feeds, Layer, Runner
 from hasten.samples.sequence import SIZES_HELP, check_sizes, read_sizes
@@ -144,10 +145,16 @@ class _Compiled:
             _fix(network, sizes, path)
         self._compiled = _core().compile_model(network, "CPU", properties)
         self._request = self._compiled.create_infer_request()
+        self._narrow = [port.get_element_type().get_type_name() == "bf16" for port in self._compiled.outputs]
 
     def run(self, feeds: Feeds) -> list[Array]:
         results = self._request.infer(dict(feeds), share_inputs=True, share_outputs=False)
-        return [results[port] for port in self._compiled.outputs]
+        answers = [results[port] for port in self._compiled.outputs]
+        return (
+            [from_bits(a) if n else a for a, n in zip(answers, self._narrow, strict=True)]
+            if any(self._narrow)
+            else answers
+        )
 
     def executed(self) -> str:
         """Read from the runtime model: what each layer was compiled to."""

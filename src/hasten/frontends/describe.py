@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from hasten.frontends.shapes import fixed, inferred
-from hasten.graph import walk
+from hasten.graph import walk, wide
 from hasten.model import Model
 from hasten.safety.walk import KNOWN_DOMAINS, RUNTIME_DOMAINS
 
@@ -28,7 +28,6 @@ RANDOM = frozenset(
 )
 HEAVY = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN"})
 
-
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())  # what it cannot infer is None here, not a traceback
 
 
@@ -41,6 +40,7 @@ def describe(model: Model, told: Sequence[str] = ()) -> dict[str, Any]:
     ops = Counter(node.op_type for node in nodes)
     weights = list(_weights(model.graph))
     floats = [w for w in weights if w.dtype.is_floating_point()]
+    types = (ir.DataType.FLOAT, *wide.other_types(model.graph))
     classical = sum(map(_numbers, nodes))
     own = {(key[0], key[1]) for key in model.graph.functions}
     known = KNOWN_DOMAINS | RUNTIME_DOMAINS
@@ -62,7 +62,7 @@ def describe(model: Model, told: Sequence[str] = ()) -> dict[str, Any]:
         "control_flow": sorted(CONTROL & ops.keys()),
         "custom_ops": sorted(custom),
         "runtime_ops": sorted({f"{n.domain}::{n.op_type}" for n in nodes if n.domain in RUNTIME_DOMAINS}),
-        "changed": list(told),
+        "changed": [*told, *filter(None, [wide.told(model.graph)])],
         "dynamic": [
             f"{s.name}: axis {i} ({d or 'any'})"
             for s in model.inputs
@@ -70,15 +70,15 @@ def describe(model: Model, told: Sequence[str] = ()) -> dict[str, Any]:
             if not isinstance(d, int)
         ],
     }
-    return facts | {"ideas": ideas(facts, Counter(n.op_type for n in nodes if narrowable(n)))}
+    return facts | {"ideas": ideas(facts, Counter(n.op_type for n in nodes if narrowable(n, types)))}
 
 
-def narrowable(node: ir.Node) -> bool:
-    """True where a pass takes the node's weights: float32, constant, and of an operator that it knows."""
+def narrowable(node: ir.Node, types: Sequence[ir.DataType] = (ir.DataType.FLOAT,)) -> bool:
+    """True where a pass takes the node's weights: constant, of one of these types, of an operator that it knows."""
     if node.domain not in ("", "ai.onnx") or node.op_type not in (*walk.LINEAR, "LSTM") or len(node.inputs) < 2:
         return False
     tensor = None if node.inputs[1] is None else ir.convenience.get_const_tensor(node.inputs[1])
-    return tensor is not None and tensor.dtype == ir.DataType.FLOAT and len(list(tensor.shape)) > 1
+    return tensor is not None and tensor.dtype in types and len(list(tensor.shape)) > 1
 
 
 def _numbers(node: ir.Node) -> int:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from hasten import compare
+from hasten.graph.numpyless import able
 from hasten.model import weights_apart
 
 Array = NDArray[Any]
@@ -35,11 +36,11 @@ def session(graph: ir.Model, *, optimise: bool = False, fused: bool = True, thre
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     if not weights_apart(graph):
         source = ir.to_proto(graph).SerializeToString()
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return able(ort.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         ir.save(graph, path, external_data="model.data")
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return able(ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
 
 
 def run(graph: ir.Model, feeds: Iterable[Mapping[str, Array]]) -> list[dict[str, Array]]:

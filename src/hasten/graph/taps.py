@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hasten.errors import InputError
+from hasten.graph.numpyless import as_value
 from hasten.model import Model
 from hasten.protocols import Feeds
 from hasten.quant.histogram import TensorStats
@@ -107,10 +108,8 @@ def _run(session: Any, sample: Feeds) -> Iterator[tuple[str, Any]]:
 
 def _values(session: Any, outputs: Sequence[str], sample: Feeds) -> list[Any]:
     """Outputs that stay in the runtime's own memory: ``numpy()`` of one is a view."""
-    import onnxruntime as ort
-
     try:
-        given = {k: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(v)) for k, v in sample.items()}
+        given = {k: as_value(v) for k, v in sample.items()}
         return list(session.run_with_ort_values(outputs, given))
     except Exception as error:  # the runtime has no common exception class
         raise InputError("onnxruntime cannot run the network on a sample", cause=str(error).strip()) from error

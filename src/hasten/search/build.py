@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from hasten import durable, registry
+from hasten.frontends.door import computable
 from hasten.frontends.maps import without_maps
 from hasten.frontends.onnx import describe, load
 from hasten.model import Model, file_digest
@@ -36,7 +37,8 @@ def admit(place: str, path: str, directory: str) -> dict[str, Any]:
     gc.disable()  # a graph is many small objects that all stay; this process ends soon
     staged = stage(Path(path), Path(directory))
     told = without_maps(staged)
-    return {"staged": str(staged), "facts": inspect(str(staged), told)}
+    graph, changed = computable(staged, staged.parent / "float32")
+    return {"staged": str(staged), "graph": str(graph), "facts": inspect(str(graph), [*told, *changed])}
 
 
 def inspect(path: str, told: Sequence[str] = ()) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from hasten.deaths import blamed
 from hasten.errors import InputError
 from hasten.frontends.onnx import load
 from hasten.graph import ends
+from hasten.graph.numpyless import able
 from hasten.protocols import Array, Feeds
 from hasten.samples import SampleStore
 from hasten.samples.sequence import unroll
@@ -153,6 +154,6 @@ def graph_tensors(graph: Path, names: Sequence[str], feeds: Feeds) -> Iterator[t
     extra = [v for node in model.graph for v in node.outputs if v.name in wanted and v.name not in outputs]
     model.graph.outputs.extend(v for v in extra if v.dtype is not None)
     data = ir.to_proto(model).SerializeToString()
-    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = able(ort.InferenceSession(data, providers=["CPUExecutionProvider"]))
     kept = [o.name for o in session.get_outputs() if o.name in wanted]
     yield from zip(kept, session.run(kept, dict(feeds)), strict=True)

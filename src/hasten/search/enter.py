@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,8 +63,8 @@ def enter(
         place = (folder / "stage").resolve()
         asked = {"place": str(Path.cwd()), "path": str(model), "directory": str(place)}
         taken = _in_worker("hasten.search.build:admit", asked, Admitted, model, place / model.name)
-        source = Path(taken["staged"])
-        return Entered(source, source, Origin("onnx", str(source)), taken["facts"], {"onnx": source})
+        staged, graph = Path(taken["staged"]), Path(taken["graph"])
+        return Entered(graph, staged, Origin("onnx", str(graph)), taken["facts"], {"onnx": graph})
     original = stage_original(model, folder / "original")
     place = folder / "stage"
     place.mkdir(parents=True, exist_ok=True)
@@ -84,12 +84,12 @@ def enter(
     )
     graph, origin = Path(reply["onnx"]), reply["origin"]
     forms = {"onnx": graph, origin.format: Path(origin.path), **{k: Path(v) for k, v in origin.forms.items()}}
-    return Entered(graph, original, origin, inspect_graph(graph, model), forms)
+    return Entered(graph, original, origin, inspect_graph(graph, model, reply["told"]), forms)
 
 
-def inspect_graph(graph: Path, named: Path) -> Facts:
+def inspect_graph(graph: Path, named: Path, told: Sequence[str] = ()) -> Facts:
     """What an ONNX file holds, read in a process of its own; messages speak of the file ``named``."""
-    return _in_worker("hasten.search.build:inspect", {"path": str(graph)}, Facts, named, graph)
+    return _in_worker("hasten.search.build:inspect", {"path": str(graph), "told": list(told)}, Facts, named, graph)
 
 
 def _in_worker(function: str, arguments: Mapping[str, Any], kind: type[T], model: Path, copy: Path) -> T:

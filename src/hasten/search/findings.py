@@ -51,6 +51,7 @@ class Admitted(TypedDict):
     """An ONNX file that was checked and copied (``build.admit``)."""
 
     staged: Text
+    graph: Text  # the same file, or what is computed in its place
     facts: Facts
 
 
@@ -58,6 +59,7 @@ class Converted(TypedDict):
     """A graph behind a front door (``frontends.door.convert``)."""
 
     onnx: Text
+    told: list[Text]
     origin: Origin
 
 

@@ -17,6 +17,7 @@ from hasten import registry
 from hasten.frontends.onnx import load
 from hasten.graph import edit
 from hasten.graph.taps import collect
+from hasten.graph.wide import widened
 from hasten.machine import instruction_sets
 from hasten.model import Model
 from hasten.passes.clean import Clean
@@ -111,6 +112,14 @@ def opened(source: str) -> Model:
     return load(Path(source))
 
 
+@lru_cache(KEPT)
+def in_float32(source: str) -> Model:
+    """The network in ``source`` as passes take it: where it is in another float, computed in float32."""
+    model = opened(source)
+    graph = widened(model.graph)
+    return model if graph is None else model.with_graph(graph, "float32")
+
+
 def calibration(of: Material) -> Calibration:
     """The calibrate split, opened once, whatever was done to the network before."""
     return _calibration(of.store, of.calibrate, of.cache)
@@ -124,7 +133,7 @@ def _calibration(store: str, ids: tuple[int, ...], cache: str) -> Calibration:
 @lru_cache(KEPT)
 def tidied(of: Material) -> Model:
     """The network after the default clean-up; as it is where there is nothing to tidy."""
-    model = opened(of.source)
+    model = in_float32(of.source)
     try:
         return Clean()(model, calibration(of).context())
     except NotApplicable:
@@ -149,7 +158,7 @@ def prepared(of: Material) -> Model:
 def begun(of: Material, steps: list[Step]) -> tuple[Model, list[Step]]:
     """The network after the leading steps that keep what it computes, held for the next recipe, and the other steps."""
     if steps[:1] != [Step(name="clean")]:
-        return opened(of.source), steps
+        return in_float32(of.source) if steps else opened(of.source), steps
     before = list(takewhile(lambda step: step.name in KEEPING, steps[1:]))
     return prepared(replace(of, before=msgspec.json.encode(before))), steps[1 + len(before) :]
 
