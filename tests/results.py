@@ -57,6 +57,11 @@ def quality(drop: float, upper: float, *, n: int = 2800, confirm: bool = True, l
         method="Tango score",
         met=upper < limit,
         flips=int(n * 0.021),
+        certificate="guaranteed" if upper < limit else "none",
+        guaranteed_upper=upper,
+        guaranteed_method="Tango score",
+        hidden_share=1 - 0.05 ** (1 / n),
+        chance=0.97 if upper < limit else 0.6,
     )
 
 
@@ -316,6 +321,21 @@ def met() -> Result:
         plans=(mixed(),),
         warnings=("load average 2.4 on 8 cores while timing began",),
     )
+
+
+def tested() -> Result:
+    """Three times faster; the bound holds when unseen samples resemble these."""
+    base = met()
+    rows = {t.candidate.key: _statistical(t) for t in base.trials}
+    return replace(base, trials=tuple(rows.values()), winner=rows[base.winner.candidate.key])
+
+
+def _statistical(found: Trial) -> Trial:
+    """The same trial where a rare total loss would break the bound."""
+    if found.confirm is None or not found.confirm.met:
+        return found
+    weaker = replace(found.confirm, certificate="statistical", guaranteed_upper=0.031, guaranteed_method="Gaffke")
+    return replace(found, confirm=weaker)
 
 
 def nothing_faster() -> Result:

@@ -97,6 +97,7 @@ def test_json_is_one_object_and_progress_stays_on_stderr(api: Any, capsys: pytes
     streams = capsys.readouterr()
     told = json.loads(streams.out)
     assert (told.pop("speedup"), told.pop("certified")) == (results.met().speedup, True)
+    assert told.pop("certificate") == "guaranteed"
     assert decode(json.dumps(told).encode(), Result) == results.met()
     assert streams.err == "1/3 lossless · timing\n"
 

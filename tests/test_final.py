@@ -12,7 +12,7 @@ import pytest
 from hasten.search import final
 from hasten.search.answer import _speed_warnings
 from hasten.search.objective import promised, rested_ms
-from hasten.trial import Candidate, Quality, Scalar, Step, Timing, Trial
+from hasten.trial import Candidate, Certificate, Quality, Scalar, Step, Timing, Trial
 
 PROVEN = Quality(
     metric="top1", split="confirm", n=900, value=0.9, baseline=0.9, drop=0.0, lower=-0.001, upper=0.001,
@@ -282,3 +282,17 @@ def test_a_first_look_is_slowed_as_its_setting_was_by_pauses() -> None:
     ]
     run: Any = SimpleNamespace(trials={t.candidate.key: t for t in trials}, usual_ms=4.0)
     assert [rested_ms(run, t.candidate.key) for t in trials[2:]] == [4.0, 1.0, 1.5]
+
+
+@pytest.mark.parametrize(("speed", "chosen"), [(1.9, "sure"), (1.7, "fast")])
+def test_a_guaranteed_certificate_is_worth_a_tenth_of_the_speed(
+    monkeypatch: pytest.MonkeyPatch, speed: float, chosen: str
+) -> None:
+    raced = {"given": 1.0, "tuned": 1.0, "fast": 2.0, "second": 1.99, "third": 1.98, "fourth": 1.97, "sure": speed}
+    run: Any = Finished(raced, {}, monkeypatch)
+    for key in run.trials:
+        grade: Certificate = "guaranteed" if key == "sure" else "statistical"
+        run.update(key, harm=0.01, confirm=None if key == "given" else replace(PROVEN, certificate=grade))
+    assert settled(run) == chosen
+    if chosen == "sure":
+        assert "less than a tenth faster than" in run.trials["fast"].reason

@@ -19,7 +19,7 @@ from hasten.trial import Quality, Result, Step, Timing, Trial
 from tests import results
 
 ALL = (
-    results.met, results.nothing_faster, results.undecided, results.undecided_kept, results.estimated,
+    results.met, results.tested, results.nothing_faster, results.undecided, results.undecided_kept, results.estimated,
     results.met_and_estimated,
 )  # fmt: skip
 VOID = {"meta", "link", "br", "circle", "rect", "path", "line", "input", "img"}
@@ -71,7 +71,7 @@ def test_a_page_is_whole_and_fetches_nothing(make: Any) -> None:
 
 def test_the_verdict_comes_first_with_all_its_numbers() -> None:
     text = " ".join(Page(build(results.met())).text.split())
-    order = ["Mind: load average", "Certified on unseen samples", "3.02× faster", "[2.98, 3.06]", "0.14 points"]
+    order = ["Mind: load average", "Proven on unseen samples", "3.02× faster", "[2.98, 3.06]", "0.14 points"]
     order += ["at most 0.60; budget 1.00 points", "2,800 samples", "Before and after", "Every candidate"]
     places = [text.index(part) for part in order]
     assert places == sorted(places)
@@ -89,7 +89,7 @@ def test_a_conversion_is_told_with_its_error() -> None:
 
 def test_verdicts_that_are_not_met_never_claim_proof() -> None:
     nothing, undecided = (Page(build(r())).text for r in (results.nothing_faster, results.undecided))
-    assert "Certified" not in nothing + undecided
+    assert "✓ " not in nothing + undecided.partition("Every candidate")[0]
     assert "The original stays" in nothing
     assert "about 1,100 more samples" in undecided
     assert (

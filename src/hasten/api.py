@@ -48,6 +48,7 @@ def optimize(
     preprocess: str | None = None,
     batch: int | None = None,
     confidence: float = 0.95,
+    certificate: str | None = None,
     seconds: float | str | None = None,
     engines: str | Sequence[str] | None = None,
     format: str | None = None,  # noqa: A002 - as on the command line
@@ -75,6 +76,8 @@ def optimize(
         metric: a name (``top1``, ``auc``, ...), ``"package.module:function"`` or a function; chosen when None.
         state: for networks with state, which input is fed from which output: ``{"state": "stateN"}``.
         batch: samples that the network is served with at a time: 1, or 16 where ``objective`` is ``throughput``.
+        certificate: what ``met`` takes, ``"statistical"`` by default: the bound holds when unseen samples resemble
+            these; or ``"guaranteed"``, where nothing is assumed but independent samples.
         seconds: when the search stops trying candidates, 80 by default, or ``"5m"``; the build under way, the proof and
             the final timing come on top.
         engines: search among these only, ``"openvino"`` or a list; ``format`` keeps those whose file is of that format.
@@ -95,7 +98,7 @@ def optimize(
         UsageError, InputError, EnvironmentFault: see ``hasten.errors``.
         Stopped: interrupted before anything was proven; with ``out`` the same call goes on from there.
     """
-    budget = parse_budget(max_drop, confidence)
+    budget = parse_budget(max_drop, confidence, certificate)
     if objective not in OBJECTIVES:
         raise UsageError(f"no objective is called {objective!r}", help=did_you_mean(objective, OBJECTIVES))
     batch, threads = asked.batch(batch, objective), asked.at_least_one("threads", threads)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Literal, cast
 
-from hasten.errors import UsageError
+from hasten.errors import UsageError, did_you_mean
 
 EXAMPLES = "write 1% (one point), 0.5%, rel:99% (of the baseline's score) or agree:99% (of its answers)"
 LEAST_KEPT = 0.5  # of the score or the answers; a smaller share is a budget written the other way round
@@ -17,6 +17,8 @@ _FORM = re.compile(rf"(?:(rel|agree)\s*:)?\s*({_NUMBER})\s*({_UNIT})?", re.IGNOR
 _COMMA = re.compile(r"(\d),(\d)")
 _KINDS = {"": "absolute", "rel": "relative", "agree": "agree"}
 Kind = Literal["absolute", "relative", "agree"]
+Grade = Literal["guaranteed", "statistical"]
+GRADES: tuple[Grade, ...] = ("statistical", "guaranteed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class Budget:
     kind: Kind = "absolute"
     limit: float = 0.01
     confidence: float = 0.95
-    certificate: Literal["guaranteed", "statistical"] = "statistical"  # the weakest grade that counts
+    certificate: Grade = "statistical"  # the weakest grade that counts
 
     @property
     def alpha(self) -> float:
@@ -43,8 +45,10 @@ class Budget:
         return f"{prefix}{self.limit * 100:.6g}%"
 
 
-def parse_budget(given: str | float | Budget, confidence: float = 0.95) -> Budget:
+def parse_budget(given: str | float | Budget, confidence: float = 0.95, certificate: str | None = None) -> Budget:
     """Read a budget as a person writes it: text, or in Python a fraction below 1.
+
+    ``certificate`` is the weakest grade that counts: that of a ``Budget``, else ``statistical``, where it is None.
 
     >>> parse_budget("1%").max_drop, str(parse_budget("rel:99%")), str(parse_budget("0.01"))
     (0.01, 'rel:99%', '1%')
@@ -52,8 +56,11 @@ def parse_budget(given: str | float | Budget, confidence: float = 0.95) -> Budge
     True
 
     Raises:
-        UsageError: it is not one of the forms, lies outside its range, or has two readings ("1").
+        UsageError: it is not one of the forms, lies outside its range, or has two readings ("1"); or no grade is
+            called ``certificate``.
     """
+    if certificate is not None:
+        return replace(parse_budget(given, confidence), certificate=_grade(certificate))
     if isinstance(given, Budget):
         return _checked(given, str(given))
     if not 0.5 <= confidence < 1:
@@ -78,6 +85,13 @@ def parse_budget(given: str | float | Budget, confidence: float = 0.95) -> Budge
     fraction = float(digits) / 100 if unit else _fraction(float(digits), given)
     kind = cast(Kind, _KINDS[(prefix or "").lower()])
     return _checked(Budget(kind=kind, limit=fraction, confidence=confidence), given)
+
+
+def _grade(name: str) -> Grade:
+    for grade in GRADES:
+        if name == grade:
+            return grade
+    raise UsageError(f"no certificate is called {name!r}", help=did_you_mean(name, GRADES))
 
 
 def _fraction(value: float, given: str = "") -> float:

@@ -15,7 +15,7 @@ import click
 from rich.console import RenderableType
 
 from hasten import console, trial
-from hasten.budget import parse_budget
+from hasten.budget import GRADES, parse_budget
 from hasten.errors import EnvironmentFault, HastenError, Stopped, UsageError, did_you_mean
 from hasten.keywords import options as spoken_as_options
 from hasten.options import common, door, listed, named, samples, seconds
@@ -71,7 +71,14 @@ def cli() -> None:
 @click.option(
     "--batch", type=click.IntRange(min=1), help="Samples a request: 1 by default, 16 with --objective throughput."
 )
-@click.option("--confidence", default=0.95, show_default=True, help="How sure the proof is.")
+@click.option("--confidence", default=0.95, show_default=True, help="How sure the certificate is.")
+@click.option(
+    "--certificate",
+    type=click.Choice(GRADES),
+    default="statistical",
+    show_default=True,
+    help="What it takes: guaranteed assumes nothing of unseen samples, statistical that they resemble these.",
+)
 @click.option(
     "--time",
     "limit",
@@ -113,11 +120,11 @@ def cli() -> None:
 @click.option("-v", "--verbose", is_flag=True, help="A line a candidate.")
 @common
 def optimize(
-    model: str, data: str | None, max_drop: str, confidence: float, limit: float | None, engines: Sequence[str],
-    out: str, quiet: bool, verbose: bool, as_json: bool, **options: Any,
+    model: str, data: str | None, max_drop: str, confidence: float, certificate: str, limit: float | None,
+    engines: Sequence[str], out: str, quiet: bool, verbose: bool, as_json: bool, **options: Any,
 ) -> int:  # fmt: skip
     """Search, prove and write the fastest MODEL inside the budget. Exit 0: met, 1: nothing faster or undecided."""
-    budget = parse_budget(max_drop, confidence)
+    budget = parse_budget(max_drop, confidence, certificate)
     with console.Progress(verbosity=0 if quiet else 2 if verbose else 1) as progress:
         result: trial.Result = _api().optimize(
             model, data, max_drop=budget, confidence=confidence, seconds=limit, engines=list(engines) or None,

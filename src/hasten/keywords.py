@@ -18,6 +18,7 @@ FLAGS = ("force", "per-tensor", "trust")
 NUMBERS = ("batch", "confidence", "pairs", "seed", "threads")
 TEXTS = (
     *(
+        "certificate",
         "data",
         "engine",
         "engines",

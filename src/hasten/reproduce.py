@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def _question(result: Result, original: Original) -> Question:
     return Question(
         model=original.model,
         data=original.data,
-        budget=parse_budget(result.budget, result.confidence),
+        budget=parse_budget(result.budget, result.confidence, asked.certificate),
         metric=original.metric,
         output=asked.output,
         labels=asked.labels,
@@ -155,12 +156,20 @@ def _answered(run: Run, result: Result) -> list[int]:
 
 
 def _accuracy(result: Result, quality: Quality, spoilt: str) -> Check:
-    text = f"drop {quality.drop * 100:.2f} points, at most {quality.upper * 100:.2f} (budget {result.budget})"
+    text = f"drop {quality.drop * 100:.2f} points, {_bounds(quality)} (budget {result.budget})"
     claimed = result.verdict == "met" or result.winner.candidate.lossless  # else nothing is said of its answers
     if result.verdict == "undecided" and story.changed(result):
         inside = quality.drop <= parse_budget(result.budget, result.confidence).max_drop
         return Check("estimate", inside and not spoilt, f"{text}; {spoilt}" if spoilt else text)
     return Check("accuracy", bool((quality.met and not spoilt) or not claimed), f"{text}; {spoilt}" if spoilt else text)
+
+
+def _bounds(quality: Quality) -> str:
+    """Both bounds, with what each assumes."""
+    safe = quality.guaranteed_upper
+    sure = f"at most {safe * 100:.2f} whatever was not seen" if isfinite(safe) else "no bound whatever was not seen"
+    like = f"at most {quality.upper * 100:.2f} if unseen samples are like these {quality.n:,}"
+    return f"{like}, {sure}, up to {quality.hidden_share * 100:.2g} % of samples hidden"
 
 
 def _bytes(result: Result, asked: Asked, found: Measured) -> list[Check]:

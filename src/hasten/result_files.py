@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hasten import bounded
+from hasten.budget import Grade
 from hasten.errors import InputError, UsageError
 from hasten.model import TensorSpec
 from hasten.trial import Machine, Result, Scalar, Step, Verdict, decode
@@ -71,6 +72,7 @@ class Asked:
     metric: Text | None
     metric_by: Literal["choice", "name", "function"]
     metric_sha256: Sha256 | None = None
+    certificate: Grade = "statistical"
     output: Text | None = None
     labels: Text = "labels"
     groups: Text | None = None

@@ -149,8 +149,13 @@ def schema(command: str) -> dict[str, Any]:
     found = msgspec.json.schema(OUTPUTS[command])
     if command == "optimize":
         own = found["$defs"]["Result"]
-        own["properties"] |= {"speedup": {"type": "number"}, "certified": {"type": "boolean"}}
-        own["required"] = [*own["required"], "speedup", "certified"]
+        worked_out = {
+            "speedup": {"type": "number"},
+            "certified": {"type": "boolean"},
+            "certificate": {"enum": ["guaranteed", "none", "statistical"]},
+        }
+        own["properties"] |= worked_out
+        own["required"] = [*own["required"], *worked_out]
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"hasten {command} --json"}
     return {**head, **_with_nulls(found)}
 

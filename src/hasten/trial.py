@@ -238,6 +238,7 @@ class Result:
     format: str = "onnx"  # as it was given
     started: str = ""  # when the run began: ISO 8601 with the offset from UTC
     conversion: float | None = None  # the largest difference that its conversion made, as a share of the output's scale
+    required: Literal["guaranteed", "statistical"] = "statistical"  # the weakest certificate that counts as met
     estimated: Estimated | None = None  # what is faster still, or faster at all, without a certificate
     schema_version: int = SCHEMA_VERSION
 
@@ -248,13 +249,20 @@ class Result:
 
     @property
     def certified(self) -> bool:
-        """True when the winner is proven inside the budget on samples that the search never saw."""
+        """True when the winner passed its test inside the budget on samples that the search never saw."""
         return self.verdict == "met" and self.provable.n_confirm > 0
+
+    @property
+    def certificate(self) -> Certificate:
+        """The grade of the winner's certificate."""
+        seen = self.winner.confirm
+        return seen.certificate if self.certified and seen is not None and seen.met else "none"
 
 
 def summary(result: Result) -> dict[str, Any]:
-    """A result as JSON values, with the two figures that are worked out from it."""
-    return {**plain(result), "speedup": result.speedup, "certified": result.certified}
+    """A result as JSON values, with the three that are worked out from it."""
+    own = {"speedup": result.speedup, "certified": result.certified, "certificate": result.certificate}
+    return {**plain(result), **own}
 
 
 def encode(value: object) -> bytes:

@@ -62,6 +62,7 @@ def _recorded(run: Run, question: Question) -> Asked:
         metric=named,
         metric_by="choice" if question.metric is None else "name" if named else "function",
         metric_sha256=None if question.metric is None or named else digest(told_of(run.evaluator.metric)),
+        certificate=question.budget.certificate,
         output=question.output,
         labels=question.labels,
         groups=question.groups,

@@ -91,6 +91,9 @@ def _facts(result: Result) -> list[tuple[str, str, str]]:
     rows = []
     if seen is not None and story.changed(result):
         rows.append((good[0], f"{story.bound(result, seen)} (budget {story.budget_words(result)})", good[1]))
+        if seen.split == "confirm":
+            rows += [("", f"{g.name}: {g.bound}, {g.condition}", SOFT) for g in story.grades(result, seen)]
+            rows.append(("", story.hidden(seen), SOFT))
         if seen.flips is not None and seen.n:
             share = f"{seen.flips / seen.n * 100:.1f} % of {count(seen.n, 'answer')} changed"
             rows.append(("", share, SOFT))

@@ -10,7 +10,11 @@ from hasten.report.words import NOT_MEASURED, Scale, known, millis, scatter, siz
 from hasten.trial import Quality, Result, Trial
 
 MARKS = {"met": "–", "nothing_faster": "–", "undecided": "✗"}  # of what is not certified
-BADGES = {"met": "Unchanged answers, no proof", "nothing_faster": "The original stays", "undecided": "Not certified"}
+BADGES = {"met": "Unchanged answers, no test", "nothing_faster": "The original stays", "undecided": "No certificate"}
+GRADED = {"guaranteed": "proven inside", "statistical": "tested inside", "none": "unchanged"}
+CERTIFIED = {
+    "guaranteed": "Proven on unseen samples", "statistical": "Tested on unseen samples", "none": "Unchanged answers",
+}  # fmt: skip
 HEADLINES = {"met": "Faster, inside the budget", "nothing_faster": "Nothing faster", "undecided": "Undecided"}
 
 
@@ -193,6 +197,33 @@ def bound(result: Result, seen: Quality) -> str:
         f"drop {marks.drop(seen.drop)}, at most {marks.drop(seen.upper, unit=False)} "
         f"with {result.confidence * 100:g} % confidence"
     )
+
+
+@dataclass(frozen=True)
+class Grade:
+    """One grade of certificate: its name, its bound in words, what it assumes, and whether it is inside the budget."""
+
+    name: str
+    bound: str
+    condition: str
+    inside: bool
+
+
+def grades(result: Result, seen: Quality) -> list[Grade]:
+    """Both bounds of a tested candidate, the weaker assumption last."""
+    marks, rank = scale(result), ("none", "statistical", "guaranteed").index(seen.certificate)
+    bounds = (seen.upper, seen.guaranteed_upper)
+    some, sure = (f"at most {marks.drop(b)}" if known(b) else "no bound" for b in bounds)
+    like = f"if unseen samples are like these {seen.n:,}"
+    return [
+        Grade("statistical", some, like, rank >= 1),
+        Grade("guaranteed", sure, "whatever was not seen", rank == 2),
+    ]
+
+
+def hidden(seen: Quality) -> str:
+    """``these 168 samples cannot exclude a total loss in up to 1.8 % of samples``."""
+    return f"these {seen.n:,} cannot exclude a total loss in up to {seen.hidden_share * 100:.2g} % of samples"
 
 
 def noise(result: Result) -> str:

@@ -79,6 +79,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
         format=run.origin.format,
         conversion=run.conversion,
         started=run.started,
+        required=run.budget.certificate,
         estimated=beside,
     )
 

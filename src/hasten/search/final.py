@@ -18,6 +18,7 @@ from hasten.trial import Quality, Timing
 from hasten.worker import CallFailed, WorkerDied
 
 MOST_DEATHS = 2  # in the final timing
+GRADE_WORTH = 0.9  # of the speed: what a guaranteed certificate may cost
 MOST_ESTIMATED = 2  # in the final timing without a certified candidate; else one
 LEAST_RESTARTS = 2  # after a signal: one slow pair of a single restart's eight would lose a proven gain
 AS_FAST = 0.97  # the first calls after a pause may lose no more than what two runs of the same network differ by
@@ -148,6 +149,7 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
         if standing:
             found = least_harm(run, standing, blocks)
             other, best = sorted((best or found, found), key=lambda k: promised(run, k))
+            other, best = (best, other) if better_grade(run, best, [other]) == other else (other, best)
             faster_at_times(run, other, best)
     return best or (run.given if winner == run.given else settle_lossless(run, tuned))
 
@@ -167,10 +169,11 @@ def timed_together(
 def together(run: Run, left: Sequence[str]) -> list[str]:
     """Of ``left``, fastest first, those that may beat what the first promises.
 
-    As many as one proof tests, and the least harmful of them.
+    As many as one sequence of tests takes, the least harmful of them, and the fastest with a guaranteed certificate.
     """
     near = [k for k in left if gain(run, k) * CLEARLY > promised(run, left[0])]
-    return list(dict.fromkeys([*near[:MOST_FINALISTS], *sorted(near, key=lambda k: harm(run, k))[:1]]))
+    proven = [k for k in near if guaranteed(run, k)]
+    return list(dict.fromkeys([*near[:MOST_FINALISTS], *sorted(near, key=lambda k: harm(run, k))[:1], *proven[:1]]))
 
 
 def least_harm(run: Run, standing: Sequence[str], blocks: dict[str, list[float]]) -> str:
@@ -178,10 +181,11 @@ def least_harm(run: Run, standing: Sequence[str], blocks: dict[str, list[float]]
 
     Bytes are told apart exactly.
     """
-    fastest = min(standing, key=lambda k: (-promised(run, k), harm(run, k)))
+    fastest = better_grade(run, min(standing, key=lambda k: (-promised(run, k), harm(run, k))), standing)
     if bytes_count(run):
         return fastest
     equal = [k for k in standing if k == fastest or tied(timing(blocks[k], blocks[fastest]))]
+    equal = [k for k in equal if guaranteed(run, k)] or equal
     chosen = min(equal, key=lambda k: (harm(run, k), -gain(run, k)))
     label = run.trials[chosen].candidate.label
     for key in standing:
@@ -192,10 +196,28 @@ def least_harm(run: Run, standing: Sequence[str], blocks: dict[str, list[float]]
     return chosen
 
 
+def better_grade(run: Run, fastest: str, standing: Sequence[str]) -> str:
+    """``fastest``, or a guaranteed candidate that promises nearly as much where ``fastest`` is not guaranteed."""
+    if guaranteed(run, fastest):
+        return fastest
+    near = [k for k in standing if guaranteed(run, k) and promised(run, k) >= GRADE_WORTH * promised(run, fastest)]
+    chosen = max(near, key=lambda k: promised(run, k), default=fastest)
+    if chosen != fastest:
+        label = run.trials[chosen].candidate.label
+        run.update(fastest, reason=f"less than a tenth faster than {label}, which has a guaranteed certificate")
+    return chosen
+
+
+def guaranteed(run: Run, key: str) -> bool:
+    """Does a candidate have a certificate that assumes nothing of unseen samples?"""
+    seen = run.trials[key].confirm
+    return seen is not None and seen.met and seen.certificate == "guaranteed"
+
+
 def faster_at_times(run: Run, key: str, chosen: str) -> None:
     """Say so of one that is faster in the middle and promises less."""
-    if in_the_middle(run, key) > in_the_middle(run, chosen):
-        least, wins = promised(run, key), promised(run, chosen)
+    least, wins = promised(run, key), promised(run, chosen)
+    if in_the_middle(run, key) > in_the_middle(run, chosen) and least <= wins:
         label = run.trials[chosen].candidate.label
         run.update(key, reason=f"faster at times, but promises {least:.2f}× where {label} promises {wins:.2f}×")
 
