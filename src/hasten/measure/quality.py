@@ -20,7 +20,16 @@ from hasten.measure.provable import at_chance, needed_samples, provable, worse_t
 from hasten.protocols import Metric
 from hasten.trial import Certificate, Quality, Split
 
-__all__ = ["Question", "assess", "at_chance", "judgeable", "needed_samples", "provable", "worse_than_constant"]
+__all__ = [
+    "Question",
+    "assess",
+    "at_chance",
+    "judgeable",
+    "needed_samples",
+    "provable",
+    "unjudged",
+    "worse_than_constant",
+]
 
 Rows = NDArray[np.float64]
 
@@ -88,6 +97,14 @@ def assess(
         flips=graded.flips, certificate=certificate, guaranteed_upper=safe.upper, guaranteed_method=safe.method,
         hidden_share=1 - question.alpha ** (1 / question.units),
         chance=chance_inside(bounds, question.limit, graded.counts),
+    )  # fmt: skip
+
+
+def unjudged(metric: Metric, split: Split) -> Quality:
+    """What is known where these few samples do not define the score: nothing, neither for nor against a candidate."""
+    return Quality(
+        split=split, metric=metric.name, n=0, baseline=0.0, value=0.0, drop=0.0, lower=-inf, upper=inf,
+        p_value=1.0, method=f"{metric.name} is not defined on these samples", met=False, chance=0.5,
     )  # fmt: skip
 
 

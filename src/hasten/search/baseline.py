@@ -71,7 +71,7 @@ def does_not_run(fault: WorkerDied | CallFailed) -> HastenError:
 
 def score_baseline(run: Run) -> None:
     """The baseline's own score on what the search has seen, and its memory, for the report."""
-    ids = [int(i) for i in run.splits.search if int(i) in run.evaluator.baseline_rows]
+    ids = [int(i) for i in run.splits.scored if int(i) in run.evaluator.baseline_rows]
     known, groups = run.evaluator.known(ids), run.evaluator.groups(ids)
     quality = assess(run.evaluator.metric, run.budget, known, known, split="search", groups=groups)
     run.update(run.given, search=quality, peak_bytes=replies.memory(baseline(run)))

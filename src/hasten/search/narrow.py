@@ -27,8 +27,8 @@ HEAVY = 32 << 20  # bytes: a smaller network stays in the processor's cache, and
 
 def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | None, baseline_ms: float) -> None:
     """Narrow floats and dynamic int8, then static int8 on every engine, then a mix of both, engine by engine."""
-    if run.made_up or not len(run.splits.calibrate):
-        return  # without data nothing is known of what narrow arithmetic does to the answers
+    if run.splits.lossless_only:
+        return  # no samples of the user: only what leaves the answers alone was tried
     near = near_settings(run)
     base = {name: settings[0] for name, settings in near.items()}
     floats = space.narrow_floats(engines, base, cores(), threads, run.sizes)

@@ -42,7 +42,6 @@ from hasten.splits import Splits, split
 from hasten.trial import Provable
 from hasten.worker import CallFailed, Worker, WorkerDied
 
-CALIBRATE, LEAST_CALIBRATE = 128, 24
 STAGE = "0/3 baseline"
 TRY_SECONDS = 120.0
 NO_INPUTS = "no inputs could be made up that the network takes"
@@ -68,7 +67,7 @@ def prepare(
     inputs, outputs = entered.inputs, entered.outputs
     store, splits = samples_in_parts(question, entered, folder.path / "samples", listen)
     batch = store.fixed or question.batch
-    rotating = [int(i) for i in splits.search[: ROTATING_SAMPLES * batch]]
+    rotating = [int(i) for i in splits.scored[: ROTATING_SAMPLES * batch]]
     run = Run(
         folder=folder.path,
         source=entered.graph,
@@ -240,12 +239,8 @@ def given_digests(run: Run) -> Mapping[str, str]:
 
 
 def cut(store: SampleStore, seed: int | None = None) -> Splits:
-    """The three splits, each in an order drawn at random from the data itself, so that a prefix is a fair sample.
-
-    Without a confirm split nothing is certified, and the search split also calibrates.
-    """
-    splits = split(store, seed=seed, calibrate=max(LEAST_CALIBRATE, min(CALIBRATE, len(store) // 8)))
-    splits = replace(splits, calibrate=splits.search) if splits.lossless_only else splits
+    """The three splits, each in an order drawn at random from the data itself, so that a prefix is a fair sample."""
+    splits = split(store, seed=seed)
     random = np.random.default_rng(int(store.digest[:16], 16))
     calibrate, search, confirm = (random.permutation(p) for p in (splits.calibrate, splits.search, splits.confirm))
     return replace(splits, calibrate=calibrate, search=search, confirm=confirm)

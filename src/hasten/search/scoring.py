@@ -26,6 +26,7 @@ from hasten.search.question import Question
 from hasten.worker import CallFailed, WorkerDied
 
 PROBE = 16
+MOST_CHECKED = 2000  # samples on which a baseline that looks like a guess is scored again
 CONTRADICTION = "check preprocessing (scale, channel order, layout), the order of classes and the labels"
 ERRORS = "check the unit of labels and outputs (scaled? logits?) and preprocessing, or choose another: --metric"
 TWO_CLASSES = (Auc, AveragePrecision, SensitivityAt, BinaryRate, BalancedAccuracy)
@@ -39,7 +40,7 @@ def choose_metric(run: Run, question: Question) -> None:
     if question.output is not None and question.output not in names:
         raise InputError(f"the network has no output {question.output!r}", help=f"outputs: {', '.join(names)}")
     evaluator.keep = tuple(range(len(names)))
-    probe = [int(i) for i in run.splits.search[:PROBE]]
+    probe = [int(i) for i in run.splits.scored[:PROBE]]
     try:
         seen = list(evaluator.answers(baseline(run), probe))
     except (WorkerDied, CallFailed) as fault:
@@ -80,16 +81,16 @@ def kept_outputs(metric: Metric, outputs: Sequence[TensorSpec], named: str | Non
 def check_baseline(run: Run) -> list[str]:
     """The commonest user error is data that does not fit: stop when network and labels contradict each other.
 
-    A score that a few samples do not define (a rare class) is looked for in all of the search part. Where the data as a
-    whole defines it and a part does not, nothing can be proven, and only what changes no answer is tried. Returns
-    warnings.
+    The baseline alone may be scored on any sample: no candidate is chosen by it. A score that a few samples do not
+    define (a rare class) is looked for in more of them. Where the test part does not define it, nothing can be
+    certified, and candidates are estimated on all samples. Returns warnings.
 
     Raises:
         InputError: all answers are NaN, no sample defines the score, or a constant answer is certainly better.
     """
     metric, known = run.evaluator.metric, run.evaluator.known
     warnings = _classes_everywhere(run)
-    every = [int(i) for i in run.splits.search]
+    every = [int(i) for i in run.splits.scored[: max(MOST_CHECKED, len(run.splits.search))]]
     ids = every[:SCREENED]
     measure_baseline(run, ids)
     if not judgeable(metric, run.budget, known(ids)) or _at_chance(run, ids):
@@ -130,7 +131,7 @@ def _undefined(run: Run, ids: Sequence[int]) -> InputError:
 
 
 def _classes_everywhere(run: Run) -> list[str]:
-    """Some scores need both classes in each part; with too few samples of one, all samples become one part."""
+    """Some scores need both classes in the test part; with too few samples of one, all samples become the pilot."""
     labels, splits, metric = run.evaluator.store.labels, run.splits, run.evaluator.metric
     if not isinstance(metric, TWO_CLASSES) or labels is None or run.evaluator.store.sequential:
         return []
@@ -141,15 +142,12 @@ def _classes_everywhere(run: Run) -> list[str]:
             cause=f"all {len(labels):,} labels are {found[0] if len(found) else 'missing'}",
             help="give samples of the other class, or compare answers: --max-drop agree:99%",
         )
-    if all(len(np.unique(np.asarray([labels[int(i)] for i in part]))) > 1 for part in (splits.search, splits.confirm)):
+    if not len(splits.confirm) or len(np.unique(np.asarray([labels[int(i)] for i in splits.confirm]))) > 1:
         return []
-    if not len(splits.confirm):
-        return []
-    every = np.sort(np.concatenate([splits.calibrate, splits.search, splits.confirm]))
-    mixed = np.random.default_rng(0).permutation(every)
-    run.splits = replace(splits, calibrate=mixed, search=mixed, confirm=np.empty(0, np.int64))
+    every = np.unique(np.concatenate([splits.calibrate, splits.search, splits.confirm]))
+    run.splits = replace(splits, search=np.random.default_rng(0).permutation(every), confirm=np.empty(0, np.int64))
     rare = f"{counts.min():,} of {len(labels):,} samples are of class {found[counts.argmin()]}"
-    return [f"{rare}: too few to certify {metric.name}, so that changed answers get an estimate"]
+    return [f"{rare}: too few to certify anything about {metric.name}; candidates are estimated"]
 
 
 def _worse(run: Run, ids: Sequence[int]) -> str | None:

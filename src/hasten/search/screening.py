@@ -14,7 +14,7 @@ import numpy as np
 from hasten import replies
 from hasten.measure.divergence import DECIDES, mean_divergence
 from hasten.measure.evaluate import NewNaN
-from hasten.measure.quality import assess, judgeable
+from hasten.measure.quality import assess, judgeable, unjudged
 from hasten.measure.sequential import FUTILE, LOOKS
 from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import Series, alone, interleave, milliseconds, timing, warm_up
@@ -72,7 +72,8 @@ def _screen(run: Run, candidate: Candidate, most: int) -> None:
             rows = fresh if rows is None else np.concatenate([rows, fresh])
             seen = look
             known = run.evaluator.known(ids[:seen])
-            if seen < len(ids) and not judgeable(run.evaluator.metric, run.budget, known):
+            if not judgeable(run.evaluator.metric, run.budget, known):
+                quality = unjudged(run.evaluator.metric, "search")
                 continue
             groups = run.evaluator.groups(ids[:seen])
             quality = assess(run.evaluator.metric, run.budget, known, rows, split="search", groups=groups)

@@ -79,7 +79,7 @@ def structure_stage(run: Run, tuned: str) -> None:
 
     Only in long searches, and where bytes count: the clock by layer alone takes longer than a default search has left.
     """
-    if not len(run.splits.calibrate) or not len(run.splits.confirm):
+    if run.splits.lossless_only:
         return
     if run.deadline - run.begun < PATIENT and not bytes_count(run):
         return
