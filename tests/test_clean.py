@@ -47,7 +47,7 @@ def test_batchnorm_folds_into_convolutions() -> None:
     cleaned = Clean()(model, tiny.context(tiny.feeds(model, 2)))
     assert kinds(model)["BatchNormalization"] == 2
     assert kinds(cleaned)["BatchNormalization"] == 0
-    assert cleaned.history == ("Clean(samples=2)",)
+    assert cleaned.history == ("Clean(samples=2, for_='float')",)
 
 
 def test_opset_11_with_constant_nodes_becomes_17_with_initialisers() -> None:
@@ -138,7 +138,7 @@ def test_a_stage_that_changes_outputs_is_left_out(
     model = tiny.residual_cnn()
     samples = tiny.feeds(model, 2)
     cleaned = Clean()(model, tiny.context(samples))
-    assert cleaned.history == ("Clean(samples=2) without spoil",)
+    assert cleaned.history == ("Clean(samples=2, for_='float') without spoil",)
     assert "left out the clean-up 'spoil': output 'y' moved by" in caplog.text
     assert same_outputs(model.graph, cleaned.graph, samples)[0]
 

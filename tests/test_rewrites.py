@@ -109,7 +109,7 @@ def test_random_networks_answer_the_same_after_clean_up(seed: int, steps: int) -
         cleaned = Clean()(model, tiny.context(feeds))
     except NotApplicable:
         return
-    assert cleaned.history == ("Clean(samples=2)",), "nothing had to be left out"
+    assert cleaned.history == ("Clean(samples=2, for_='float')",), "nothing had to be left out"
     assert_same(model, cleaned.graph, tolerance=1e-4)
     with pytest.raises(NotApplicable, match="nothing to tidy"):
         Clean()(cleaned, tiny.context(feeds))
@@ -302,7 +302,7 @@ def test_the_application_that_moves_an_output_is_found_told_and_left_out(
         "Gemm",
     ]
     left_out = ", ".join(f"double at '{place}'" for place in ("n_second", "first/relu", "third/relu"))
-    assert cleaned.history == (f"Clean(samples=2) without {left_out}",)
+    assert cleaned.history == (f"Clean(samples=2, for_='float') without {left_out}",)
     assert "left out the rewrite double at" in caplog.text
     assert "output 'y' moved by" in caplog.text
     assert_same(model, cleaned.graph)
@@ -328,7 +328,7 @@ def test_a_rewrite_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> No
     model = spoilable()
     cleaned = Clean()(model, tiny.context(tiny.feeds(model, 1)))
     assert [n.op_type for n in cleaned.graph.graph].count("Clip") == 0
-    assert cleaned.history[0].startswith("Clean(samples=2) without fail at 'n_sigmoid")
+    assert cleaned.history[0].startswith("Clean(samples=2, for_='float') without fail at 'n_sigmoid")
 
 
 def test_bisection_names_the_first_culprit() -> None:

@@ -25,6 +25,7 @@ PASSES = {
     "quantize_hybrid": "hasten.passes.hybrid:QuantizeHybrid",
     "quantize_weights": "hasten.passes.quantize_weights:QuantizeWeights",
     "round_weights": "hasten.passes.round_weights:RoundWeights",
+    "scale_inputs": "hasten.passes.scale_inputs:ScaleInputs",
     "smooth": "hasten.passes.smooth:Smooth",
     "sparsify": "hasten.passes.sparsify:Sparsify",
     "specialise": "hasten.passes.specialise:Specialise",

@@ -331,7 +331,7 @@ def test_copies_that_leave_the_network_keep_their_names(seen: bool) -> None:
     model = net(nodes, [value("x", ["n"])], [value(name, ["n"]) for name in ("a", "b", "y")])
     feeds = {"x": rng.standard_normal(3).astype(np.float32)}
     made = Clean()(model, tiny.context([feeds] if seen else []))
-    assert made.history == ("Clean(samples=2)",)
+    assert made.history == ("Clean(samples=2, for_='float')",)
     assert [o.name for o in made.graph.graph.outputs] == ["a", "b", "y"]
     assert sorted(kinds(made.graph)) == ["Relu", "Relu", "Tanh"]
     assert_same(model.graph, made.graph, feeds)

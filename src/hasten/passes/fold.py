@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from hasten.graph import edit, walk
 from hasten.graph.affine import representable
+from hasten.graph.prologue import scales_columns
 from hasten.graph.walk import Array
 from hasten.passes.rewrite import named
 
@@ -201,4 +202,8 @@ def matmul_bias(node: ir.Node, taken: set[str]) -> bool:
     return edit.bypass(node, joined)
 
 
-REWRITES = named(conv_batchnorm, conv_affine, affine_conv, pad_conv, matmul_bias)
+REWRITES = (
+    *named(conv_batchnorm, conv_affine),
+    *named(affine_conv, float_only=scales_columns),
+    *named(pad_conv, matmul_bias),
+)

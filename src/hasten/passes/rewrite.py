@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import onnx_ir as ir
 
@@ -24,11 +25,22 @@ Rule = Callable[[ir.Node, set[str]], bool]
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A rule with the name that a report gives it; ``since`` is the operator set that its result needs."""
+    """A rule with the name that a report gives it; ``since`` is the operator set that its result needs.
+
+    ``float_only`` tells of a node whether the result there is exact in float and worse in eight bits.
+    """
 
     name: str
     rule: Rule
     since: int = 1
+    float_only: Callable[[ir.Node], bool] | None = None
+
+    def for_int8(self) -> Rewrite:
+        """The same, but for the nodes where it suits float alone."""
+        rule, spares = self.rule, self.float_only
+        return (
+            self if spares is None else replace(self, rule=lambda node, taken: not spares(node) and rule(node, taken))
+        )
 
 
 @dataclass(frozen=True)
@@ -42,9 +54,9 @@ class Site:
         return f"{self.rewrite} at {self.node!r}" if self.node else self.rewrite
 
 
-def named(*rules: Rule, since: int = 1) -> tuple[Rewrite, ...]:
+def named(*rules: Rule, since: int = 1, **more: Any) -> tuple[Rewrite, ...]:
     """Rewrites called as their functions are, with blanks for underscores."""
-    return tuple(Rewrite(rule.__name__.replace("_", " "), rule, since) for rule in rules)
+    return tuple(Rewrite(rule.__name__.replace("_", " "), rule, since, **more) for rule in rules)
 
 
 def apply(

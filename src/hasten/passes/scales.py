@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from hasten.graph import edit, walk
 from hasten.graph.affine import affine, bias_row, fits, representable, rewrite
+from hasten.graph.prologue import scales_columns
 from hasten.passes.rewrite import named
 
 F64 = NDArray[np.float64]
@@ -209,4 +210,8 @@ def gemm_batchnorm(node: ir.Node, taken: set[str]) -> bool:
     return edit.bypass(node, node.inputs[0])
 
 
-REWRITES = named(scale_into_linear, scale_before_linear, gemm_batchnorm)
+REWRITES = (
+    *named(scale_into_linear),
+    *named(scale_before_linear, float_only=scales_columns),
+    *named(gemm_batchnorm),
+)

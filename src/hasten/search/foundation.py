@@ -32,7 +32,7 @@ def promising(run: Run, trial: Trial) -> bool:
     """Narrow arithmetic on the tidied network that was timed and looks provable."""
     if trial.candidate.lossless or trial.timing is None or trial.search is None:
         return False
-    return trial.candidate.steps[:1] == (space.CLEAN,) and promises(run, trial.search)
+    return [s.name for s in trial.candidate.steps[:1]] == [space.CLEAN.name] and promises(run, trial.search)
 
 
 def _changeable(run: Run, candidate: Candidate) -> bool:

@@ -28,7 +28,8 @@ from hasten.protocols import Feeds, NotApplicable
 from hasten.quant.histogram import TensorStats
 from hasten.quant.ranges import METHODS
 from hasten.search.judge import Judge, judge, samples_for
-from hasten.search.workshop import Material, calibration, first_feeds, inferred
+from hasten.search.space import FOR_INT8
+from hasten.search.workshop import Material, calibration, first_feeds, forms_differ, inferred
 from hasten.trial import Scalar
 
 MOST_REGIONS = 120  # more are merged with their neighbours
@@ -52,6 +53,8 @@ def choose_rounding(
     where the steps ``before`` find nothing to do.
     """
     of = Material.read(source, store, calibrate, cache, before)
+    if list(before) == [msgspec.to_builtins(FOR_INT8)] and not forms_differ(of):
+        return {"not_applicable": "no rewrite of the clean-up suits float alone"}
     try:
         inferred(of)
     except NotApplicable as reason:

@@ -18,7 +18,7 @@ from hasten.search.mixes import DEEP, Ground
 from hasten.search.objective import better, bytes_count, far_behind, gain, quick_ms, rested_ms, taken_ms
 from hasten.search.rounding import choose_rounding, recovered
 from hasten.search.screening import hopelessly_slow, outrun, race, screen, too_slow
-from hasten.trial import Candidate, Scalar, Trial
+from hasten.trial import Candidate, Scalar, Step, Trial
 from hasten.worker import CallFailed, WorkerDied
 
 HELD = 2  # of a wave between its first look and its turn; the others are loaded again
@@ -48,15 +48,15 @@ def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | N
         }
 
     int8 = static()
-    dynamic = space.dynamic(engines, base, per_tensor=run.per_tensor)
+    dynamic = space.dynamic(engines, base, per_tensor=run.per_tensor, before=rounding.before)
     try_all(run, quickest_first(run, [*every(int8), *dynamic]), tuned)
     if not run.over() and not any(looks_inside(run, candidate.key) for candidate in every(int8)):
-        rounding = recovered(run, scheme, rounding)
-        if rounding.before:
+        plain, rounding = rounding, recovered(run, scheme, rounding)
+        if rounding.before != plain.before:
             int8 = static()
             try_all(run, quickest_first(run, every(int8)), tuned)
     if not run.over():
-        weights_alone(run, engines, base, every(int8), tuned)
+        weights_alone(run, engines, base, every(int8), tuned, rounding.before)
     if not bytes_count(run):
         mix_formats(run, grounds(run, engines, int8, rounding), tuned, baseline_ms)
 
@@ -73,14 +73,15 @@ def mix_formats(run: Run, able: Sequence[Ground], tuned: str, baseline_ms: float
 
 
 def weights_alone(
-    run: Run, engines: dict[str, Any], base: dict[str, dict[str, Scalar]], int8: Sequence[Candidate], tuned: str
-) -> None:
+    run: Run, engines: dict[str, Any], base: dict[str, dict[str, Scalar]], int8: Sequence[Candidate], tuned: str,
+    before: Sequence[Step],
+) -> None:  # fmt: skip
     """Narrow the weights only, where the network outgrows the cache or bytes count."""
     if (run.trials[run.given].bytes or 0) <= HEAVY and not bytes_count(run):
         return
     proven = [quick_ms(run, c.key) for c in int8 if holds(run, c)]
     to_beat = inf if bytes_count(run) else min(proven, default=inf)
-    try_all(run, quickest_first(run, space.weight_only(engines, base), to_beat), tuned)
+    try_all(run, quickest_first(run, space.weight_only(engines, base, before), to_beat), tuned)
 
 
 def every(static: dict[str, list[Candidate]]) -> list[Candidate]:

@@ -13,6 +13,7 @@ from hasten.search.field import Run, in_workshop, material
 from hasten.search.findings import named
 from hasten.search.question import digest
 from hasten.search.shrink import Knob
+from hasten.search.space import CLEAN
 from hasten.trial import Candidate, Step
 
 KINDS = {"prune": ("counts", "pruned"), "factorize": ("ranks", "factorised")}  # option, and what was done
@@ -28,8 +29,8 @@ def structural(base: Candidate) -> int:
 
 
 def before(base: Candidate) -> tuple[Step, ...]:
-    """What was taken out of the tidied network so far."""
-    return base.steps[1 : structural(base)]
+    """What was taken out of the tidied network so far, behind the clean-up where that is not the default."""
+    return base.steps[int(base.steps[:1] == (CLEAN,)) : structural(base)]
 
 
 def clocked(run: Run, base: Candidate, kind: str, knobs: Mapping[str, Knob]) -> dict[str, list[Option]]:

@@ -1,4 +1,8 @@
-"""How to round, by whose network answers most like the float one with everything in int8; and what to do before."""
+"""How to round, by whose network answers most like the float one with everything in int8; and what to do before.
+
+An exact rewrite may ruin eight bits: the float form of a network takes the standardisation of inputs into the first
+weights. Where the form for int8 differs, or columns of an input are unlike, each is judged beside the float form.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,17 @@ from typing import Any
 from hasten.measure.divergence import DECIDES
 from hasten.search.field import Run, first_line, material, study
 from hasten.search.findings import Rounded, either
+from hasten.search.space import FOR_INT8, spoken
 from hasten.trial import Scalar, Step
 from hasten.worker import CallFailed, WorkerDied
 
 EQUALIZE = Step(name="equalize", options={"clip": "skip"})  # a Clip that is split runs in float
 SMOOTH = Step(name="smooth", options={"insert": False})  # a Mul more would cost time
 PREPARATIONS = ((EQUALIZE, SMOOTH), (EQUALIZE,), (SMOOTH,))
+SCALED = Step(name="scale_inputs")
+FORMS = ((FOR_INT8,), (FOR_INT8, SCALED), (SCALED,))
 WORTH = 0.8  # of the harm: a preparation that leaves more than this is not worth a step
+FORM_WORTH = 0.5  # chosen: a form that leaves more than this is not worth an operator in float at the input
 ENOUGH = 0.1  # of the harm: one that leaves less need not be compared with others
 LOOKING_SECONDS = 8.0  # after this no other preparation is begun
 
@@ -40,7 +48,7 @@ def judged(run: Run) -> dict[str, Any]:
 
 
 def choose_rounding(run: Run, scheme: str) -> Rounding:
-    """The calibration method, and whether biases are corrected."""
+    """The form of the network, the calibration method, and whether biases are corrected."""
     try:
         found = _compared(run, scheme)
     except (WorkerDied, CallFailed) as fault:
@@ -48,13 +56,22 @@ def choose_rounding(run: Run, scheme: str) -> Rounding:
         return Rounding({"ranges": "mse", "bias": "kept", **_fixed(run)})
     told = ", ".join(f"{name} {harm:.1e}" for name, harm in sorted(found["harm"].items(), key=lambda kv: kv[1]))
     run.say("note", f"calibration: {found['options']['ranges']}, bias {found['options']['bias']} ({told})")
-    return Rounding(found["options"], (), min(found["harm"].values()), found.get("attends", False))
+    plain = Rounding(found["options"], (), min(found["harm"].values()), found.get("attends", False))
+    return _least_harmful(run, scheme, plain, FORMS, FORM_WORTH)
 
 
 def recovered(run: Run, scheme: str, plain: Rounding) -> Rounding:
-    """``plain``, or the preparation behind which int8 does clearly less harm; each is tried with the same options."""
+    """``plain``, or the preparation behind which int8 does clearly less harm."""
+    tried = [(*plain.before, *steps) for steps in PREPARATIONS]
+    return _least_harmful(run, scheme, plain, tried, WORTH)
+
+
+def _least_harmful(
+    run: Run, scheme: str, plain: Rounding, before_each: Sequence[tuple[Step, ...]], worth: float
+) -> Rounding:
+    """``plain``, or the steps behind which int8 leaves no more of its harm than ``worth``; each with its options."""
     harms, end = {"as it is": plain.harm}, time.monotonic() + LOOKING_SECONDS
-    tried = {named(before): before for before in PREPARATIONS}
+    tried = {named(before): before for before in before_each}
     for name, before in tried.items():
         if run.over() or time.monotonic() > end or min(harms.values()) < ENOUGH * plain.harm:
             break
@@ -63,14 +80,15 @@ def recovered(run: Run, scheme: str, plain: Rounding) -> Rounding:
         except (WorkerDied, CallFailed) as fault:
             run.say("note", f"{name} failed: {first_line(fault)}")
             continue
-        if "not_applicable" in found:
-            run.say("note", f"{name}: {found['not_applicable']}")
-        else:
+        if "not_applicable" not in found:
             harms[name] = min(found["harm"].values())
+        elif before_each is not FORMS:
+            run.say("note", f"{name}: {found['not_applicable']}")
     best = min(harms, key=lambda name: harms[name])
     told = ", ".join(f"{name} {harm:.1e}" for name, harm in harms.items())
-    if best not in tried or harms[best] > WORTH * plain.harm:
-        run.say("note", f"no preparation makes int8 clearly less harmful ({told})")
+    if best not in tried or harms[best] > worth * plain.harm:
+        if len(harms) > 1 or before_each is not FORMS:
+            run.say("note", f"no preparation makes int8 clearly less harmful ({told})")
         return plain
     run.say("note", f"int8 is prepared by {best} ({told})")
     try:
@@ -83,7 +101,7 @@ def recovered(run: Run, scheme: str, plain: Rounding) -> Rounding:
 
 def named(before: Sequence[Step]) -> str:
     """Steps in words: ``"equalize + smooth"``."""
-    return " + ".join(step.name for step in before)
+    return " + ".join(map(spoken, before))
 
 
 def _compared(run: Run, scheme: str, before: Sequence[Step] = (), methods: Sequence[str] | None = None) -> Rounded:

@@ -12,6 +12,7 @@ from hasten.trial import Candidate, Scalar, Step
 
 READ_PACKED = ("onnxruntime", "openvino")  # engines with kernels for MatMulNBits
 CLEAN = Step(name="clean")
+FOR_INT8 = Step(name="clean", options={"for_": "int8"})
 
 
 def as_given(engine: str) -> Candidate:
@@ -94,15 +95,24 @@ def narrow_floats(
     return found
 
 
+def led(before: Sequence[Step]) -> tuple[Step, ...]:
+    """The clean-up, unless the steps ``before`` begin with another, and those steps."""
+    return (*before,) if before and before[0].name == CLEAN.name else (CLEAN, *before)
+
+
 def dynamic(
-    engines: dict[str, Any], base: dict[str, dict[str, Scalar]], *, per_tensor: bool = False
+    engines: dict[str, Any],
+    base: dict[str, dict[str, Scalar]],
+    *,
+    per_tensor: bool = False,
+    before: Sequence[Step] = (),
 ) -> list[Candidate]:
     """Dynamic int8: only ONNX Runtime has the fused kernels; elsewhere it runs as float32 with extra work."""
     if "onnxruntime" not in engines or "int8" not in engines["onnxruntime"].formats():
         return []
     return [
         Candidate(
-            steps=(CLEAN, Step(name="quantize_dynamic", options={"per_channel": False} if per_tensor else {})),
+            steps=(*led(before), Step(name="quantize_dynamic", options={"per_channel": False} if per_tensor else {})),
             engine="onnxruntime",
             settings=base.get("onnxruntime", {}),
             label="onnxruntime dynamic int8",
@@ -110,11 +120,16 @@ def dynamic(
     ]
 
 
-def weight_only(engines: dict[str, Any], base: dict[str, dict[str, Scalar]]) -> list[Candidate]:
+def weight_only(
+    engines: dict[str, Any], base: dict[str, dict[str, Scalar]], before: Sequence[Step] = ()
+) -> list[Candidate]:
     """Products whose weights alone are in eight or four bits: for networks that wait for their weights."""
     return [
         Candidate(
-            steps=(CLEAN, Step(name="quantize_weights", options={"bits": bits, "block": 32, "method": "kquant"})),
+            steps=(
+                *led(before),
+                Step(name="quantize_weights", options={"bits": bits, "block": 32, "method": "kquant"}),
+            ),
             engine=name,
             settings=base.get(name, {}),
             label=f"{name} {bits}-bit weights",
@@ -135,13 +150,18 @@ def static(
     """
     found = []
     for variant in chosen:
-        steps = (CLEAN, *before, as_step("quantize", variant))
-        label = f"{name} int8 ({', '.join([told(variant), *(step.name for step in before)])}){_threads(base)}"
+        steps = (*led(before), as_step("quantize", variant))
+        label = f"{name} int8 ({', '.join([told(variant), *map(spoken, before)])}){_threads(base)}"
         found.append(Candidate(steps=steps, engine=name, settings=base, label=label))
         for narrow in (n for n in narrowings(engine) if n in floats):
             both = f"{label} + {narrowed(narrow)}"
             found.append(Candidate(steps=steps, engine=name, settings={**base, **narrow}, label=both))
     return found
+
+
+def spoken(step: Step) -> str:
+    """A step that prepares for narrowing, in words."""
+    return "inputs standardised in float" if step.name == CLEAN.name else step.name
 
 
 def narrowings(engine: Any) -> list[dict[str, Scalar]]:

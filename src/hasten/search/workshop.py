@@ -20,15 +20,20 @@ from hasten.graph.taps import collect
 from hasten.graph.wide import widened
 from hasten.machine import instruction_sets
 from hasten.model import Model
-from hasten.passes.clean import Clean
-from hasten.protocols import Array, Context, Feeds, NotApplicable
+from hasten.passes.clean import FLOAT_ONLY, Clean
+from hasten.protocols import Array, Context, Feeds
 from hasten.quant import histogram
 from hasten.quant.histogram import TensorStats
 from hasten.samples import SampleStore
 from hasten.samples.sequence import unroll
+from hasten.search.space import CLEAN, FOR_INT8
 from hasten.trial import Step
 
-KEEPING = ("equalize", "smooth")  # passes that change what narrowing does, and not what the network computes
+KEEPING = (
+    "equalize",
+    "scale_inputs",
+    "smooth",
+)  # passes that change what narrowing does, and not what the network computes
 KEPT = 4  # networks, and sets of statistics, held at once
 
 
@@ -89,7 +94,8 @@ def carried(model: Model, store: SampleStore, ids: Sequence[int]) -> Iterator[Fe
 class Material:
     """What a builder works on: the network's file, spooled samples, the calibrate split, and a file for statistics.
 
-    ``before`` holds the steps, as JSON, that prepare the tidied network for narrowing and keep what it computes.
+    ``before`` holds the steps, as JSON, that prepare the tidied network for narrowing and keep what it computes. When
+    the first is a clean-up, it replaces the default one.
     """
 
     source: str
@@ -131,13 +137,13 @@ def _calibration(store: str, ids: tuple[int, ...], cache: str) -> Calibration:
 
 
 @lru_cache(KEPT)
-def tidied(of: Material) -> Model:
-    """The network after the default clean-up; as it is where there is nothing to tidy."""
-    model = in_float32(of.source)
-    try:
-        return Clean()(model, calibration(of).context())
-    except NotApplicable:
-        return model
+def tidied(of: Material, for_: str) -> tuple[Model, frozenset[str]]:
+    """The network after the clean-up, as it is where there is nothing to tidy; and the rewrites that were applied."""
+    model, clean = in_float32(of.source), Clean(for_=for_)
+    found = clean.settled(model, calibration(of).context())
+    if found.graph is None:
+        return model, frozenset()
+    return clean.told(model, found), frozenset(site.rewrite for site in found.done)
 
 
 def make_pass(step: Step) -> Any:
@@ -149,18 +155,27 @@ def make_pass(step: Step) -> Any:
 @lru_cache(KEPT)
 def prepared(of: Material) -> Model:
     """The tidied network after the steps ``before``. Raises ``NotApplicable`` where one of them finds nothing to do."""
-    model = tidied(replace(of, before=b"[]"))
-    for step in msgspec.json.decode(of.before, type=list[Step]):
+    todo = msgspec.json.decode(of.before, type=list[Step])
+    form = "int8" if todo[:1] == [FOR_INT8] else "float"
+    model, _ = tidied(replace(of, before=b"[]"), form)
+    for step in todo[form == "int8" :]:
         model = make_pass(step)(model, calibration(of).context())
     return model
 
 
+def forms_differ(of: Material) -> bool:
+    """Did the clean-up do anything that suits float alone?"""
+    _, applied = tidied(replace(of, before=b"[]"), "float")
+    return bool(applied & FLOAT_ONLY)
+
+
 def begun(of: Material, steps: list[Step]) -> tuple[Model, list[Step]]:
     """The network after the leading steps that keep what it computes, held for the next recipe, and the other steps."""
-    if steps[:1] != [Step(name="clean")]:
+    if steps[:1] not in ([CLEAN], [FOR_INT8]):
         return in_float32(of.source) if steps else opened(of.source), steps
-    before = list(takewhile(lambda step: step.name in KEEPING, steps[1:]))
-    return prepared(replace(of, before=msgspec.json.encode(before))), steps[1 + len(before) :]
+    kept = list(takewhile(lambda step: step.name in KEEPING, steps[1:]))
+    before = [*(steps[:1] if steps[0] == FOR_INT8 else []), *kept]
+    return prepared(replace(of, before=msgspec.json.encode(before))), steps[1 + len(kept) :]
 
 
 @lru_cache(KEPT)
