@@ -18,7 +18,7 @@ from benchmarks.planner import RESULTS as PLANNER
 README = Path(__file__).parents[1] / "README.md"
 CONTROL = "nncf accuracy control"
 HEAD = (
-    "network (score, n)", "hasten", "drop (bound)", "best stock tool proven inside", "hasten against it", "search",
+    "network (score, n)", "hasten", "drop (bound)", "best stock tool tested inside", "hasten against it", "search",
     "NNCF's accuracy control", "machine",
 )  # fmt: skip
 Row = Mapping[str, Any]
@@ -61,7 +61,7 @@ def control(row: Row | None) -> str:
         return "not run"
     if not row["speedup"]:
         return row["reason"] if row["reason"].startswith("over") else "fails"
-    inside = "proven" if row["met"] else f"loses {points(row['drop'])}"
+    inside = "tested" if row["met"] else f"loses {points(row['drop'])}"
     return f"{row['speedup']:.2f}×, {inside}, {row['build_seconds']:.0f} s, {row['peak_mb']:,.0f} MB"
 
 

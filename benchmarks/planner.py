@@ -66,7 +66,7 @@ def prepared(case: Case, nets: Path, work: Path) -> Bundle | None:
 
 
 def kept(rows: dict[str, dict[str, Any]]) -> float | None:
-    """The share of int8's gain in time that hasten kept, where the fastest int8 is not proven inside the budget."""
+    """The share of int8's gain in time that hasten kept, where the fastest int8 has no certificate."""
     narrow = max((rows[n] for n in NARROW if rows[n]["speedup"]), key=lambda row: row["speedup"], default=None)
     ours = rows[HASTEN]["speedup"]
     if narrow is None or narrow["met"] or not ours or narrow["speedup"] <= 1:

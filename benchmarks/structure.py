@@ -4,7 +4,7 @@
             against the same share of every layer's filters, smallest first, nothing refitted (Li et al., ICLR 2017).
             Repair on and off for both; float32 in ONNX Runtime; judged on samples that no choice saw.
 ``search``  what the search makes of it on top of precision: its structural candidates and their fates.
-``without`` where one of them won: the search once more, without structure. The two answers, each proven inside the
+``without`` where one of them won: the search once more, without structure. The two answers, each tested inside the
             budget, are then timed in interleaved pairs. Goes on from what ``search`` left in SCRATCH.
 
 Results go to ``results/structure.json``; earlier networks stay there. Leave the machine alone while it runs.

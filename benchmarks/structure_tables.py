@@ -63,18 +63,22 @@ def not_bought(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def tried(candidates: Sequence[Mapping[str, Any]], way: str, name: str) -> str:
-    """Of one way: the fastest that looked provable, and the first that did not."""
+    """Of one way: the fastest that looked sure to pass, and the first that did not."""
     of = [one for one in candidates if way in one["label"] or one["label"].endswith(f", {name}")]
     fast = [one for one in of if one["status"] == "ok" and "speedup" in one]
     lost = [one for one in of if one["status"] != "ok"]
     untimed = [one for one in of if one["status"] == "ok" and "speedup" not in one]
-    told = [f"{place(one['label'], way)} looked provable, and was not timed" for one in untimed[:1]]
+    told = [f"{place(one['label'], way)} looked sure to pass, and was not timed" for one in untimed[:1]]
     if fast:
         best = max(fast, key=lambda one: one["speedup"])
         told = [f"{place(best['label'], way)} {best['speedup']:.2f}×, {best['reason']}"]
-    return (
-        "; ".join([*told, *(f"{place(one['label'], way)}: {one['reason']}" for one in lost[:1])]) or f"{way}: not tried"
-    )
+    told += [f"{place(one['label'], way)}: {one['reason']}" for one in lost[:1]]
+    return in_todays_words("; ".join(told)) or f"{way}: not tried"
+
+
+def in_todays_words(reason: str) -> str:
+    """A stored reason without the words that are kept for guaranteed certificates."""
+    return reason.replace("to be proven", "to pass the test").replace("proven inside the budget", "tested inside it")
 
 
 def place(label: str, way: str) -> str:

@@ -303,8 +303,8 @@ def met() -> Result:
             n_confirm=2800,
             smallest_drop=0.007,
             budget_provable=True,
-            sentence="2,800 confirm samples can prove a drop of 0.7 points or more where 2 % of the answers change; "
-            "your budget of 1 point is provable",
+            sentence="2,800 confirm samples can certify a drop of 0.7 points or more where 2 % of the answers change; "
+            "your budget of 1 point can be certified",
         ),
         machine=Machine(
             cpu="AMD Ryzen 7 7840U",
@@ -354,7 +354,7 @@ def nothing_faster() -> Result:
 
 def undecided() -> Result:
     """A promising candidate that too few samples can neither pass nor fail."""
-    base = met()
+    base = tested()
     shaky = replace(base.winner, confirm=quality(0.0014, 0.0171, n=310))
     rows = tuple(shaky if t is base.winner else t for t in base.trials)
     return replace(
@@ -379,7 +379,7 @@ def estimated() -> Result:
     base = met()
     seen = replace(quality(0.003, 0.015, n=120), lower=-0.009, met=False, chance=0.82)
     timed = replace(timing(3.02), waking=(3.0, 2.9, 3.1))
-    shaky = replace(base.winner, confirm=seen, timing=timed, reason="drop 0.30 points: not proven inside 1%")
+    shaky = replace(base.winner, confirm=seen, timing=timed, reason="drop 0.30 points: no certificate inside 1%")
     rows = tuple(shaky if t is base.winner else replace(t, confirm=None) for t in base.trials)
     sentence = "int8 squared error is 3.02× faster [2.98, 3.06] and has no certificate; about 420 more labelled samples"
     found = Estimated(trial=shaky, chance=0.82, needed_samples=420, needed="labelled", sentence=sentence)

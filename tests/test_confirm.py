@@ -355,10 +355,10 @@ def test_whoever_was_not_chosen_gets_a_reason(tmp_path: Path) -> None:
     proven = replace(quality(0.002, 0.008), split="confirm", met=True)
     winner = replace(trial("winner", 3.0, quality(0.0, 0.004)), confirm=proven)
     others = {
-        "proven inside the budget, but no faster than the one chosen": replace(
+        "inside the budget with a certificate, but no faster than the one chosen": replace(
             trial("proven", 2.0, quality(0.0, 0.004)), confirm=proven
         ),
-        "looks over the budget on the search samples, so that it was not put to the proof": trial(
+        "looks over the budget on the search samples, so that it was not tested": trial(
             "risky", 3.5, quality(0.02, 0.03)
         ),
         "others are faster at no more risk": trial("dominated", 1.5, quality(0.0, 0.004)),

@@ -55,7 +55,7 @@ def test_mixes_with_float32_are_not_planned_beside_a_faster_float_that_holds(tmp
     run = a_run(tmp_path, plain, mixed)
     texts = heard(run)
     assert grounds.outclassed(run, on(plain))
-    assert texts == run.unplanned == ["openvino int8 with f32 was not planned: int8 + bf16 is all but proven"]
+    assert texts == run.unplanned == ["openvino int8 with f32 was not planned: int8 + bf16 is all but certain to pass"]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,9 @@ def test_what_cannot_reach_what_holds_is_not_planned(tmp_path: Path, gained: flo
     run = a_run(tmp_path, plain, best)
     texts = heard(run)
     assert grounds.out_of_reach(run, on(plain), gained) == beaten
-    told = f"openvino int8 with f32 would be {2 * gained:.2f}× at best, and 2.20× is all but proven: not planned"
+    told = (
+        f"openvino int8 with f32 would be {2 * gained:.2f}× at best, and 2.20× is all but certain to pass: not planned"
+    )
     assert texts == ([told] if beaten else [])
 
 
@@ -198,9 +200,8 @@ def test_a_plan_by_borrowed_times_must_reach_it_with_little_harm(harmful: int, p
     problem = Problem(ms, harm, (False, True))
     assert grounds.fruitless(run, problem, fastest, ground) != planned
     assert not grounds.fruitless(run, problem, fastest, told), "its own times"
-    text = (
-        "litert int8 with f32 would be 1.33× with as little harm as it takes, and 2.20× is all but proven: not planned"
-    )
+    reach = "litert int8 with f32 would be 1.33× with as little harm as it takes"
+    text = f"{reach}, and 2.20× is all but certain to pass: not planned"
     assert run.unplanned == ([] if planned else [text])
 
 

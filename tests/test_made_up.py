@@ -1,4 +1,4 @@
-"""Without data: made-up inputs, only what changes no arithmetic, and nothing is called proven."""
+"""Without data: made-up inputs, only what changes no arithmetic, and nothing is called certified."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def test_without_data_only_lossless_is_tried_and_nothing_is_proven(
     assert result.provable.sentence == "no data: lossless only, on made-up inputs"
     assert not (tmp_path / "cache" / "hasten").exists()
     page = build(result)
-    assert "Unchanged answers, no proof" in page
+    assert "Unchanged answers, no test" in page
     assert "Certified" not in page
-    assert "Nothing is proven" in page
+    assert "Nothing is certified" in page
     show(result_block(result, out))
     assert "✓" not in capsys.readouterr().out
     assert json.loads((out / "manifest.json").read_text())["question"]["made_up"] is True

@@ -212,14 +212,14 @@ def test_needed_samples_is_what_is_missing() -> None:
 @pytest.mark.parametrize(
     ("metric", "budget", "n", "enough", "sentence"),
     [
-        (TOP1, "1%", 1480, True, "1,480 confirm samples can prove a drop of 0.97 points or more where 2 % of the "
-                                 "answers change; your budget of 1 point is provable"),
+        (TOP1, "1%", 1480, True, "1,480 confirm samples can certify a drop of 0.97 points or more where 2 % of the "
+                                 "answers change; your budget of 1 point can be certified"),
         (TOP1, "1%", 200, False, "your budget of 1 point needs about 1,397"),
-        (TOP1, "rel:95%", 800, True, "your budget of 5 % of the baseline's score is provable"),
-        (TOP1, "1%", 3, False, "too few to prove any drop; your budget of 1 point cannot be proven"),
+        (TOP1, "rel:95%", 800, True, "your budget of 5 % of the baseline's score can be certified"),
+        (TOP1, "1%", 3, False, "too few to certify any drop; your budget of 1 point cannot be certified"),
         (TOP1, "1%", 0, False, "there are no confirm samples"),
-        (AGREEMENT, "agree:99%", 1000, True, "can prove 99 % equal answers while no more than 4 of them change"),
-        (AGREEMENT, "agree:99%", 100, False, "cannot prove 99 % equal answers even if none changes; that needs 299"),
+        (AGREEMENT, "agree:99%", 1000, True, "can certify 99 % equal answers while no more than 4 of them change"),
+        (AGREEMENT, "agree:99%", 100, False, "cannot certify 99 % equal answers even if none changes; that needs 299"),
         (IOU, "1%", 60, True, "depends on how much iou changes from sample to sample; below 100"),
         (F1, "1%", 500, True, "depends on how much f1 changes"),
     ],

@@ -98,7 +98,7 @@ def test_verdicts_that_are_not_met_never_claim_proof() -> None:
     )
     kept = Page(build(results.undecided_kept())).text
     assert "the network as given stays for now" in kept
-    assert "faster, but not yet proven" not in kept
+    assert "faster, without a certificate" not in kept
 
 
 def test_every_candidate_has_a_row_and_a_mark() -> None:
@@ -256,7 +256,7 @@ def test_names_in_the_chart_cover_no_other() -> None:
 
 def test_a_proof_that_took_fewer_samples_says_so_and_a_better_score_is_looked_at() -> None:
     base = results.met()
-    assert caveats.proof(base) == ""
+    assert caveats.share_tested(base) == ""
     assert base.winner.confirm is not None
     fewer = replace(base, winner=replace(base.winner, confirm=replace(base.winner.confirm, n=1318)))
     assert "took 1,318 of the 2,800, drawn at random" in build(fewer)

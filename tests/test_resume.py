@@ -308,7 +308,7 @@ def test_one_interrupt_wraps_up_and_the_same_command_goes_on(case: Case) -> None
         if event.stage.startswith("2/3") and event.kind == "stage":
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Stopped, match="before anything faster was proven"):
+    with pytest.raises(Stopped, match="before anything faster had a certificate"):
         case.here(listen)
     assert not case.out.exists(), "half an answer does not replace one"
     wins(case, case.here())

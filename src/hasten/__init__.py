@@ -1,4 +1,4 @@
-"""The fastest version of your network that can be proven to stay inside your accuracy budget, on your machine.
+"""The fastest version of your network that passes a test of your accuracy budget, on your machine.
 
 >>> import hasten
 >>> hasten.Budget(limit=0.01).max_drop

@@ -65,7 +65,7 @@ def optimize(
     listen: Listener | None = None,
     progress: bool | None = None,
 ) -> Result:
-    """The fastest version of ``model`` that is proven to stay inside the budget on this machine.
+    """The fastest version of ``model`` that passes a test of the budget, on this machine.
 
     Args:
         model: a file of any front door, or in Python an ``nn.Module``, an ``ExportedProgram`` or a Keras model.
@@ -78,7 +78,7 @@ def optimize(
         batch: samples that the network is served with at a time: 1, or 16 where ``objective`` is ``throughput``.
         certificate: what ``met`` takes, ``"statistical"`` by default: the bound holds when unseen samples resemble
             these; or ``"guaranteed"``, where nothing is assumed but independent samples.
-        seconds: when the search stops trying candidates, 80 by default, or ``"5m"``; the build under way, the proof and
+        seconds: when the search stops trying candidates, 80 by default, or ``"5m"``; the build under way, the test and
             the final timing come on top.
         engines: search among these only, ``"openvino"`` or a list; ``format`` keeps those whose file is of that format.
         objective: ``latency``; ``throughput``, which is the time of a batch; ``size`` of the file or ``memory`` of its
@@ -96,7 +96,7 @@ def optimize(
 
     Raises:
         UsageError, InputError, EnvironmentFault: see ``hasten.errors``.
-        Stopped: interrupted before anything was proven; with ``out`` the same call goes on from there.
+        Stopped: interrupted before anything had a certificate; with ``out`` the same call goes on from there.
     """
     budget = parse_budget(max_drop, confidence, certificate)
     if objective not in OBJECTIVES:
@@ -156,14 +156,14 @@ def optimize(
 
 
 def _stop(result: Result, folder: RunFolder, *, kept: bool) -> None:
-    """A search that was cut short keeps its folder, and is a result only where something was proven."""
+    """A search that was cut short keeps its folder, and is a result only where something has a certificate."""
     folder.keep = kept
     folder.journal.stopped()
     if result.verdict != "met":
         help_ = (
             AGAIN if kept and folder.journal.kept else "name an output folder with out: such a run keeps what it did"
         )
-        raise Stopped("stopped before anything faster was proven", help=help_)
+        raise Stopped("stopped before anything faster had a certificate", help=help_)
 
 
 def _changed_meanwhile(model: Path, result: Result) -> list[str]:

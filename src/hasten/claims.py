@@ -115,7 +115,7 @@ def _contents(
     """What the files say must agree; then the claims, where everything that they need is there."""
     recipe = read_recipe(out / RECIPE, trust=given.trust)
     if manifest.made_by == "apply" or manifest.question is None:
-        help_text = "run hasten optimize, which proves a drop and times it"
+        help_text = "run hasten optimize, which tests a drop and times it"
         return [
             Check("claims", None, "a recipe was applied: nothing is claimed of its answers or its speed", help_text)
         ]

@@ -50,7 +50,7 @@ def _say(data: object, text: Callable[[], RenderableType], as_json: bool) -> Non
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version("hasten"), "-V", "--version", message="hasten %(version)s")
 def cli() -> None:
-    """The fastest version of your network that is proven to stay inside your accuracy budget, on this machine.
+    """The fastest version of your network that passes a test of your accuracy budget, on this machine.
 
     \b
     hasten doctor
@@ -84,7 +84,7 @@ def cli() -> None:
     "limit",
     metavar="TIME",
     callback=seconds,
-    help="When the search stops trying candidates: 30s, 5m, 1h; 80s by default. The build under way, the proof and the "
+    help="When the search stops trying candidates: 30s, 5m, 1h; 80s by default. The build under way, the test and the "
     "final timing come on top.",
 )
 @click.option(
@@ -123,7 +123,7 @@ def optimize(
     model: str, data: str | None, max_drop: str, confidence: float, certificate: str, limit: float | None,
     engines: Sequence[str], out: str, quiet: bool, verbose: bool, as_json: bool, **options: Any,
 ) -> int:  # fmt: skip
-    """Search, prove and write the fastest MODEL inside the budget. Exit 0: met, 1: nothing faster or undecided."""
+    """Search, test and write the fastest MODEL inside the budget. Exit 0: met, 1: nothing faster or undecided."""
     budget = parse_budget(max_drop, confidence, certificate)
     with console.Progress(verbosity=0 if quiet else 2 if verbose else 1) as progress:
         result: trial.Result = _api().optimize(

@@ -15,7 +15,7 @@ from hasten.console.terminal import BAD, write
 from hasten.protocols import Event, Listener
 from hasten.report.words import duration, known, one_line, times
 
-TIME_IS_UP = "search time is over"  # the step that the line names goes on, then the proof and the final timing
+TIME_IS_UP = "search time is over"  # the step that the line names goes on, then the test and the final timing
 
 
 class Progress:

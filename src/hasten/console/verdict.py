@@ -14,9 +14,11 @@ from hasten.report.source import shell
 from hasten.report.words import count, millis, one_line, size, span, times
 from hasten.trial import Result
 
+GRADED = {"guaranteed": "proven", "statistical": "tested"}
+
 
 def result_block(result: Result, out: Path | None = None) -> RenderableType:
-    """The verdict as the last thing that a search prints: baseline, proof, what was not chosen, where things are."""
+    """The last thing that a search prints: baseline, certificate, what was not chosen, where things are."""
     parts: list[RenderableType] = [lines(_baseline(result)), Rule(style=SOFT)]
     parts.append(lines([*_headline(result), *_facts(result), *_estimated(result)]))
     misses = fates.near_misses(result)
@@ -36,7 +38,8 @@ def _ending(result: Result, out: Path | None) -> str:
     if result.verdict == "undecided":
         text = _uncertified(result, out) or "something faster was found and has no certificate"
         return f"undecided; {text} (exit code 1)"
-    text = "faster, and proven inside the budget" if result.certified else "faster, the answers are unchanged"
+    grade = GRADED.get(result.certificate)
+    text = f"faster, and {grade} inside the budget" if grade else "faster, the answers are unchanged"
     return "; ".join(filter(None, ["met", text, _uncertified(result, out)]))
 
 

@@ -25,14 +25,14 @@ def provable(budget: Budget, metric: Metric, n_calibrate: int, n_search: int, n_
     """What the confirm split can prove, in one sentence to print before the search."""
     count = f"{n_confirm:,} confirm samples"
     if n_confirm < 1:
-        smallest, enough, sentence = None, False, "there are no confirm samples, so nothing can be proven"
+        smallest, enough, sentence = None, False, "there are no confirm samples, so nothing can be certified"
     elif not metric.needs_labels and metric.kind == "binary":
         smallest, enough, sentence = _agreement(budget, n_confirm, count)
     elif metric.kind == "binary":
         smallest, enough, sentence = _drop(budget, n_confirm, count)
     else:
         smallest, enough = None, n_confirm > 1
-        sentence = f"what {count} can prove depends on how much {metric.name} changes from sample to sample"
+        sentence = f"what {count} can certify depends on how much {metric.name} changes from sample to sample"
         sentence += "; below 100 of them it is little" if n_confirm < 100 else ""
     return Provable(
         n_calibrate=n_calibrate, n_search=n_search, n_confirm=n_confirm,
@@ -46,11 +46,11 @@ def _drop(budget: Budget, n: int, count: str) -> tuple[float | None, bool, str]:
     of = " of the baseline's score" if budget.kind == "relative" else ""
     allowed = f"{budget.max_drop * 100:.3g} %{of}" if of else _points(budget.max_drop)
     if smallest >= 0.5:
-        return None, False, f"{count} are too few to prove any drop; your budget of {allowed} cannot be proven"
+        return None, False, f"{count} are too few to certify any drop; your budget of {allowed} cannot be certified"
     share = f"{FLIPS * 100:g} % of the answers change"
-    told = f"{count} can prove a drop of {_points(smallest)} or more where {share}"
+    told = f"{count} can certify a drop of {_points(smallest)} or more where {share}"
     if enough:
-        return smallest, True, f"{told}; your budget of {allowed} is provable"
+        return smallest, True, f"{told}; your budget of {allowed} can be certified"
     needed = required_n(FLIPS, budget.max_drop, 0.0, budget.alpha, POWER)
     return smallest, False, f"{told}; your budget of {allowed} needs about {needed:,}"
 
@@ -61,9 +61,9 @@ def _agreement(budget: Budget, n: int, count: str) -> tuple[float | None, bool, 
     allowed = int(np.searchsorted(below, budget.alpha, side="right"))
     share = f"{(1 - budget.max_drop) * 100:.4g} % equal answers"
     if allowed:
-        return smallest, True, f"{count} can prove {share} while no more than {allowed - 1:,} of them change"
+        return smallest, True, f"{count} can certify {share} while no more than {allowed - 1:,} of them change"
     needed = ceil(log(budget.alpha) / log(1 - budget.max_drop))
-    return smallest, False, f"{count} cannot prove {share} even if none changes; that needs {needed:,}"
+    return smallest, False, f"{count} cannot certify {share} even if none changes; that needs {needed:,}"
 
 
 def _points(drop: float) -> str:

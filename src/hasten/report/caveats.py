@@ -1,4 +1,4 @@
-"""What a proof took, and what it does not say, in plain words."""
+"""What a test took, and what it does not say, in plain words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hasten.report.story import quality
 from hasten.report.words import count, known
 from hasten.trial import Result
 
-UNPROVEN = (
+UNTESTED = (
     "Nothing is certified: there were too few samples, or none, to keep some that the search does not see. "
     "What is returned changes no arithmetic, and its answers were compared."
 )
@@ -63,22 +63,22 @@ def _better(result: Result) -> list[str]:
     ]
 
 
-def proof(result: Result) -> str:
-    """How many of the confirm samples the proof took, where it was not all of them; else empty."""
+def share_tested(result: Result) -> str:
+    """How many of the confirm samples the test took, where it was not all of them; else empty."""
     seen = result.winner.confirm or next((t.confirm for t in result.trials if t.confirm), None)
     if seen is None or seen.split != "confirm" or not 0 < seen.n < result.provable.n_confirm:
         return ""
     return (
-        f"The proof took {seen.n:,} of the {result.provable.n_confirm:,}, drawn at random: "
+        f"The test took {seen.n:,} of the {result.provable.n_confirm:,}, drawn at random: "
         "how many was fixed beforehand, from how much changed on the search samples."
     )
 
 
 def limits(result: Result) -> list[str]:
-    """What the proof does not say, in plain words."""
+    """What the test does not say, in plain words."""
     warned = [ESTIMATED] if result.estimated else []
     if not result.provable.n_confirm:
-        return [UNPROVEN, *warned, *_elsewhere(result)]
+        return [UNTESTED, *warned, *_elsewhere(result)]
     wrong = 1 - result.confidence
     one_in = f"1 time in {round(1 / wrong)}" if 0 < wrong < 1 else "never"
     lines = [

@@ -159,7 +159,7 @@ def _point(result: Result, field: _Field, trial: Trial) -> str:
 
 def _names(result: Result, field: _Field) -> str:
     """The names of the winner and of the two baselines, each where it covers no other."""
-    best = "as given" if not changed(result) else "winner" if result.verdict == "met" else "best, not proven"
+    best = "as given" if not changed(result) else "winner" if result.verdict == "met" else "best, no certificate"
     named = {best: result.winner, "as given": result.as_given, "tuned": result.tuned}
     named |= {"estimated": result.estimated.trial} if result.estimated else {}
     keys, taken, parts = set[str](), list[tuple[float, float]](), []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hasten.report.story import budget_drop, changed, name, quality, scale
+from hasten.report.story import GRADED, budget_drop, changed, name, quality, scale
 from hasten.report.words import known, times
 from hasten.trial import Result, Trial
 
@@ -43,13 +43,13 @@ def tone(result: Result, trial: Trial) -> str:
 def fate(result: Result, trial: Trial) -> str:
     """One or two words on what became of a candidate."""
     if trial.candidate.key == result.winner.candidate.key:
-        return "★ kept" if not changed(result) else "★ chosen" if result.verdict == "met" else "best, not proven"
+        return "★ kept" if not changed(result) else "★ chosen" if result.verdict == "met" else "best, no certificate"
     if is_estimated(result, trial):
         return "★ estimated"
     if trial.status != "ok":
         return FATES.get(trial.status, trial.status)
     if trial.confirm is not None:
-        return "proven inside" if trial.confirm.met else "not proven"
+        return GRADED[trial.confirm.certificate] if trial.confirm.met else "no certificate"
     if trial.candidate.key == result.as_given.candidate.key:
         return "as given"
     if slower(trial):

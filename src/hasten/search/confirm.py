@@ -37,7 +37,7 @@ def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
     measure_baseline(run, ids)
     passed, looks = [], []
     for done, key in enumerate(order):
-        run.say("trial", f"proof of {run.trials[key].candidate.label} on {len(ids)} samples", done, len(order))
+        run.say("trial", f"test of {run.trials[key].candidate.label} on {len(ids)} samples", done, len(order))
         quality = look(run, key, ids)
         run.retire([key])
         if quality is None:
@@ -51,7 +51,7 @@ def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
         passed.append(key)
     for key in order[len(looks) :]:
         if run.trials[key].status == "ok" and run.trials[key].confirm is None:
-            run.update(key, reason="not tested: a safer candidate had already failed the proof")
+            run.update(key, reason="not tested: a safer candidate had already failed")
     fastest = max(passed, key=lambda k: gain(run, k), default=run.given)
     return fastest, looks
 
@@ -114,7 +114,7 @@ def _look(run: Run, candidate: Candidate, ids: list[int]) -> None:
         except WorkerDied as fault:
             if not fault.killed or fault.memory:
                 raise
-            run.say("warning", f"{candidate.label} is proven again: its process was {fault}")
+            run.say("warning", f"{candidate.label} is tested again: its process was {fault}")
             worker = fresh_worker(run, candidate)
             rows, changed, spoilt = judged(run, worker, ids, lossless=candidate.lossless)
     except (WorkerDied, CallFailed) as fault:
@@ -156,6 +156,8 @@ def unchanged(quality: Quality) -> Quality:
 
 
 def unproven(quality: Quality, run: Run) -> str:
-    """Why a finalist was not proven, in words."""
-    bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence * 100:g} % confidence"
-    return f"drop {quality.drop * 100:.2f} points, {bound}: not proven inside {run.budget} on {quality.n} samples"
+    """Why a finalist got no certificate, in words."""
+    strict = run.budget.certificate == "guaranteed"
+    upper, needed = (quality.guaranteed_upper, "guarantee") if strict else (quality.upper, "certificate")
+    bound = f"at most {upper * 100:.2f} with {run.budget.confidence * 100:g} % confidence"
+    return f"drop {quality.drop * 100:.2f} points, {bound}: no {needed} inside {run.budget} on {quality.n} samples"

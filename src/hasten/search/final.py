@@ -65,7 +65,7 @@ def prove_lossless(run: Run, tuned: str) -> tuple[str, list[Quality]]:
         count_look(run, [tuned])
     winner, looks = prove(run, [tuned])
     if winner == tuned and spent and looks[0].method != IDENTICAL:
-        run.update(tuned, status="rejected", reason="some answers changed, and the proof's level is spent")
+        run.update(tuned, status="rejected", reason="some answers changed, and the level of the test is spent")
         return run.given, looks
     return winner, looks
 

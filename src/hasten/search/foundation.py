@@ -59,7 +59,7 @@ def stands(run: Run, candidate: Candidate) -> bool:
         quality = screen(run, candidate, DEEP)
     inside = quality is not None and promises(run, quality)
     if quality is not None and not inside:
-        text = f"drop {quality.drop * 100:.2f} points on {quality.n} samples: unlikely to be proven"
+        text = f"drop {quality.drop * 100:.2f} points on {quality.n} samples: unlikely to pass the test"
         run.update(candidate.key, status="rejected", reason=text)
         run.retire([candidate.key])
     return inside

@@ -91,7 +91,7 @@ def outclassed(run: Run, ground: Ground) -> bool:
         c = trial.candidate
         same = c.engine == ground.engine and [step.name for step in c.steps] == passes and trial.status == "ok"
         if same and c.settings.get("precision", "f32") != "f32" and holds(run, c, CERTAIN):
-            run.not_planned(f"{ground.engine} int8 with f32 was not planned: {c.label} is all but proven")
+            run.not_planned(f"{ground.engine} int8 with f32 was not planned: {c.label} is all but certain to pass")
             return True
     return False
 
@@ -105,7 +105,7 @@ def out_of_reach(run: Run, ground: Ground, most: float) -> bool:
     if not 0 < at_best < (CLEARLY if ground.borrows else 1 + LEAST_GAIN) * sure:
         return False
     mix = f"{ground.engine} int8 with {ground.wide_format}"
-    run.not_planned(f"{mix} would be {at_best:.2f}× at best, and {sure:.2f}× is all but proven: not planned")
+    run.not_planned(f"{mix} would be {at_best:.2f}× at best, and {sure:.2f}× is all but certain to pass: not planned")
     return True
 
 
@@ -121,7 +121,7 @@ def fruitless(run: Run, problem: Problem, solver: Solver, ground: Ground) -> boo
     reach = gained(problem, plan) * speed(run, ground.narrow.key)
     if not 0 < reach < CLEARLY * surest(run):
         return False
-    told = f"{reach:.2f}× with as little harm as it takes, and {surest(run):.2f}× is all but proven"
+    told = f"{reach:.2f}× with as little harm as it takes, and {surest(run):.2f}× is all but certain to pass"
     run.not_planned(f"{ground.engine} int8 with {ground.wide_format} would be {told}: not planned")
     return True
 

@@ -108,7 +108,7 @@ def quickest_first(run: Run, candidates: Sequence[Candidate], to_beat: float = i
             able = sorted([*able, candidate], key=lambda c: quick_ms(run, c.key))
             run.retire(c.key for c in able[HELD:])
     for candidate in [c for c in able if quick_ms(run, c.key) > to_beat]:
-        outrun(run, candidate, to_beat, "by one that is likely to be proven")
+        outrun(run, candidate, to_beat, "by one that is likely to pass the test")
     return [c for c in able if run.trials[c.key].status == "ok"]
 
 

@@ -1,4 +1,4 @@
-"""The verdict in words: what was won, what was proven, and what it would take when it was not."""
+"""The verdict in words: what was won, which certificate it has, and what one would take."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def decide(run: Run, winner: str, estimated: Estimated | None) -> tuple[Verdict,
     more = needed_samples(quality, run.proof if quality.split == "confirm" else run.budget)
     told = f"about {more:,} more samples" if more else "more samples"
     text = f"{near.candidate.label} is {near.timing.speedup:.2f}× with a drop of {quality.drop * 100:.2f} points"
-    return "undecided", f"{text}; proving that it is inside {run.budget} takes {told}", more
+    return "undecided", f"{text}; a certificate inside {run.budget} takes {told}", more
 
 
 def won(trial: Trial, run: Run) -> str:
@@ -69,9 +69,9 @@ def why_not(run: Run, trial: Trial) -> str:
     if trial.timing is not None and trial.timing.low <= 1:
         return "not faster than the network as given"
     if _drop(trial) <= run.budget.max_drop and trial.confirm is not None and trial.confirm.met:
-        return "proven inside the budget, but no faster than the one chosen"
+        return "inside the budget with a certificate, but no faster than the one chosen"
     if trial.search is not None and _drop(trial) > run.budget.max_drop:
-        return "looks over the budget on the search samples, so that it was not put to the proof"
+        return "looks over the budget on the search samples, so that it was not tested"
     if trial.timing is None and not trial.candidate.lossless:
         return "not raced: others promised more, or the time was up"
     return "others are faster" if trial.candidate.lossless else "others are faster at no more risk"
