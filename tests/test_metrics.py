@@ -69,7 +69,9 @@ def test_wrong_outputs() -> None:
         m.TOP1.rows(out([0.2, -3]), np.array([0, 1]))
     with pytest.raises(InputError, match="no output called 'z'"):
         m.resolve("top1", output="z").rows(out(LOGITS), LABELS)
-    with pytest.raises(InputError, match="no output holds floating-point scores: y int64"):
+    with pytest.raises(InputError, match="no output holds numbers: y <U1"):
+        m.TOP1.rows({"y": np.array(["a", "b"])}, LABELS[:2])
+    with pytest.raises(InputError, match="holds classes"):
         m.TOP1.rows({"y": np.zeros((2, 3), dtype=np.int64)}, LABELS[:2])
     with pytest.raises(InputError, match="a single number"):
         m.TOP1.rows(out(1.0), LABELS[:1])

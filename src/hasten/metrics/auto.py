@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from hasten.errors import InputError
-from hasten.metrics.classes import Agreement, TopK, is_binary_head
+from hasten.metrics.classes import IGNORED, Agreement, TopK, is_binary_head
 from hasten.metrics.multilabel import F1_MULTILABEL
 from hasten.metrics.pick import Array, chosen
 from hasten.metrics.values import Cosine, ErrorMean, Iou
@@ -21,14 +21,14 @@ def auto_metric(outputs: Outputs, labels: Array | None) -> tuple[Metric, str]:
     """A metric for these outputs [b, ...] and labels [b, ...] (or none), and a sentence that says why."""
     name, scores = chosen(outputs, None)
     if labels is None:
-        if _looks_like_classes(scores):
-            return Agreement(threshold=_threshold(scores)), f"no labels, and output {name!r} looks like class scores"
-        return Cosine(), f"no labels, and output {name!r} does not look like class scores"
+        return _without_labels(name, scores)
     labels = np.asarray(labels)
     per_class = scores.ndim > 1 and any(
         scores.shape[:a] + scores.shape[a + 1 :] == labels.shape and scores.shape[a] > 1 for a in range(1, scores.ndim)
     )
     whole = labels.dtype.kind in "iub"
+    if whole and scores.dtype.kind in "iu" and scores.squeeze().shape == labels.squeeze().shape:
+        return TopK(), f"labels and output {name!r} are class numbers"
     squeezed = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if whole and (per_class or (scores.ndim == 2 and scores.shape[1] > 1 and squeezed.ndim == 1)):
         return TopK(), f"labels are class numbers, and output {name!r} has one score a class"
@@ -36,18 +36,28 @@ def auto_metric(outputs: Outputs, labels: Array | None) -> tuple[Metric, str]:
         threshold = _threshold(scores)
         return TopK(threshold=threshold), f"labels are 0 or 1, and output {name!r} decides from {threshold} on"
     same = [d for d in scores.shape if d != 1] == [d for d in labels.shape if d != 1]
-    if whole and same and scores.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) != 1).any():
+    flags = bool(np.isin(labels, (0, 1, IGNORED)).all())
+    if whole and same and scores.ndim == 2 and flags and (labels.sum(axis=1) != 1).any():
         threshold = _threshold(scores, several=True)
         why = f"labels are 0 or 1 for each column of output {name!r}, which decides from {threshold} on"
         return replace(F1_MULTILABEL, threshold=threshold), why
-    if same and scores.ndim > 2 and np.isin(labels, (0, 1)).all():
-        return Iou(), f"labels are masks of output {name!r}'s shape"
+    if same and scores.ndim > 2 and flags:
+        threshold = _threshold(scores, several=True)
+        return Iou(threshold=threshold), f"labels are masks of output {name!r}'s shape, a mask from {threshold} on"
     if same:
         return ErrorMean(), f"labels are numbers of output {name!r}'s shape"
     raise InputError(
         f"no metric fits output {name!r} {list(scores.shape)} and labels {list(labels.shape)} {labels.dtype}",
         help="choose one: --metric NAME, or name the output to score: --output NAME",
     )
+
+
+def _without_labels(name: str, scores: Array) -> tuple[Metric, str]:
+    if scores.dtype.kind in "iub":
+        return Agreement(), f"no labels, and output {name!r} holds whole numbers"
+    if _looks_like_classes(scores):
+        return Agreement(threshold=_threshold(scores)), f"no labels, and output {name!r} looks like class scores"
+    return Cosine(), f"no labels, and output {name!r} does not look like class scores"
 
 
 def _threshold(scores: Array, several: bool = False) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from hasten.errors import InputError
 from hasten.metrics import totals
-from hasten.metrics.classes import check_labels, decide, is_binary_head
+from hasten.metrics.classes import check_labels, class_count, decide, is_binary_head
 from hasten.metrics.heads import check_probabilities
 from hasten.metrics.pick import Array, Rows, chosen, one_a_sample
 
@@ -35,8 +35,7 @@ class BalancedAccuracy:
             )
         if is_binary_head(scores):
             check_probabilities(name, scores, self.threshold, self.name)
-        classes = 2 if is_binary_head(scores) else scores.shape[1]
-        whole = check_labels(one_a_sample(labels, len(scores), self.name), classes, None)
+        whole = check_labels(one_a_sample(labels, len(scores), self.name), class_count(scores), None)
         right = (decide(scores, self.threshold) == whole).astype(np.float64)
         broken = np.isnan(scores.reshape(len(scores), -1)).any(axis=1)
         return np.stack([np.where(broken, np.nan, right), whole], axis=1)

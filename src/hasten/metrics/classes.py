@@ -13,6 +13,7 @@ from hasten.errors import InputError
 from hasten.metrics.pick import Array, Rows, chosen, one_a_sample
 
 IGNORED = -100  # a position with this label does not count (the convention of segmentation and token labels)
+MOST_CLASSES = 1 << 31
 ROUNDING = 1e-3  # a probability may leave [0, 1] by this much in low precision
 
 
@@ -28,6 +29,18 @@ def class_axis(scores: Array, labels: Array | None = None) -> int:
 
 def _without(scores: Array, axis: int) -> tuple[int, ...]:
     return scores.shape[:axis] + scores.shape[axis + 1 :]
+
+
+def squeezed(shape: tuple[int, ...]) -> list[int]:
+    """Sizes of a shape behind the batch axis, without those of 1."""
+    return [d for d in shape[1:] if d != 1]
+
+
+def class_count(scores: Array) -> int:
+    """How many classes there are to choose from; any number where the network chose itself."""
+    if scores.dtype.kind in "iub":
+        return MOST_CLASSES
+    return 2 if is_binary_head(scores) else int(scores.shape[1])
 
 
 def is_binary_head(scores: Array) -> bool:
@@ -81,6 +94,8 @@ class TopK:
         """1.0 or 0.0 a sample, or the share of right positions: [b]."""
         name, scores = chosen(outputs, self.output)
         labels = np.asarray(labels)
+        if scores.dtype.kind in "iub":
+            return self._chosen(name, decide(scores), labels)
         if is_binary_head(scores):
             return self._binary(name, scores.reshape(-1), labels)
         axis = class_axis(scores, labels)
@@ -96,6 +111,17 @@ class TopK:
         right = _within(np.moveaxis(scores, axis, -1), whole, self.k)
         counted = whole != IGNORED
         return _share(right & counted, counted)
+
+    def _chosen(self, name: str, classes: NDArray[np.int64], labels: Array) -> Rows:
+        """Classes that the network chose itself, at the place of each label."""
+        if squeezed(classes.shape) != squeezed(labels.shape) or len(classes) != len(labels) or self.k != 1:
+            raise InputError(
+                f"output {name!r} holds classes {list(classes.shape)}, and labels {list(labels.shape)} do not fit",
+                help="give a class number for each of its places, and use top1",
+            )
+        whole = check_labels(labels.reshape(classes.shape), MOST_CLASSES, IGNORED)
+        counted = whole != IGNORED
+        return _share((classes == whole) & counted, counted)
 
     def _binary(self, name: str, scores: Array, labels: Array) -> Rows:
         whole = check_labels(one_a_sample(labels, len(scores), self.name), 2, None)
@@ -132,7 +158,12 @@ def _share(right: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Rows:
 
 
 def decide(scores: Array, threshold: float = 0.5) -> NDArray[np.int64]:
-    """The class chosen for each sample or position: the highest score, or the threshold for a binary head."""
+    """The class chosen for each sample or position: the highest score, or the threshold for a binary head.
+
+    Whole numbers are classes that the network chose itself.
+    """
+    if scores.dtype.kind in "iub":
+        return (scores[:, 0] if scores.ndim == 2 and scores.shape[1] == 1 else scores).astype(np.int64)
     if is_binary_head(scores):
         return np.asarray(scores.reshape(-1) >= threshold, dtype=np.int64)
     return np.asarray(scores.argmax(axis=class_axis(scores)), dtype=np.int64)
@@ -169,6 +200,8 @@ class Agreement:
 
 def _undefined(scores: Array) -> Any:
     """NaN anywhere among a position's scores: no answer, so no agreement."""
+    if scores.dtype.kind in "iub":
+        return np.zeros(decide(scores).shape, bool)
     if is_binary_head(scores):
         return np.isnan(scores.reshape(-1))
     return np.isnan(scores).any(axis=class_axis(scores))

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from hasten.errors import InputError
-from hasten.metrics.classes import check_labels, decide, is_binary_head
+from hasten.metrics.classes import check_labels, class_count, decide, is_binary_head
 from hasten.metrics.pick import Array, Rows, chosen, one_a_sample
 
 
@@ -29,8 +29,7 @@ class MacroF1:
         _, scores = chosen(outputs, self.output)
         if scores.ndim > 2:
             raise InputError(f"f1 needs one answer a sample, not {list(scores.shape)}", help="use top1")
-        classes = 2 if is_binary_head(scores) else scores.shape[1]
-        whole = check_labels(one_a_sample(labels, len(scores), self.name), classes, None)
+        whole = check_labels(one_a_sample(labels, len(scores), self.name), class_count(scores), None)
         return np.stack([decide(scores, self.threshold), whole], axis=1).astype(np.float64)
 
     def value(self, rows: Rows) -> float:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from hasten.errors import InputError
 from hasten.metrics import totals
-from hasten.metrics.classes import IGNORED, check_labels, class_axis, decide
-from hasten.metrics.heads import VOID, check_probabilities, squeezed
+from hasten.metrics.classes import IGNORED, check_labels, class_axis, decide, squeezed
+from hasten.metrics.heads import VOID, check_probabilities
 from hasten.metrics.pick import Array, Rows, chosen
 
 Counts = NDArray[np.float64]  # [b, 3, classes]: right, chosen, labelled positions
+OWN_CLASSES = 256
 BLOCK = 1 << 14  # positions whose scores are compared at once
 
 
@@ -47,7 +48,9 @@ def _positions(
     labels = np.asarray(labels)
     b = len(scores)
     answer: Array
-    if scores.ndim > 1 and len(labels) == b and squeezed(scores.shape) == squeezed(labels.shape):
+    if scores.dtype.kind in "iu" and len(labels) == b and squeezed(scores.shape) == squeezed(labels.shape):
+        answer, classes, broken = _own_classes(name, scores), OWN_CLASSES, False
+    elif scores.ndim > 1 and len(labels) == b and squeezed(scores.shape) == squeezed(labels.shape):
         check_probabilities(name, scores, threshold, metric)
         answer, classes, broken = np.asarray(scores >= threshold), 2, bool(np.isnan(scores).any())
     else:
@@ -61,6 +64,14 @@ def _positions(
         classes = scores.shape[axis]
     truth = _truth(labels, classes, void)
     return answer.reshape(b, -1), truth.reshape(b, -1), classes, broken
+
+
+def _own_classes(name: str, answer: Array) -> Array:
+    """Classes that the network chose itself; how many there are no single answer shows."""
+    if answer.size and not 0 <= answer.min() <= answer.max() < OWN_CLASSES:
+        what = f"output {name!r} holds {answer.max()}, beyond {OWN_CLASSES} classes"
+        raise InputError(what, help="score the output before its ArgMax, or use top1")
+    return answer
 
 
 def _without_ones(labels: Array, dims: int) -> tuple[int, ...]:
@@ -183,7 +194,8 @@ def _rows(metric: Regions | RegionsPerSample, outputs: Mapping[str, Array], labe
         outputs, metric.output, labels, metric.threshold, metric.void, metric.name
     )
     counts = _counts(answer, truth, classes)
-    mask = squeezed(chosen(outputs, metric.output)[1].shape) == squeezed(np.shape(labels))
+    scores = chosen(outputs, metric.output)[1]
+    mask = scores.dtype.kind == "f" and squeezed(scores.shape) == squeezed(np.shape(labels))
     if metric.only is not None and metric.only >= classes:
         raise InputError(
             f"{metric.name} counts class {metric.only}, and there are {classes}", help="classes start at 0"
@@ -197,6 +209,8 @@ def _rows(metric: Regions | RegionsPerSample, outputs: Mapping[str, Array], labe
 
 def _own_map(outputs: Mapping[str, Array], output: str | None, threshold: float) -> Array:
     scores = chosen(outputs, output)[1]
+    if scores.dtype.kind in "iu":
+        return decide(scores)
     several = scores.ndim > 2 and scores.shape[class_axis(scores)] > 1
     return decide(scores) if several else np.asarray(scores >= threshold, dtype=np.int64)
 

@@ -8,12 +8,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from hasten.metrics.classes import ROUNDING, TopK, is_binary_head
+from hasten.metrics.classes import ROUNDING, TopK, is_binary_head, squeezed
 from hasten.metrics.corpus import Auc, MacroF1
 from hasten.metrics.ctc import CtcCer
 from hasten.metrics.curves import AP_MACRO, AUC_MACRO, AveragePrecision
 from hasten.metrics.dense import PIXEL_F1, Regions, RegionsPerSample
-from hasten.metrics.heads import squeezed
 from hasten.metrics.multilabel import ACCURACY_MULTILABEL, F1_MULTILABEL
 from hasten.metrics.pick import Array, chosen
 from hasten.metrics.retrieval import Ranked, RankedByQuery

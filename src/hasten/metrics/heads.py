@@ -15,18 +15,13 @@ VOID = 255  # the label of positions without a class in 8-bit masks
 Flags = NDArray[np.bool_]
 
 
-def squeezed(shape: tuple[int, ...]) -> list[int]:
-    """Sizes of a shape behind the batch axis, without those of 1."""
-    return [d for d in shape[1:] if d != 1]
-
-
 def check_probabilities(name: str, scores: Array, threshold: float, metric: str) -> None:
     """Refuse logits where a decision falls at a probability of one half.
 
     Raises:
         InputError: a score is outside [0, 1].
     """
-    if threshold != 0.5 or not scores.size:
+    if threshold != 0.5 or not scores.size or scores.dtype.kind in "iub":
         return
     low, high = float(scores.min()), float(scores.max())
     if low < -ROUNDING or high > 1 + ROUNDING:

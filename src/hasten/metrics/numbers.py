@@ -9,7 +9,7 @@ import numpy as np
 
 from hasten.metrics import totals
 from hasten.metrics.pick import Array, Rows, chosen
-from hasten.metrics.values import beside
+from hasten.metrics.values import beside, counted, mean_counted
 
 SMALLEST = 1e-8  # of a target, for an error in percent of it
 
@@ -27,7 +27,8 @@ class RootMeanSquare:
     def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
         """[b, 2]: sum of squared errors, and count."""
         values, wanted = beside(outputs, self.output, labels, self.name)
-        return np.stack([((values - wanted) ** 2).sum(axis=1), np.full(len(values), values.shape[1], float)], axis=1)
+        wanted, weights = counted(values, wanted)
+        return np.stack([(weights * (values - wanted) ** 2).sum(axis=1), weights.sum(axis=1)], axis=1)
 
     def value(self, rows: Rows) -> float:
         """The root of the mean."""
@@ -60,10 +61,10 @@ class PercentageError:
     def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
         """[b, 2]: sum of shares, and count."""
         values, wanted = beside(outputs, self.output, labels, self.name)
-        counted = np.abs(wanted) > self.smallest
-        shares = np.where(counted, np.abs(values - wanted) / np.where(counted, np.abs(wanted), 1), 0)
+        used = np.abs(wanted) > self.smallest  # not where it is NaN
+        shares = np.where(used, np.abs(values - wanted) / np.where(used, np.abs(wanted), 1), 0)
         shares = np.where(np.isnan(values), np.nan, shares)
-        return np.stack([shares.sum(axis=1), counted.sum(axis=1)], axis=1).astype(np.float64)
+        return np.stack([shares.sum(axis=1), used.sum(axis=1)], axis=1).astype(np.float64)
 
     def value(self, rows: Rows) -> float:
         """The mean share; NaN where no label counts."""
@@ -92,8 +93,9 @@ class QuantileLoss:
     def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
         """The loss of each sample: [b], in the output's unit."""
         values, wanted = beside(outputs, self.output, labels, self.name)
+        wanted, weights = counted(values, wanted)
         above = values - wanted
-        return np.asarray(np.where(above < 0, -self.quantile * above, (1 - self.quantile) * above).mean(axis=1))
+        return mean_counted(np.where(above < 0, -self.quantile * above, (1 - self.quantile) * above), weights)
 
     def value(self, rows: Rows) -> float:
         """The mean."""
@@ -123,15 +125,16 @@ class Moments:
     def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
         """[b, 7 columns]: the seven numbers, each for all columns."""
         values, wanted = beside(outputs, self.output, labels, self.name)
+        wanted, weights = counted(values, wanted)
         if chosen(outputs, self.output)[1].ndim <= 2:
             nothing = np.zeros_like(values)
-            error = (values - wanted) ** 2
-            parts = [values, wanted, nothing, nothing, nothing, error, np.ones_like(values)]
+            parts = [values, wanted, nothing, nothing, nothing, (values - wanted) ** 2, weights]
             return np.concatenate(parts, axis=1)
-        means = [values.mean(axis=1, keepdims=True), wanted.mean(axis=1, keepdims=True)]
+        number = weights.sum(axis=1, keepdims=True)
+        means = [(weights * t).sum(axis=1, keepdims=True) / np.maximum(number, 1) for t in (values, wanted)]
         x, y = values - means[0], wanted - means[1]
-        sums = [t.sum(axis=1, keepdims=True) for t in (x * x, y * y, x * y, (values - wanted) ** 2)]
-        return np.concatenate([*means, *sums, np.full_like(means[0], values.shape[1])], axis=1)
+        sums = [(weights * t).sum(axis=1, keepdims=True) for t in (x * x, y * y, x * y, (values - wanted) ** 2)]
+        return np.concatenate([*means, *sums, number], axis=1)
 
     def value(self, rows: Rows) -> float:
         """The mean over columns; NaN where the labels of every column are all the same."""

@@ -15,16 +15,17 @@ Rows = NDArray[np.float64]
 
 
 def chosen(outputs: Mapping[str, Array], name: str | None) -> tuple[str, Array]:
-    """The output called ``name``, or the first floating one (float32 or wider), as (name, array [b, ...]).
+    """The output called ``name``, else the first floating one, else the first of whole numbers: (name, array [b, ...]).
 
     Raises:
-        InputError: there is none of that name, or none that floats.
+        InputError: there is none of that name, or none of numbers.
     """
     if name is None:
-        name = next((n for n, a in outputs.items() if np.asarray(a).dtype.kind == "f"), None)
+        kinds = {n: np.asarray(a).dtype.kind for n, a in outputs.items()}
+        name = next((n for wanted in ("f", "iub") for n, kind in kinds.items() if kind in wanted), None)
         if name is None:
             have = ", ".join(f"{n} {np.asarray(a).dtype}" for n, a in outputs.items())
-            raise InputError(f"no output holds floating-point scores: {have}", help="name the output to score")
+            raise InputError(f"no output holds numbers: {have}", help="name the output to score")
     elif name not in outputs:
         raise InputError(f"the network has no output called {name!r}", help=did_you_mean(name, outputs))
     array = np.asarray(outputs[name])

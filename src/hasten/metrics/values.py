@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hasten.errors import InputError
+from hasten.metrics.classes import IGNORED
 from hasten.metrics.pick import Array, Rows, chosen
 
 
@@ -26,9 +27,20 @@ def beside(outputs: Mapping[str, Array], output: str | None, labels: Array, metr
     return values.reshape(len(values), -1).astype(np.float64), labels.reshape(len(labels), -1).astype(np.float64)
 
 
+def counted(values: Rows, wanted: Rows) -> tuple[Rows, Rows]:
+    """(labels, weights): a label that is NaN counts 0 and becomes the output, so that no error is left."""
+    known = ~np.isnan(wanted)
+    return np.where(known, wanted, np.where(np.isnan(values), 0, values)), known.astype(np.float64)
+
+
+def mean_counted(errors: Rows, weights: Rows) -> Rows:
+    """The mean of each sample's errors over the numbers that count; 0 where none does."""
+    return np.asarray((errors * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ErrorMean:
-    """Mean of ``|output - label| ** power`` over a sample's numbers; lower is better. Same shapes."""
+    """Mean of ``|output - label| ** power`` over a sample's numbers; lower is better. Labels of NaN do not count."""
 
     name: str = "mae"
     power: int = 1
@@ -40,7 +52,8 @@ class ErrorMean:
     def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
         """The error of each sample: [b], in the output's unit (squared for mse)."""
         values, wanted = beside(outputs, self.output, labels, self.name)
-        return np.asarray((np.abs(values - wanted) ** self.power).mean(axis=1))
+        wanted, weights = counted(values, wanted)
+        return mean_counted(np.abs(values - wanted) ** self.power, weights)
 
     def value(self, rows: Rows) -> float:
         """The mean."""
@@ -53,7 +66,10 @@ class ErrorMean:
 
 @dataclass(frozen=True, kw_only=True)
 class Iou:
-    """Intersection over union of the mask from ``threshold`` on and the label's, a sample at a time; empty = 1."""
+    """Intersection over union of the mask from ``threshold`` on and the label's, a sample at a time.
+
+    Two empty masks score 1. Positions labelled -100 do not count.
+    """
 
     name: str = "iou"
     threshold: float = 0.5
@@ -66,7 +82,8 @@ class Iou:
     def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
         """[b] in [0, 1]."""
         values, wanted = beside(outputs, self.output, labels, self.name)
-        mask, truth = values >= self.threshold, wanted >= 0.5
+        known = wanted != IGNORED
+        mask, truth = (values >= self.threshold) & known, wanted >= 0.5
         union = (mask | truth).sum(axis=1)
         score = np.where(union > 0, (mask & truth).sum(axis=1) / np.maximum(union, 1), 1.0)
         return np.where(np.isnan(values).any(axis=1), np.nan, score)

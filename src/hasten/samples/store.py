@@ -11,7 +11,8 @@ meta.json       names, dtypes, state, warnings, digest
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -174,6 +175,22 @@ class SampleStore:
             return _map(self.directory / "labels.npy")
         flat, shapes = self.directory / "labels.flat.npy", self.directory / "labels.shapes.npy"
         return Ragged(flat, shapes) if shapes.exists() else None
+
+    def relabel(self, change: Callable[[Array], Array]) -> None:
+        """Write every label anew as ``change`` makes it of the old one."""
+        from hasten.samples.files import Labels
+
+        assert self.labels is not None
+        with tempfile.TemporaryDirectory(dir=self.directory) as building:
+            writer = Labels(Path(building))
+            for i in range(self._n):
+                writer.append(change(np.asarray(self.labels[i])), str(self.ids[i]))
+            writer.close()
+            del self.__dict__["labels"]
+            for old in self.directory.glob("labels.*"):
+                old.unlink()
+            for made in Path(building).iterdir():
+                made.rename(self.directory / made.name)
 
     @cached_property
     def groups(self) -> NDArray[np.int64] | None:

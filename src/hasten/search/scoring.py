@@ -12,15 +12,15 @@ from hasten.measure.quality import at_chance, judgeable, worse_than_constant
 from hasten.metrics import auto_metric, resolve
 from hasten.metrics.balanced import BalancedAccuracy
 from hasten.metrics.binary import BinaryRate
-from hasten.metrics.classes import IGNORED
 from hasten.metrics.corpus import Auc
 from hasten.metrics.curves import AveragePrecision, SensitivityAt
 from hasten.metrics.fit import fitted
 from hasten.model import TensorSpec
 from hasten.protocols import Array, Metric
-from hasten.samples import SampleStore
 from hasten.search.baseline import does_not_run, measure_baseline
 from hasten.search.field import SCREENED, Run
+from hasten.search.label_reading import joined as _joined
+from hasten.search.label_reading import read_labels
 from hasten.search.loading import baseline
 from hasten.search.question import Question
 from hasten.worker import CallFailed, WorkerDied
@@ -48,6 +48,7 @@ def choose_metric(run: Run, question: Question) -> None:
     outputs = {
         n: np.concatenate([np.atleast_1d(a[k]) for _, a in seen]) for k, n in enumerate(names) if _joins(seen, k)
     }
+    read_labels(run, question, outputs, probe)
     truth = _joined(evaluator.store, probe) if question.scored and evaluator.store.labels is not None else None
     if question.metric is None:
         looked_at = {question.output: outputs[question.output]} if question.output else outputs
@@ -163,18 +164,6 @@ def _judged(run: Run, ids: Sequence[int], judge: Callable[[Metric, Array, Array]
     if not run.evaluator.metric.needs_labels or run.evaluator.store.labels is None:
         return None
     return judge(run.evaluator.metric, run.evaluator.known(ids), _joined(run.evaluator.store, ids))
-
-
-def _joined(store: SampleStore, ids: Sequence[int]) -> Array:
-    """The labels of ``ids`` along axis 0: a row a sample, or a row a step for sequences."""
-    assert store.labels is not None
-    parts = [np.asarray(store.labels[i]) for i in ids]
-    if store.sequential:
-        joined = np.concatenate(parts)
-        return np.asarray(joined[joined != IGNORED])
-    longest = max((len(p) for p in parts if p.ndim), default=0)
-    padded = [np.pad(p, (0, longest - len(p)), constant_values=-1) if p.ndim == 1 else p for p in parts]
-    return np.stack(padded)
 
 
 def _joins(seen: Sequence[tuple[int, list[Array]]], k: int) -> bool:
