@@ -17,6 +17,7 @@ from hasten.looks import Look, open_ledger
 from hasten.measure.provable import likely
 from hasten.search import confirm, final, finalists, lossless, narrow, verdict
 from hasten.search.field import Run, unless_twin
+from hasten.search.run import CUT
 from hasten.splits import Splits
 from hasten.trial import Candidate, Quality, Scalar, Status, Step, Timing, Trial
 
@@ -269,7 +270,7 @@ def test_a_first_look_at_a_short_call_tells_little(tmp_path: Path, ms: float, le
     assert narrow.outdone(run, slow.candidate) == left_out
 
 
-def test_a_step_is_done_once_and_recalled_with_its_time(tmp_path: Path) -> None:
+def test_a_step_is_done_once_and_what_is_recalled_takes_no_time_of_this_run(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     one, two = trial("one", 2.0, None), trial("two", 2.0, None)
     first = a_run(tmp_path, one, two)
@@ -281,12 +282,17 @@ def test_a_step_is_done_once_and_recalled_with_its_time(tmp_path: Path) -> None:
     )
     again = a_run(tmp_path, one, two)
     again.journal = Journal(path, {})
-    again.deadline = again.begun + 120
+    again.seconds, again.deadline = 120.0, again.begun - 10
     assert again.step("screen", one.candidate, never)
     assert not again.step("screen", two.candidate, never)
     assert again.trials == first.trials
-    assert again.deadline - time.monotonic() == pytest.approx(20, abs=1), "a hundred seconds were used before"
+    assert again.deadline - time.monotonic() == pytest.approx(120, abs=1), "the hundred seconds before are not its own"
+    assert time.monotonic() - again.begun == pytest.approx(100, abs=1), "and count as used"
+    again.deadline = fifty_less = again.deadline - 50
+    again.once("ranges", "new", int, lambda: 1)
     assert again.once("ranges", "ort", list[str], lambda: ["mse"]) == ["mse"]
+    assert again.step("screen", one.candidate, never)
+    assert again.deadline == fifty_less, "its own steps take its time"
     third = a_run(tmp_path)
     third.journal = Journal(path, {})
     assert third.once("ranges", "ort", list[str], never) == ["mse"]
@@ -372,3 +378,11 @@ def test_whoever_was_not_chosen_gets_a_reason(tmp_path: Path) -> None:
     assert {t.reason: t.candidate.label for t in run.trials.values()} == {
         "": "winner", **{reason: t.candidate.label for reason, t in others.items()}
     }  # fmt: skip
+
+
+def test_what_the_clock_ended_early_is_done_again_with_fresh_time(tmp_path: Path) -> None:
+    one = trial("one", 2.0, None)
+    run = a_run(tmp_path, one)
+    run.journal = Journal(tmp_path / "journal.jsonl", {})
+    assert run.step("screen", one.candidate, lambda: CUT)
+    assert Journal(tmp_path / "journal.jsonl", {}).recall("screen", one.candidate.key, Trial) is None

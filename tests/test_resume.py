@@ -171,7 +171,7 @@ def killed(dead: Path, tmp_path: Path, own_cache: Path) -> Case:
 
 def wins(case: Case, result: Result) -> None:
     """The one right answer, wholly written, with nothing left beside it."""
-    assert (result.verdict, result.looks) == ("met", 1)
+    assert (result.verdict, result.looks) == ("met", 1), result.sentence
     assert result.winner.candidate.settings["precision"] == "good"
     assert decode((case.out / "report.json").read_bytes(), Result) == result
     assert hasten.verify(case.out, trust=True)["checks"][0]["ok"]
@@ -194,7 +194,8 @@ def test_a_killed_run_goes_on_and_does_nothing_twice(killed: Case) -> None:
     result = killed.here(listen)
     wins(killed, result)
     assert [text for text in told if "goes on" in text] == [
-        f"goes on from an unfinished run: {len(done)} steps, {seconds:.0f} s are taken over; the final timing is fresh"
+        f"goes on from an unfinished run: {len(done)} steps, {seconds:.0f} s are taken over; "
+        "this run has its own 600 s for the rest; the final timing is fresh"
     ]
     assert {step.split()[0] for step, _ in again} == {"load", "look"}, "processes start again, and the proof is new"
     assert seconds < result.seconds < seconds + time.monotonic() - start, "the clock goes on where it stood"

@@ -10,7 +10,7 @@ from typing import Any
 
 from hasten import apply_recipe, artefacts, asked, claims, console, read_result, registry, write_result
 from hasten.budget import Budget, parse_budget
-from hasten.errors import Stopped, UsageError, did_you_mean
+from hasten.errors import UsageError, did_you_mean
 from hasten.frontends.objects import as_file
 from hasten.keywords import said, spoken
 from hasten.machine import cores, machine
@@ -21,13 +21,14 @@ from hasten.search.answer import answer
 from hasten.search.enter import enter
 from hasten.search.final import passed
 from hasten.search.findings import Probed
-from hasten.search.folder import AGAIN, RunFolder, run_folder
+from hasten.search.folder import run_folder
 from hasten.search.interrupts import interrupts, undisturbed
 from hasten.search.objective import OBJECTIVES
 from hasten.search.own_paths import own_paths
 from hasten.search.prepare import STAGE, prepare
 from hasten.search.question import Question
 from hasten.search.reading import look
+from hasten.search.unfinished import kept
 from hasten.trial import Result, plain
 from hasten.worker import CallFailed, Peak, WorkerDied, once
 
@@ -113,6 +114,7 @@ def optimize(
         run_folder(Path(out) if out is not None else None) as folder,
         own_paths(folder.path, *_paths(model)),
     ):
+        stopping.acknowledge = console.stopping if progress is not False else stopping.acknowledge
         if not isinstance(model, str | Path):
             heard(Event(kind="stage", stage=STAGE, text=f"writing the {type(model).__name__} to a file"))
         given = folder.path / "given"
@@ -142,28 +144,17 @@ def optimize(
         stopping.worth = lambda: bool(passed(run))
         try:
             result = answer(run, question, able, found["warnings"])
-            result = replace(result, warnings=(*result.warnings, *_changed_meanwhile(question.model, result)))
+            told = (*result.warnings, *_changed_meanwhile(question.model, result))
+            result = replace(result, sentence=said(result.sentence), warnings=tuple(map(said, told)))
         finally:
             with undisturbed():
                 run.close()
-        if result.stopped:
-            _stop(result, folder, kept=out is not None)
+        result = kept(result, folder, None if out is None else Path(out))
         if out is not None:
             run.say("trial", "writing the result and its report")
             with undisturbed():
                 write_result.write(Path(out), run, question, result, force, folder.building)
     return result
-
-
-def _stop(result: Result, folder: RunFolder, *, kept: bool) -> None:
-    """A search that was cut short keeps its folder, and is a result only where something has a certificate."""
-    folder.keep = kept
-    folder.journal.stopped()
-    if result.verdict != "met":
-        help_ = (
-            AGAIN if kept and folder.journal.kept else "name an output folder with out: such a run keeps what it did"
-        )
-        raise Stopped("stopped before anything faster had a certificate", help=help_)
 
 
 def _changed_meanwhile(model: Path, result: Result) -> list[str]:

@@ -235,6 +235,8 @@ class Result:
         1  # which look at this confirm split this was; each is tested at a smaller level
     )
     stopped: bool = False  # the search was cut short by an interrupt; the same command goes on
+    out_of_time: bool = False  # the search's time was up before everything was tried
+    untried: tuple[str, ...] = ()  # of these, the narrow formats of which nothing was tried: "int8 on openvino"
     format: str = "onnx"  # as it was given
     started: str = ""  # when the run began: ISO 8601 with the offset from UTC
     conversion: float | None = None  # the largest difference that its conversion made, as a share of the output's scale

@@ -124,7 +124,7 @@ def test_no_command_touches_what_a_link_leads_to(tmp_path: Path, verb: str) -> N
 
 
 @pytest.mark.parametrize(
-    "name", [owned.MARKER, owned.LOCK, "pid", "journal.jsonl", "journal.jsonl.corrupt", "artefacts"]
+    "name", [owned.MARKER, owned.LOCK, "pid", "README.txt", "journal.jsonl", "journal.jsonl.corrupt", "artefacts"]
 )
 @pytest.mark.parametrize("kind", ["link", "second name", "pipe"])
 def test_what_is_no_plain_file_in_a_folder_of_ours_is_refused(tmp_path: Path, name: str, kind: str) -> None:
@@ -159,7 +159,7 @@ def test_links_below_are_removed_and_never_followed(tmp_path: Path) -> None:
     (place / "stage" / "deep").symlink_to(own)
     with run_folder(tmp_path / "out") as folder:
         assert sorted(p.name for p in folder.path.rglob("*") if not p.is_dir()) == [
-            owned.MARKER, "journal.jsonl", owned.LOCK, "model", "pid",
+            "README.txt", owned.MARKER, "journal.jsonl", owned.LOCK, "model", "pid",
         ]  # fmt: skip
     assert tree(own) == before
 

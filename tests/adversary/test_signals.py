@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 import hasten
-from hasten import owned, process, scratch, worker
+from hasten import console, owned, process, scratch, worker
 from hasten.search.interrupts import ENDING, interrupts, undisturbed
 from tests import networks
 
@@ -75,6 +76,25 @@ def test_a_signal_ends_every_command_and_leaves_nothing(place: Path, verb: str, 
     assert b"Traceback" not in said
     assert not list((place / "tmp").iterdir())
     assert {p.name for p in place.iterdir()} == BEFORE
+
+
+def test_ctrl_c_is_acknowledged_at_once_and_the_end_says_where_the_run_lies(place: Path) -> None:
+    run = start(place, *VERBS["optimize"])
+    assert run.stderr is not None
+    heard = b""
+    while b"1/3 lossless" not in heard:
+        heard += os.read(run.stderr.fileno(), 1000)
+    run.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    while console.STOPPING.encode() not in heard:
+        heard += os.read(run.stderr.fileno(), 1000)
+    assert time.monotonic() - sent < 5, "long before the step is done"
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == 5, said.decode()
+    assert b"cause: what was done is kept in .hasten-run-out" in said
+    assert b"help: run the same command again" in said
+    assert b"delete that folder" in said
+    assert "hasten" in (place / ".hasten-run-out" / "README.txt").read_text()
 
 
 def test_what_a_killed_command_left_is_swept_by_the_next(place: Path) -> None:
@@ -141,8 +161,11 @@ def test_what_is_written_or_cleaned_up_is_not_interrupted(number: signal.Signals
 
 def test_the_systems_signal_wraps_up_only_where_something_is_proven() -> None:
     with arriving(), interrupts(wraps_up=True) as asked:
+        heard = threading.Event()
+        asked.acknowledge = heard.set
         send(signal.SIGINT)
         assert asked.is_set()
+        assert heard.wait(10), "said at once, whatever is under way"
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
     with arriving(), interrupts(wraps_up=True) as asked:

@@ -10,11 +10,12 @@ from hasten.console.blocks import (
     verify_block,
 )
 from hasten.console.faults import translated
-from hasten.console.progress import Progress, line, listening
+from hasten.console.progress import STOPPING, Progress, line, listening, stopping
 from hasten.console.terminal import show, write
 from hasten.console.verdict import result_block
 
 __all__ = [
+    "STOPPING",
     "Progress",
     "apply_block",
     "bench_table",
@@ -26,6 +27,7 @@ __all__ = [
     "region_table",
     "result_block",
     "show",
+    "stopping",
     "translated",
     "verify_block",
     "write",

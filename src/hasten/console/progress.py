@@ -15,6 +15,7 @@ from hasten.console.terminal import BAD, write
 from hasten.protocols import Event, Listener
 from hasten.report.words import duration, known, one_line, times
 
+STOPPING = "stopping after this step, with what is found so far; press Ctrl-C again to stop now"
 TIME_IS_UP = "search time is over"  # the step that the line names goes on, then the test and the final timing
 
 
@@ -62,6 +63,12 @@ class Progress:
             self._console.print(Text(text, style=style))
         else:
             write(text + "\n", self._stream)
+
+
+def stopping() -> None:
+    """Say on standard error that a first Ctrl-C was heard."""
+    bare = sys.stderr is sys.__stderr__ and sys.stderr is not None and sys.stderr.isatty()  # with ^C, and no live line
+    write("\n" * bare + STOPPING + "\n", sys.stderr)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from hasten.machine import machine
 from hasten.safety.stage import given_digest
@@ -11,17 +12,17 @@ from hasten.search.estimated import estimated
 from hasten.search.field import Run
 from hasten.search.objective import steady
 from hasten.search.question import Question
+from hasten.search.untried import listed, more_time, untried
 from hasten.search.verdict import decide, tell_the_others
-from hasten.trial import Estimated, Provable, Result, Timing
+from hasten.trial import Estimated, Provable, Result, Timing, Trial
 
 RESTARTS = 4
 FINAL_ROUNDS = 8
 SLOW_TO_WAKE = 0.9  # of the speed-up: less than this after a pause is told
 UNSTEADY = 0.9  # of the interval's lower end: less than this in a quarter of the rounds is told
 CUT = "the search was cut short"
-TOO_SHORT = "the search's time was up before every narrow candidate was tried: more time may find a faster one"
+UP = "the search's time was up"
 FEWER_RESTARTS = "a signal cut the final timing short: it rests on fewer restarts"
-CUT_SHORT = f"{CUT}: the same command goes on from there"
 
 
 def answer(run: Run, question: Question, able: Provable, warnings: list[str]) -> Result:
@@ -34,12 +35,15 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     run.stage = "2/3 narrow"
     run.say("stage", "narrower arithmetic")
     narrow.narrow_stage(run, run.engines, tuned, question.threads, noise.median_ms)
-    too_short = run.over() and not run.stopping()
     structure.structure_stage(run, tuned)
     cut = run.stopping()
+    too_short = run.ran_out and not cut
     run.leave_workshop()
     winner, beside = _settled(run, tuned)
+    missed = untried(run) if too_short else []
     verdict, sentence, needed = decide(run, winner, beside)
+    if verdict == "nothing_faster" and too_short:
+        verdict, sentence = "undecided" if missed else verdict, f"{sentence}; {too_late(run, missed)}"
     fewer = run.stopping() and not cut  # a signal in the last stage leaves out restarts of the final timing
     stopped = cut or (fewer and verdict != "met")
     chosen = run.trials[winner]
@@ -67,15 +71,13 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
         plans=tuple(run.plans),
         unplanned=tuple(run.unplanned),
         warnings=(
-            *warnings,
-            *_forgotten(run, warnings),
-            *_noise_warning(noise),
-            *filter(None, [edges.warning(run, chosen.candidate.engine)]),
-            *_speed_warnings(chosen.timing),
-            *_cut(run, stopped=stopped, fewer=fewer, too_short=too_short),
+            *_warnings(run, warnings, noise, chosen),
+            *_cut(run, stopped=stopped, fewer=fewer, too_short=too_short and UP not in sentence),
         ),
         looks=run.look,
         stopped=stopped,
+        untried=tuple(missed),
+        out_of_time=too_short,
         format=run.origin.format,
         conversion=run.conversion,
         started=run.started,
@@ -97,10 +99,26 @@ def _settled(run: Run, tuned: str) -> tuple[str, Estimated | None]:
     return winner, beside
 
 
+def _warnings(run: Run, told: list[str], noise: Timing, chosen: Trial) -> list[str]:
+    """Those of the preparation (``told``), then what the search found out about the machine and the winner."""
+    return [
+        *told,
+        *_forgotten(run, told),
+        *_noise_warning(noise),
+        *filter(None, [edges.warning(run, chosen.candidate.engine)]),
+        *_speed_warnings(chosen.timing),
+    ]
+
+
 def _cut(run: Run, *, stopped: bool, fewer: bool, too_short: bool) -> list[str]:
     """What a signal or the clock left out."""
-    cut = CUT_SHORT if run.journal.path is not None else CUT
-    return [*[cut] * stopped, *[FEWER_RESTARTS] * (fewer and not stopped), *[TOO_SHORT] * too_short]
+    return [*[CUT] * stopped, *[FEWER_RESTARTS] * (fewer and not stopped), *[too_late(run, untried(run))] * too_short]
+
+
+def too_late(run: Run, missed: Sequence[str]) -> str:
+    """What the time was too short for, and how much to ask for."""
+    up = f"{UP} before {listed(missed)} was tried" if missed else f"{UP} before everything was tried"
+    return f"{up}: more time may find a faster network ({more_time(run.seconds)})"
 
 
 def _forgotten(run: Run, told: list[str]) -> list[str]:

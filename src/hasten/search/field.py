@@ -104,7 +104,7 @@ def _made(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
     elif run.journal.to_blame(key):
         return quarantined("built")
     shutil.rmtree(folder, ignore_errors=True)
-    run.journal.begin("build", key)
+    run.begin("build", key)
     made = _build(run, key, candidate)
     files = sorted(p for p in folder.rglob("*") if p.is_file()) if "artefact" in made else []
     digests = {p.relative_to(folder).as_posix(): file_digest(p) for p in files}

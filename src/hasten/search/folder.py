@@ -16,8 +16,14 @@ from hasten.search.interrupts import undisturbed
 
 PREFIX, KIND = ".hasten-run-", "run folder"
 BUILDING, PID = "new", "pid"
+README = "README.txt"
+TOLD = """This folder was made by hasten. It holds what an unfinished run measured and built.
+
+Run the same command again, and hasten goes on from here, with its full time. It removes this folder when that run is
+done. To begin afresh, delete this folder: nothing outside it depends on it.
+"""
 LONGEST = 120  # bytes of the output's name in the name of its run folder
-AGAIN = "run the same command again: it goes on from there"
+AGAIN = "run the same command again: it goes on from there, with its full time; delete that folder to begin afresh"
 
 
 class RunFolder:
@@ -106,7 +112,7 @@ def _taken(place: Path, out: Path) -> owned.Owned:
             place.parent.mkdir(parents=True, exist_ok=True)
             held = owned.take(path, KIND)
         try:
-            held.check((PID, shelf.JOURNAL, shelf.CORRUPT), (shelf.ARTEFACTS, BUILDING, *shelf.others(path)))
+            held.check((PID, README, shelf.JOURNAL, shelf.CORRUPT), (shelf.ARTEFACTS, BUILDING, *shelf.others(path)))
             for name in shelf.others(path):
                 held.check((f"{name}/{shelf.JOURNAL}", f"{name}/{shelf.CORRUPT}"), (f"{name}/{shelf.ARTEFACTS}",))
         except owned.NotOurs:
@@ -143,10 +149,11 @@ def _begin(held: owned.Owned, place: Path) -> None:
     for name in (shelf.ARTEFACTS, *shelf.others(held.path)):
         held.only_plain(name)
     durable.put(held.path / PID, str(os.getpid()).encode())
+    durable.put(held.path / README, TOLD.encode())
 
 
 def _lasting(held: owned.Owned) -> list[str]:
-    return [shelf.JOURNAL, shelf.CORRUPT, shelf.ARTEFACTS, *shelf.others(held.path)]
+    return [README, shelf.JOURNAL, shelf.CORRUPT, shelf.ARTEFACTS, *shelf.others(held.path)]
 
 
 def _kept(held: owned.Owned) -> bool:

@@ -18,6 +18,7 @@ class Asked:
     def __init__(self) -> None:
         self.flag = False
         self.worth: Callable[[], bool] = lambda: False
+        self.acknowledge: Callable[[], None] = lambda: None  # called at once, in a thread of its own
 
     def is_set(self) -> bool:
         """Should the search end with what it has?"""
@@ -38,7 +39,10 @@ def interrupts(*, wraps_up: bool = False) -> Iterator[Asked]:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         first, asked.flag = not asked.flag, True
-        if _quiet or (wraps_up and first and (number == signal.SIGINT or asked.worth())):
+        if wraps_up and first and (number == signal.SIGINT or asked.worth()):
+            threading.Thread(target=asked.acknowledge, daemon=True).start()  # what is interrupted may hold its locks
+            return
+        if _quiet:
             return
         raise KeyboardInterrupt
 

@@ -18,6 +18,7 @@ from hasten.search.mixes import DEEP, Ground
 from hasten.search.objective import better, bytes_count, far_behind, gain, quick_ms, rested_ms, taken_ms
 from hasten.search.rounding import choose_rounding, recovered
 from hasten.search.screening import hopelessly_slow, outrun, race, screen, too_slow
+from hasten.search.untried import NOT_TRIED
 from hasten.trial import Candidate, Scalar, Step, Trial
 from hasten.worker import CallFailed, WorkerDied
 
@@ -201,7 +202,7 @@ def race_beside(run: Run, keys: Sequence[str], tuned: str) -> None:
 def out_of_time(run: Run, candidates: Sequence[Candidate]) -> None:
     """Even what was never tried is told."""
     for candidate in candidates:
-        reason = "not tried: the search was stopped" if run.stopping() else "not tried: the search's time was up"
+        reason = NOT_TRIED + ("the search was stopped" if run.stopping() else "the search's time was up")
         run.record(Trial(candidate=candidate, status="skipped", reason=reason, stage=run.stage))
 
 

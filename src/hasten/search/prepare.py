@@ -91,6 +91,7 @@ def prepare(
         objective=question.objective,
         begun=begun,
         deadline=begun + seconds,
+        seconds=seconds,
         stage=STAGE,
     )
     try:
@@ -221,7 +222,8 @@ def remember(run: Run, question: Question, folder: RunFolder, look: int | None) 
     run.journal = folder.open_journal(same)
     if len(run.journal):
         took = f"{len(run.journal)} steps, {run.journal.seconds:.0f} s"
-        run.say("note", f"goes on from an unfinished run: {took} are taken over; the final timing is fresh")
+        again = f"this run has its own {run.seconds:g} s for the rest"
+        run.say("note", f"goes on from an unfinished run: {took} are taken over; {again}; the final timing is fresh")
     if look is None:
         run.ledger = open_ledger(data, digest(same))
         run.look = run.ledger.number()

@@ -24,6 +24,7 @@ from hasten.trial import Candidate, Mixed, Trial
 from hasten.worker import Peak, Worker
 
 T = TypeVar("T")
+CUT = object()  # what a step returns that the clock ended early
 
 
 @dataclass
@@ -57,6 +58,9 @@ class Run:
     begun: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=now)
     deadline: float = float("inf")
+    seconds: float = float("inf")  # from the first step that no unfinished run has done to the deadline
+    caught_up: bool = False  # that step was begun
+    ran_out: bool = False  # the clock left something untried
     stopping: Callable[[], bool] = lambda: False
     peak: Peak = field(default_factory=Peak)
     trials: dict[str, Trial] = field(default_factory=dict)
@@ -84,7 +88,9 @@ class Run:
 
     def over(self) -> bool:
         """True when the user or the clock says that it is time to wrap up."""
-        return self.stopping() or time.monotonic() > self.deadline
+        late = time.monotonic() > self.deadline
+        self.ran_out = self.ran_out or late
+        return late or self.stopping()
 
     def say(self, kind: str, text: str, done: int = 0, total: int = 0) -> None:
         """One line of progress."""
@@ -115,15 +121,20 @@ class Run:
         return self.record(replace(self.trials[key], **changes))
 
     def recall(self, step: str, key: str, kind: type[T]) -> T | None:
-        """What an unfinished run found in this step. The clock then stands where it stood after it."""
+        """What an unfinished run found in this step. Its time counts as used, and takes none of this run's."""
         found = self.journal.recall(step, key, kind)
         if found is None:
             return None
         value, at = found
-        ahead = time.monotonic() - self.begun - at
-        self.begun += ahead
-        self.deadline += ahead
+        self.begun = min(self.begun, time.monotonic() - at)
+        if not self.caught_up:
+            self.deadline = max(self.deadline, time.monotonic() + self.seconds)
         return value
+
+    def begin(self, step: str, key: str) -> None:
+        """A step that no unfinished run has done: from the first one on, this run's time is used."""
+        self.caught_up = True
+        self.journal.begin(step, key)
 
     def note(self, step: str, key: str, value: object) -> None:
         """Write down what a step found."""
@@ -133,21 +144,24 @@ class Run:
         """The value of a step that changes nothing else: as an unfinished run found it, else worked out and noted."""
         value = self.recall(step, key, kind)
         if value is None:
-            self.journal.begin(step, key)
+            self.begin(step, key)
             value = work()
             self.note(step, key, None if self.stopping() else value)  # it may have been cut short
         return value
 
     def step(self, step: str, candidate: Candidate, work: Callable[[], object]) -> bool:
-        """One step of a candidate's trial, done or recalled. False when the candidate is out."""
+        """One step of a candidate's trial, done or recalled. False when the candidate is out.
+
+        ``work`` returns ``CUT`` where the clock ended it early: then the next run does it again.
+        """
         key = candidate.key
         trial = self.recall(step, key, Trial)
         if trial is not None:
             self.record(trial)
         else:
-            self.journal.begin(step, key)
-            work()
-            self.note(step, key, None if self.stopping() else self.trials[key])  # it may have been cut short
+            self.begin(step, key)
+            cut = work() is CUT or self.stopping()
+            self.note(step, key, None if cut else self.trials[key])
         if self.trials[key].status != "ok":
             self.retire([key])
         return self.trials[key].status == "ok"

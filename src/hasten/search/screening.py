@@ -24,6 +24,7 @@ from hasten.search.field import SCREENED, Run
 from hasten.search.loading import baseline, lost, ready
 from hasten.search.objective import far_behind, quick_ms, rested_ms
 from hasten.search.question import digest
+from hasten.search.run import CUT
 from hasten.trial import Candidate, Quality, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
 
@@ -54,7 +55,8 @@ def affordable(run: Run, least: int) -> int:
     return min(int(least * times), len(run.splits.search))
 
 
-def _screen(run: Run, candidate: Candidate, most: int) -> None:
+def _screen(run: Run, candidate: Candidate, most: int) -> object:
+    """Score it on up to ``most`` search samples. Returns ``CUT`` where the time was up after fewer."""
     worker = run.loaded[candidate.key]
     start = time.perf_counter()
     ids = [int(i) for i in run.splits.search[:most]]
@@ -62,11 +64,11 @@ def _screen(run: Run, candidate: Candidate, most: int) -> None:
     if not judgeable(run.evaluator.metric, run.budget, run.evaluator.known(ids)):  # as of one class alone
         ids = [int(i) for i in run.splits.search]
         measure_baseline(run, ids)
-    rows, quality, seen, hopeless = None, None, 0, False
+    rows, quality, seen, hopeless, cut = None, None, 0, False, False
     looks = sorted({*(min(look, len(ids)) for look in LOOKS), len(ids)})
     try:
         if run.trials[candidate.key].harm is None and not weigh(run, candidate.key):
-            return
+            return None
         for look in looks:
             fresh = run.evaluator.rows(worker, ids[seen:look])
             rows = fresh if rows is None else np.concatenate([rows, fresh])
@@ -79,23 +81,25 @@ def _screen(run: Run, candidate: Candidate, most: int) -> None:
             quality = assess(run.evaluator.metric, run.budget, known, rows, split="search", groups=groups)
             careful = assess(run.evaluator.metric, run.budget, known, rows, split="search", groups=groups, alpha=FUTILE)
             hopeless = careful.lower > run.budget.max_drop
-            if hopeless or run.over():
+            cut = not hopeless and seen < len(ids) and run.over()
+            if hopeless or cut:
                 break
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
-        return
+        return None
     except NewNaN as fault:
         run.update(candidate.key, status="rejected", reason=str(fault))
-        return
+        return None
     assert quality is not None
     if not isfinite(quality.drop + quality.value):
         run.update(candidate.key, status="rejected", reason=f"its score is not a number ({quality.method})")
-        return
+        return None
     took = run.trials[candidate.key].seconds + time.perf_counter() - start
     run.update(candidate.key, search=quality, seconds=took)
     if hopeless:
         text = f"drop {quality.drop * 100:.2f} points on {quality.n} samples, clearly over {run.budget}"
         run.update(candidate.key, status="rejected", reason=text)
+    return CUT if cut else None
 
 
 def weigh(run: Run, key: str) -> bool:

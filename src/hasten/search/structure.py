@@ -81,7 +81,7 @@ def structure_stage(run: Run, tuned: str) -> None:
     """
     if run.splits.lossless_only:
         return
-    if run.deadline - run.begun < PATIENT and not bytes_count(run):
+    if run.seconds < PATIENT and not bytes_count(run):
         return
     base = foundation(run, tuned)
     if base is None:
