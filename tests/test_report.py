@@ -93,7 +93,7 @@ def test_verdicts_that_are_not_met_never_claim_proof() -> None:
     assert "The original stays" in nothing
     assert "about 1,100 more samples" in undecided
     assert (
-        "look 3 at the confirm samples: each bound at 99.66 %, so that all looks together keep 95 % confidence"
+        "look 3 at the confirm samples: each bound at 99.85 %, so that all looks together keep 95 % confidence"
         in undecided
     )
     kept = Page(build(results.undecided_kept())).text

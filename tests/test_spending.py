@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hasten.measure.spending import SHARES, increments, looks, nominal_levels
+from hasten.measure.spending import LARGE, SHARES, increments, looks, nominal_levels, plan
 
 
 def test_the_levels_are_the_published_ones() -> None:
@@ -40,6 +40,17 @@ def test_looks_are_quarters_of_the_samples() -> None:
     assert looks(1000) == (250, 500, 750, 1000)
     assert looks(2) == (1, 2)
     assert looks(0) == ()
+
+
+@pytest.mark.parametrize("n", [1, 599, 600, 1215, 4800, 4801, 7000, 9000, 100_000])
+def test_a_plan_spends_its_level_on_growing_parts_of_all_samples(n: int) -> None:
+    sizes, levels = zip(*plan(n, 0.04), strict=True)
+    assert list(sizes) == sorted(set(sizes))
+    assert sizes[-1] == n
+    assert sum(levels) == pytest.approx(0.04)
+    assert min(levels) > 0
+    assert len(sizes) == 1 if n < 600 else sizes[0] <= LARGE
+    assert levels[-1] >= (0.9 if n <= 4800 else 0.25) * 0.04 - 1e-12
 
 
 @pytest.mark.parametrize("shares", [(), (0.5,), (0.5, 0.4, 1.0), (0.0, 1.0)])

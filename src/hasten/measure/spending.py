@@ -17,6 +17,8 @@ import numpy as np
 from hasten.measure import tails
 
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the test part, where looks are taken
+ONE_LOOK = 600  # samples (chosen): a pass over fewer takes no time, and early looks would cost level
+LARGE = 1200  # samples (chosen): where a quarter is more than this, looks begin here and double
 NODES = 301  # of the trapezoid rule over the statistic's range
 FAR = 9.0  # standard deviations of the sum at the last look that are integrated over
 HALVINGS = 34
@@ -56,6 +58,28 @@ def increments(alpha: float, shares: Sequence[float] = SHARES) -> tuple[float, .
 def looks(n: int, shares: Sequence[float] = SHARES) -> tuple[int, ...]:
     """How many of ``n`` samples each look has seen; fewer looks where two would see the same."""
     return tuple(sorted({max(1, round(n * share)) for share in shares})) if n else ()
+
+
+def plan(n: int, alpha: float) -> tuple[tuple[int, float], ...]:
+    """The looks at ``n`` samples as (samples seen, level); the levels add up to ``alpha``.
+
+    Only ``n`` decides the sizes, never a clock: the same question asked again looks at the same samples. One look below
+    600 samples, quarters up to 4,800; beyond, looks start at 1,200 and double, each with a level in proportion to what
+    is new at it, since waiting for a quarter would cost more time than early looks cost power.
+
+    >>> [size for size, _ in plan(800, 0.05)], [size for size, _ in plan(9000, 0.05)]
+    ([200, 400, 600, 800], [1200, 2400, 4800, 9000])
+    """
+    if n < ONE_LOOK:
+        return ((n, alpha),)
+    if n <= LARGE * len(SHARES):
+        sizes = looks(n)
+        return tuple(zip(sizes, increments(alpha), strict=True))
+    doubled = [LARGE]
+    while doubled[-1] * 2 < n:
+        doubled.append(doubled[-1] * 2)
+    sizes = (*doubled, n) if doubled[-1] * 4 < 3 * n else (*doubled[:-1], n)
+    return tuple((now, alpha * (now - before) / n) for before, now in zip((0, *sizes), sizes, strict=False))
 
 
 def _any_rejection(constant: float, shares: tuple[float, ...]) -> float:

@@ -69,8 +69,8 @@ def share_tested(result: Result) -> str:
     if seen is None or seen.split != "confirm" or not 0 < seen.n < result.provable.n_confirm:
         return ""
     return (
-        f"The test took {seen.n:,} of the {result.provable.n_confirm:,}, drawn at random: "
-        "how many was fixed beforehand, from how much changed on the search samples."
+        f"The test took {seen.n:,} of the {result.provable.n_confirm:,}, drawn at random: the sizes of its looks were "
+        "fixed beforehand, each look has a part of the level, and this one was enough."
     )
 
 

@@ -1,18 +1,23 @@
-"""The proof: a fixed sequence of tests, safest first, on the confirm split (Learn-then-Test, arXiv 2110.01052).
+"""The test: candidates in a fixed order, each in looks at a growing part of the test samples.
 
-Testing the fastest first and walking down until one passes would give each candidate its own chance of a false pass.
-From safest to fastest, stopping at the first failure, the chance of any false pass stays at ``1 - confidence``.
+A candidate passes when its bound lies inside the budget at the level of a look. A failure spends the candidate's level,
+and the next one is tested with four fifths of what is left (``looks`` says which procedure that is). The looks of one
+candidate divide its level among them (``measure.spending``): clear candidates pass early, hopeless ones fail early,
+and all samples decide the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil, inf
 
+import numpy as np
+
+from hasten.looks import Look
 from hasten.measure.evaluate import NewNaN, Rows
-from hasten.measure.proportions import required_n
-from hasten.measure.quality import assess
+from hasten.measure.quality import assess, judgeable, unjudged
+from hasten.measure.sequential import worn_alpha
+from hasten.measure.spending import plan
 from hasten.search import answers
 from hasten.search.baseline import measure_baseline
 from hasten.search.field import Run
@@ -21,123 +26,144 @@ from hasten.search.objective import gain
 from hasten.trial import Candidate, Quality, Split
 from hasten.worker import CallFailed, Worker, WorkerDied
 
-LEAST_CONFIRM = 600
-PASS_SECONDS = 3.0  # which nobody minds
 IDENTICAL = "answers identical, outputs equal to float rounding"
-FEW_FLIPS = 2  # so few say nothing about the direction
+HOPELESS = 0.8  # p-value at an early look (chosen): a candidate half inside the budget has it once in a hundred times
+
+Plan = tuple[tuple[int, float], ...]  # of looks: samples seen, level
 
 
 def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
-    """Test ``order`` (safest first) on the confirm split; stop at the first failure.
+    """Test ``order`` on the test samples; the last ones only while they are faster than what passed.
 
     Returns the fastest candidate that passed, else the baseline's key, and every quality measured on the way.
     """
-    ids = enough(run, order)
-    run.say("trial", f"the network as given answers {len(ids)} samples")
-    measure_baseline(run, ids)
-    passed, looks = [], []
+    passed, looks = list[str](), list[Quality]()
     for done, key in enumerate(order):
-        run.say("trial", f"test of {run.trials[key].candidate.label} on {len(ids)} samples", done, len(order))
-        quality = look(run, key, ids)
+        best = max((gain(run, k) for k in passed), default=0.0)
+        if passed and all(gain(run, k) <= best for k in order[done:]):
+            break
+        share = shared(run, key)
+        sizes = plan(len(tested_on(run)), share * worn_alpha(run.budget.alpha, run.look))
+        run.say("trial", f"test of {run.trials[key].candidate.label}", done, len(order))
+        quality = look(run, key, sizes)
         run.retire([key])
         if quality is None:
-            break
+            continue
         looks.append(quality)
         if quality.method != IDENTICAL:
-            remember(run, key, quality.met)
-        if not quality.met:
+            remember(run, key, share, quality.met)
+        if quality.met:
+            passed.append(key)
+        elif run.trials[key].status == "ok":
             run.update(key, reason=unproven(quality, run))
-            break
-        passed.append(key)
-    for key in order[len(looks) :]:
-        if run.trials[key].status == "ok" and run.trials[key].confirm is None:
-            run.update(key, reason="not tested: a safer candidate had already failed")
+    for key in order:
+        trial = run.trials[key]
+        if trial.status == "ok" and trial.confirm is None:
+            run.update(key, reason="not tested: a faster candidate had passed")
     fastest = max(passed, key=lambda k: gain(run, k), default=run.given)
     return fastest, looks
 
 
+def tested_on(run: Run) -> list[int]:
+    """The test samples in an order drawn at random; without any, those of the search (lossless candidates only)."""
+    return [int(i) for i in run.splits.confirm] or [int(i) for i in run.splits.search]
+
+
 def count_look(run: Run, order: list[str]) -> None:
-    """Which look at the confirm split a proof of ``order`` is; counted at once when it will make tests.
+    """Which question to the test samples a test of ``order`` is; counted at once when it will make tests.
 
     A lossless setting whose answers are the same needs no test.
     """
     if run.ledger is None or not len(run.splits.confirm):
         return
     tests = any(not run.trials[k].candidate.lossless for k in order)
-    run.look = run.ledger.begin(order) if tests else run.ledger.number(order)
+    run.look = run.ledger.begin(order, planned(run)) if tests else run.ledger.number(order)
 
 
-def remember(run: Run, key: str, passed: bool) -> None:
+def planned(run: Run) -> list[int]:
+    """The sizes of the looks at the test samples."""
+    return [size for size, _ in plan(len(tested_on(run)), run.budget.alpha)]
+
+
+def shared(run: Run, key: str) -> float:
+    """The share of the question's level for the test of a candidate."""
+    if run.ledger is None or run.look > len(run.ledger.looks):
+        return Look("").share(key)
+    return run.ledger.share(run.look, key)
+
+
+def remember(run: Run, key: str, share: float, passed: bool) -> None:
     """A test was made."""
     if run.ledger is None or not len(run.splits.confirm):
         return
     if run.look > len(run.ledger.looks):
-        run.look = run.ledger.begin([key])
-    run.ledger.tested(run.look, key, passed)
+        run.look = run.ledger.begin([key], planned(run))
+    run.ledger.tested(run.look, key, share, passed)
 
 
-def enough(run: Run, order: list[str]) -> list[int]:
-    """As many confirm samples as the finalists seem to need for 90 % power, a tenth more, and 600 at least.
-
-    More where they cost little time: that a candidate loses nothing on few search samples says little about its need.
-    Fixed before the split is touched, from what the search split showed; the ids come in an order drawn at random.
-    """
-    ids = [int(i) for i in run.splits.confirm] or [int(i) for i in run.splits.search]
-    timings = [t for k in order if (t := run.trials[k].timing) is not None]
-    slowest = max((max(t.median_ms, t.baseline_ms) for t in timings), default=inf)
-    needed = max(LEAST_CONFIRM, int(1000 * PASS_SECONDS / slowest))
-    for key in order:
-        quality = run.trials[key].search
-        if quality is None:
-            continue
-        if quality.flips is None:
-            return ids
-        flips = (quality.flips + 1) / (quality.n + 1)
-        drop = quality.drop / 2 if quality.flips > FEW_FLIPS and quality.drop > 0 else 0.0
-        limit = run.budget.max_drop
-        needed = max(needed, ceil(1.1 * required_n(flips, limit, min(drop, limit / 2), run.proof.alpha, 0.9)))
-    return ids[:needed]
-
-
-def look(run: Run, key: str, ids: list[int]) -> Quality | None:
-    """One candidate on the confirm split, in the runtime that will serve it."""
+def look(run: Run, key: str, sizes: Plan) -> Quality | None:
+    """One candidate on the test samples, in the runtime that will serve it."""
     candidate = run.trials[key].candidate
-    step = f"look {run.look} at {len(ids)} confirm samples"
-    return run.trials[key].confirm if run.step(step, candidate, lambda: _look(run, candidate, ids)) else None
+    step = f"look {run.look} at {sizes[-1][0]} confirm samples, level {sum(level for _, level in sizes):.6g}"
+    return run.trials[key].confirm if run.step(step, candidate, lambda: _look(run, candidate, sizes)) else None
 
 
-def _look(run: Run, candidate: Candidate, ids: list[int]) -> None:
+def _look(run: Run, candidate: Candidate, sizes: Plan) -> None:
     try:
         try:
             worker = run.loaded.get(candidate.key) or fresh_worker(run, candidate)
-            rows, changed, spoilt = judged(run, worker, ids, lossless=candidate.lossless)
+            _looks(run, candidate, worker, sizes)
         except WorkerDied as fault:
             if not fault.killed or fault.memory:
                 raise
             run.say("warning", f"{candidate.label} is tested again: its process was {fault}")
-            worker = fresh_worker(run, candidate)
-            rows, changed, spoilt = judged(run, worker, ids, lossless=candidate.lossless)
+            _looks(run, candidate, fresh_worker(run, candidate), sizes)
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
-        return
     except NewNaN as fault:
         run.update(candidate.key, status="rejected", reason=str(fault))
-        return
+
+
+def _looks(run: Run, candidate: Candidate, worker: Worker, sizes: Plan) -> None:
+    """Look by look until the candidate passes or is hopeless; a lossless one is compared on all samples at once.
+
+    Raises what running it raises.
+    """
+    ids, rows, seen = tested_on(run), list[Rows](), 0
+    if candidate.lossless:
+        sizes = ((len(ids), sum(level for _, level in sizes)),)
+    for size, level in sizes:
+        new = ids[seen:size]
+        measure_baseline(run, new)
+        found, changed, spoilt = judged(run, worker, new, lossless=candidate.lossless, unread=not seen)
+        rows, seen = [*rows, found], size
+        quality = compared(run, ids[:seen], np.concatenate(rows), level)
+        if candidate.lossless and not changed:
+            quality = unchanged(quality)
+        run.update(candidate.key, confirm=quality, reason=f"not unchanged: {changed}" if changed else "")
+        if spoilt:
+            run.update(candidate.key, confirm=replace(quality, met=False), status="rejected", reason=spoilt)
+        hopeless = quality.p_value > HOPELESS and quality.drop > run.budget.max_drop
+        if spoilt or quality.met or hopeless:
+            return
+
+
+def compared(run: Run, ids: Sequence[int], rows: Rows, level: float) -> Quality:
+    """A candidate's rows beside the baseline's, at a level."""
     known, groups = run.evaluator.known(ids), run.evaluator.groups(ids)
     split: Split = "confirm" if len(run.splits.confirm) else "search"
-    quality = assess(run.evaluator.metric, run.proof, known, rows, split=split, groups=groups)
-    if candidate.lossless and not changed:
-        quality = unchanged(quality)
-    run.update(candidate.key, confirm=quality, reason=f"not unchanged: {changed}" if changed else "")
-    if spoilt:
-        run.update(candidate.key, confirm=replace(quality, met=False), status="rejected", reason=spoilt)
+    if not judgeable(run.evaluator.metric, run.budget, known):
+        return unjudged(run.evaluator.metric, split)
+    return assess(run.evaluator.metric, run.budget, known, rows, split=split, groups=groups, alpha=level)
 
 
-def judged(run: Run, worker: Worker, ids: Sequence[int], *, lossless: bool) -> tuple[Rows, str, str]:
+def judged(
+    run: Run, worker: Worker, ids: Sequence[int], *, lossless: bool, unread: bool = True
+) -> tuple[Rows, str, str]:
     """The candidate's rows; where a lossless one does not answer what the baseline does; and an output that it spoils.
 
     The last two are words, empty where all is well. All outputs of a lossless candidate are compared. The outputs that
-    the metric does not read may not be spoilt by any candidate.
+    the metric does not read may not be spoilt by any candidate; they are compared where ``unread``.
 
     Raises:
         NewNaN, WorkerDied, CallFailed: as ``Evaluator.rows``.
@@ -147,7 +173,8 @@ def judged(run: Run, worker: Worker, ids: Sequence[int], *, lossless: bool) -> t
         rows, changed = answers.same_throughout(run, worker, ids)
     else:
         rows = run.evaluator.rows(worker, ids)
-    return rows, changed, "" if lossless and not changed else answers.moved_on(run, worker, ids)
+    same = (lossless and not changed) or not unread
+    return rows, changed, "" if same else answers.moved_on(run, worker, ids)
 
 
 def unchanged(quality: Quality) -> Quality:

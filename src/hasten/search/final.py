@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hasten import replies
 from hasten.measure.speed import LEAST_PAIRS, MARGIN
 from hasten.measure.timing import Series, interleave, timing
-from hasten.search.confirm import IDENTICAL, count_look, prove
+from hasten.search.confirm import count_look, prove
 from hasten.search.estimated import clearly_faster
 from hasten.search.field import CONTENDERS, RESTED_ROUNDS, Run, first_line
 from hasten.search.finalists import CLEARLY, MOST_FINALISTS, finalists, front, looks_inside, measured
@@ -59,15 +59,9 @@ def confirm_stage(run: Run, tuned: str) -> tuple[str, list[Quality]]:
 
 
 def prove_lossless(run: Run, tuned: str) -> tuple[str, list[Quality]]:
-    """The proof of the best lossless setting. After a failed test the level is spent: only sameness counts then."""
-    spent = any(t.confirm is not None and not t.confirm.met for t in run.trials.values())
-    if not spent:
-        count_look(run, [tuned])
-    winner, looks = prove(run, [tuned])
-    if winner == tuned and spent and looks[0].method != IDENTICAL:
-        run.update(tuned, status="rejected", reason="some answers changed, and the level of the test is spent")
-        return run.given, looks
-    return winner, looks
+    """The best lossless setting: unchanged answers need no test, changed ones have what is left of the level."""
+    count_look(run, [tuned])
+    return prove(run, [tuned])
 
 
 def final_timing(run: Run, keys: Sequence[str], restarts: int, rounds: int) -> dict[str, list[float]]:
