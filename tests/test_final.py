@@ -33,7 +33,7 @@ class Finished:
 
     def __init__(self, raced: dict[str, float], finally_: dict[str, Timing], monkeypatch: pytest.MonkeyPatch) -> None:
         self.given, self.objective, self.stopping = "given", "latency", lambda: False
-        self.finally_, self.rounds = finally_, list[list[str]]()
+        self.finally_, self.rounds, self.alone = finally_, list[list[str]](), list[list[str]]()
         self.trials = {
             name: Trial(
                 candidate=Candidate(steps=(), engine=name, lossless=name == "tuned"), status="ok",
@@ -44,7 +44,7 @@ class Finished:
         monkeypatch.setattr(final, "final_timing", self.time)
 
     def time(self, run: Any, keys: list[str], restarts: int, rounds: int) -> dict[str, list[float]]:
-        self.rounds.append(list(keys))
+        (self.rounds if "tuned" in keys else self.alone).append(list(keys))
         for key in keys:
             if key in self.finally_:
                 self.update(key, timing=self.finally_[key])
@@ -63,6 +63,7 @@ def test_the_fastest_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Finished({"given": 1.0, "tuned": 1.2, "fast": 2.0, "second": 1.95}, found, monkeypatch)
     assert settled(run) == "second"
     assert run.rounds == [["given", "tuned", "fast", "second"]]
+    assert run.alone == [["given", "second"]], "what was chosen for its speed is timed once more"
 
 
 def apart(run: Finished, ratio: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +71,8 @@ def apart(run: Finished, ratio: list[float], monkeypatch: pytest.MonkeyPatch) ->
 
     def blocks(_: Any, keys: list[str], restarts: int, rounds: int) -> dict[str, list[float]]:
         found = run.time(run, keys, restarts, rounds)
-        found["second"] = [b * ratio[i % len(ratio)] for i, b in enumerate(found["fast"])]
+        if "fast" in found:  # else it is timed alone
+            found["second"] = [b * ratio[i % len(ratio)] for i, b in enumerate(found["fast"])]
         return found
 
     monkeypatch.setattr(final, "final_timing", blocks)
@@ -296,3 +298,35 @@ def test_a_guaranteed_certificate_is_worth_a_tenth_of_the_speed(
     assert settled(run) == chosen
     if chosen == "sure":
         assert "less than a tenth faster than" in run.trials["fast"].reason
+
+
+def test_what_was_chosen_by_luck_gives_way_when_it_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    run: Any = Finished({"given": 1.0, "tuned": 1.0, "fast": 1.3, "calm": 1.25}, {}, monkeypatch)
+    short = {"fast": timed(1.3), "calm": timed(1.2)}
+    alone = {"fast": timed(1.01), "calm": timed(1.19)}
+
+    def twice(_: Any, keys: list[str], restarts: int, rounds: int) -> dict[str, list[float]]:
+        run.finally_ = short if "tuned" in keys else alone
+        assert (restarts, rounds) == ((1, final.CHOICE_ROUNDS) if "tuned" in keys else (4, 10))
+        found: dict[str, list[float]] = run.time(run, keys, restarts, rounds)
+        return found
+
+    monkeypatch.setattr(final, "final_timing", twice)
+    assert settled(run) == "calm"
+    assert run.alone == [["given", "fast"], ["given", "calm"]]
+    assert run.trials["fast"].reason == "not faster than the network as given in the final timing"
+
+
+def test_one_alone_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    run: Any = Finished({"given": 1.0, "fast": 2.0}, {"fast": timed(1.9)}, monkeypatch)
+    assert final.settle(run, "fast", "given", 8, 4) == "fast"
+    assert (run.rounds, run.alone) == ([], [["given", "fast"]])
+
+
+def test_an_estimate_is_timed_beside_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:
+    run: Any = Finished({"given": 1.0, "tuned": 1.1, "fast": 2.0, "bold": 3.0}, {}, monkeypatch)
+    run.budget = SimpleNamespace(max_drop=0.01)
+    run.update("bold", confirm=replace(PROVEN, met=False, chance=0.8))
+    assert settled(run) == "fast"
+    assert run.rounds == [["given", "tuned", "fast", "bold"]]
+    assert run.alone == [["given", "fast", "bold"]]

@@ -106,3 +106,13 @@ def test_a_steady_speedup_is_what_three_of_four_pairs_show() -> None:
     assert speed.steady_speedup(two_modes) == pytest.approx(1.1)
     assert speed.speedup_of(two_modes) == pytest.approx(2.0)
     assert speed.steady_speedup(np.log([2.0] * 7 + [1.1])) == pytest.approx(2.0)
+
+
+def test_the_unit_of_a_final_timing_is_the_restart() -> None:
+    """Against scipy's interval of the mean of the restarts' medians."""
+    ratios = np.random.default_rng(3).normal(np.log(2), 0.05, (8, 4))
+    found = speed.restart_interval(ratios.ravel(), 8)
+    units = np.median(ratios, axis=1)
+    wanted = stats.ttest_1samp(units, 0).confidence_interval(0.95)
+    assert np.log(found) == pytest.approx([units.mean(), wanted.low, wanted.high])
+    assert speed.restart_interval(np.zeros(12), 3) == (1, 1, 1)

@@ -58,9 +58,10 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Speed against the baseline, from interleaved pairs in one run.
+    """Speed against the baseline, from interleaved pairs.
 
-    ``speedup`` is the exponential of the median log ratio; ``low`` and ``high`` its exact sign-test interval.
+    ``restarts`` is how many times all processes were started; ``log_ratios`` come in that order. From three restarts on
+    ``speedup``, ``low`` and ``high`` are Student's t over them, else the median with its exact sign-test interval.
     ``waking`` is the same, (speed-up, low, high), of the first calls after a rest, where that was measured.
     """
 
@@ -68,6 +69,7 @@ class Timing:
     low: float
     high: float
     pairs: int
+    restarts: int = 1
     median_ms: float
     baseline_ms: float
     log_ratios: tuple[float, ...] = ()

@@ -18,10 +18,20 @@ from statistics import median
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hasten import replies
 from hasten.machine import load_flags
-from hasten.measure.speed import CORRELATED, LEAST_PAIRS, autocorrelation, block_average, sign_interval, speedup_of
+from hasten.measure.speed import (
+    CORRELATED,
+    LEAST_PAIRS,
+    LEAST_RESTARTS,
+    autocorrelation,
+    block_average,
+    restart_interval,
+    sign_interval,
+    speedup_of,
+)
 from hasten.trial import Timing
 from hasten.worker import CallFailed, Worker, WorkerDied
 
@@ -145,38 +155,49 @@ def first_calls(times: Sequence[float]) -> list[float]:
 
 def timing(
     baseline: Sequence[float], candidate: Sequence[float], *, load_seconds: float | None = None,
-    waking: tuple[Sequence[float], Sequence[float]] | None = None,
+    waking: tuple[Sequence[float], Sequence[float]] | None = None, restarts: int = 1,
 ) -> Timing:  # fmt: skip
-    """The candidate's speed-up over the baseline from paired blocks, with its exact interval (95 %).
+    """The candidate's speed-up over the baseline from paired blocks, with its interval (95 %).
 
-    Neighbouring pairs that resemble each other are averaged before the interval is taken, so that a slow drift does
-    not count as evidence. ``waking`` are both sides' times of the first calls after a rest.
+    From ``LEAST_RESTARTS`` on the unit is the restart, and the blocks come in that order. With fewer it is the sign
+    test's, and neighbouring pairs that resemble each other are averaged before, so that a slow drift does not
+    count as evidence. ``waking`` are both sides' times of the first calls after a rest.
     """
     pairs = min(len(baseline), len(candidate))
     ratios = np.array([log(b / c) for b, c in zip(baseline[:pairs], candidate[:pairs], strict=True)])
     flags = list(load_flags())
-    units = ratios
-    if pairs >= 2 * LEAST_PAIRS and autocorrelation(ratios) > CORRELATED:
-        averaged = block_average(ratios)
-        if len(averaged) >= LEAST_PAIRS:
-            units = averaged
-            flags.append("neighbouring pairs were averaged: the machine drifted")
-    low, high = sign_interval(units)
+    speedup, low, high, averaged = _interval(ratios, restarts)
+    if averaged:
+        flags.append("neighbouring pairs were averaged: the machine drifted")
     return Timing(
-        speedup=speedup_of(units),
+        speedup=speedup,
         low=low,
         high=high,
         pairs=pairs,
+        restarts=restarts,
         median_ms=median(candidate[:pairs]),
         baseline_ms=median(baseline[:pairs]),
         log_ratios=tuple(round(float(r), 6) for r in ratios),
         flags=tuple(flags),
         load_seconds=load_seconds,
-        waking=None if waking is None else _after_a_rest(*waking),
+        waking=None if waking is None else _after_a_rest(*waking, restarts),
     )
 
 
-def _after_a_rest(baseline: Sequence[float], candidate: Sequence[float]) -> tuple[float, float, float]:
+def _interval(ratios: NDArray[np.float64], restarts: int) -> tuple[float, float, float, bool]:
+    """(speed-up, low, high), and whether neighbouring pairs were averaged."""
+    if restarts >= LEAST_RESTARTS:
+        return (*restart_interval(ratios, restarts), False)
+    if len(ratios) >= 2 * LEAST_PAIRS and autocorrelation(ratios) > CORRELATED:
+        averaged = block_average(ratios)
+        if len(averaged) >= LEAST_PAIRS:
+            return (speedup_of(averaged), *sign_interval(averaged), True)
+    return (speedup_of(ratios), *sign_interval(ratios), False)
+
+
+def _after_a_rest(baseline: Sequence[float], candidate: Sequence[float], restarts: int) -> tuple[float, float, float]:
     """(speed-up, low, high) of the first calls."""
     ratios = np.log(np.asarray(baseline) / np.asarray(candidate))
-    return (speedup_of(ratios), *sign_interval(ratios))
+    return restart_interval(ratios, restarts) if restarts >= LEAST_RESTARTS else (
+        speedup_of(ratios), *sign_interval(ratios)
+    )  # fmt: skip

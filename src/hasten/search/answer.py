@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from hasten.machine import machine
 from hasten.safety.stage import given_digest
 from hasten.search import baseline, edges, final, lossless, narrow, structure
+from hasten.search.afresh import what_ran
 from hasten.search.estimated import estimated
 from hasten.search.field import Run
 from hasten.search.objective import steady
@@ -16,8 +17,8 @@ from hasten.search.untried import listed, more_time, untried
 from hasten.search.verdict import decide, tell_the_others
 from hasten.trial import Estimated, Provable, Result, Timing, Trial
 
-RESTARTS = 4
-FINAL_ROUNDS = 8
+RESTARTS = 8  # of the final timing, the unit of its interval
+FINAL_ROUNDS = 4  # in each
 SLOW_TO_WAKE = 0.9  # of the speed-up: less than this after a pause is told
 UNSTEADY = 0.9  # of the interval's lower end: less than this in a quarter of the rounds is told
 CUT = "the search was cut short"
@@ -89,7 +90,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
 def _settled(run: Run, tuned: str) -> tuple[str, Estimated | None]:
     """The last stage: the key of the winner, and what is faster without a certificate."""
     final.from_rest(run, tuned)
-    final.what_ran(run, list(run.loaded))
+    what_ran(run, list(run.loaded))
     run.stage = "3/3 confirm"
     run.say("stage", "test on unseen samples, then the final timing")
     winner = final.confirm_stage(run, tuned)[0]

@@ -1,26 +1,25 @@
-"""The end: the proof, then a fresh timing of what passed it; nothing slower is returned."""
+"""The end: the test, then a fresh timing of what passed it; nothing slower is returned."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from math import ceil
 
-from hasten import replies
 from hasten.measure.speed import LEAST_PAIRS, MARGIN
-from hasten.measure.timing import Series, interleave, timing
+from hasten.measure.timing import timing
+from hasten.search.afresh import final_timing
 from hasten.search.confirm import count_look, prove
 from hasten.search.estimated import clearly_faster
-from hasten.search.field import CONTENDERS, RESTED_ROUNDS, Run, first_line
+from hasten.search.field import CONTENDERS, RESTED_ROUNDS, Run
 from hasten.search.finalists import CLEARLY, MOST_FINALISTS, finalists, front, looks_inside, measured
-from hasten.search.loading import fresh_workers, lost
 from hasten.search.objective import AWAKE, better, bytes_count, gain, promised
 from hasten.search.screening import race
 from hasten.trial import Quality, Timing
-from hasten.worker import CallFailed, WorkerDied
 
-MOST_DEATHS = 2  # in the final timing
 GRADE_WORTH = 0.9  # of the speed: what a guaranteed certificate may cost
 MOST_ESTIMATED = 2  # in the final timing without a certified candidate; else one
-LEAST_RESTARTS = 2  # after a signal: one slow pair of a single restart's eight would lose a proven gain
+CHOICE_SHARE, CHOICE_ROUNDS = 4, 6  # the choice takes a quarter of the restarts, each of more rounds
+LEAST_TOLD = 8  # pairs behind a told speed-up
 AS_FAST = 0.97  # the first calls after a pause may lose no more than what two runs of the same network differ by
 
 
@@ -64,81 +63,42 @@ def prove_lossless(run: Run, tuned: str) -> tuple[str, list[Quality]]:
     return prove(run, [tuned])
 
 
-def final_timing(run: Run, keys: Sequence[str], restarts: int, rounds: int) -> dict[str, list[float]]:
-    """Time ``keys`` afresh, in new processes each time; only this run is reported. Returns the blocks in ms.
-
-    A restart in which a process dies is repeated; a candidate that dies in two of them is out.
-    """
-    blocks: dict[str, list[float]] = {k: [] for k in keys}
-    waking: dict[str, list[float]] = {k: [] for k in keys}
-    peaks: dict[str, int] = {}
-    deaths, timed, done = dict.fromkeys(keys, 0), list(keys), 0
-    for attempt in range(1, 2 * restarts + 1):
-        if done == restarts or (run.stopping() and done >= LEAST_RESTARTS):
-            break
-        run.say("trial", "final timing in fresh processes", done, restarts)
-        run.retire(timed)
-        series, found = _afresh(run, timed, rounds, run.seed + attempt)
-        if series.lost:
-            timed = _left(run, timed, series.lost, deaths)
-            continue
-        done, peaks = done + 1, found
-        for k in timed:
-            blocks[k] += series.blocks[k]
-            waking[k] += series.waking[k]
-    for k in keys:
-        if len(blocks[k]) >= LEAST_PAIRS and len(blocks[k]) == len(blocks[run.given]):
-            again = timing(blocks[run.given], blocks[k], waking=(waking[run.given], waking[k]))
-            run.update(k, timing=again, peak_bytes=peaks[k])
-        elif k != run.given:
-            run.update(k, timing=None)  # an earlier one is no final timing
-    return blocks
-
-
-def _afresh(run: Run, keys: Sequence[str], rounds: int, seed: int) -> tuple[Series, dict[str, int]]:
-    """One restart of the final timing: the series, and each process's memory; ``lost`` holds those that died."""
-    sides, lost_ones = fresh_workers(run, [run.trials[k].candidate for k in keys])
-    if lost_ones:
-        return Series({}, lost=lost_ones), {}
-    series, peaks = interleave(sides, run.work, rounds=rounds, seed=seed, rested=True), dict[str, int]()
-    for key, worker in sides.items():
-        try:
-            peaks[key] = replies.memory(worker)
-        except (WorkerDied, CallFailed) as fault:
-            series.lost.setdefault(key, fault)
-    what_ran(run, keys)
-    return series, peaks
-
-
-def _left(
-    run: Run, keys: Sequence[str], dead: Mapping[str, WorkerDied | CallFailed], deaths: dict[str, int]
-) -> list[str]:
-    """Those that are timed again after a lost restart; a candidate that died too often is recorded as lost."""
-    for key, fault in dead.items():
-        run.say("warning", f"a restart of the final timing was lost: {first_line(fault)}")
-        deaths[key] += 1
-        if deaths[key] == MOST_DEATHS and key != run.given:
-            lost(run, run.trials[key].candidate, fault)
-    return [k for k in keys if deaths[k] < MOST_DEATHS or k == run.given]
-
-
 def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str:
-    """The final timing of the fastest that passed, and the promise kept: what is not faster is not returned.
+    """The key of what is returned, after it was timed alone against the network as given; what is not faster is not.
 
-    Narrow arithmetic must also beat the best lossless setting: accuracy is not spent for nothing. A few at a time, the
-    fastest first, until none that is left seems clearly faster than what the best of them promises. What may be handed
-    over as an estimate is timed with the first of them.
+    What may be handed over as an estimate is timed beside it. The timing that chose among rivals is not told of the
+    one chosen: it was the fastest there, partly by luck.
     """
-    left, best = sorted((k for k in passed(run) if k != tuned), key=lambda k: -gain(run, k)), ""
-    others = clearly_faster(run, winner)[: MOST_ESTIMATED if not left else 1]
+    others = clearly_faster(run, winner)[:MOST_ESTIMATED]
     if winner == run.given and not others:
         return run.given
+    chosen = choose(run, winner, tuned, others, restarts)
+    others = clearly_faster(run, chosen)[:1]
+    while chosen != run.given or others:
+        alone = list(dict.fromkeys([run.given, chosen, *others]))
+        blocks = final_timing(run, alone, restarts, max(rounds, ceil(LEAST_TOLD / restarts)))
+        unfit = set_aside(run, alone[1:], tuned, blocks)
+        if chosen not in unfit:
+            return chosen
+        chosen, others = max(passed(run), key=lambda k: promised(run, k), default=run.given), []
+    return run.given
+
+
+def choose(run: Run, winner: str, tuned: str, others: Sequence[str], restarts: int) -> str:
+    """The best of those that passed the test, by a short final timing beside both baselines; ``winner`` where alone.
+
+    Narrow arithmetic must also beat the best lossless setting: accuracy is not spent for nothing. A few at a time, the
+    fastest first, until none that is left seems clearly faster than what the best of them promises.
+    """
+    left, best = sorted((k for k in passed(run) if k != tuned), key=lambda k: -gain(run, k)), ""
+    if len({*left, *others, tuned} - {run.given}) <= 1:
+        return winner
     if not left:
-        timed_together(run, tuned, others, restarts, rounds)
+        timed_together(run, tuned, others, restarts)
     while left and not (best and (run.stopping() or gain(run, left[0]) <= CLEARLY * promised(run, best))):
         rivals = together(run, left)
         left = [k for k in left if k not in rivals]
-        blocks, able = timed_together(run, tuned, [*rivals, *others], restarts, rounds)
+        blocks, able = timed_together(run, tuned, [*rivals, *others], restarts)
         standing, others = [key for key in able if key in rivals], []
         if standing:
             found = least_harm(run, standing, blocks)
@@ -149,15 +109,22 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
 
 
 def timed_together(
-    run: Run, tuned: str, keys: Sequence[str], restarts: int, rounds: int
+    run: Run, tuned: str, keys: Sequence[str], restarts: int
 ) -> tuple[dict[str, list[float]], list[str]]:
-    """The final timing of ``keys`` beside both baselines: the blocks, and the keys that are faster than these."""
-    blocks = final_timing(run, list(dict.fromkeys([run.given, tuned, *keys])), restarts, rounds)
-    reasons = {key: behind(run, key, tuned, blocks) for key in keys}
-    for key, reason in reasons.items():
-        if reason is not None and run.trials[key].status == "ok":
-            run.update(key, status="slower", reason=f"{reason} in the final timing")
-    return blocks, [key for key, reason in reasons.items() if reason is None]
+    """A short final timing of ``keys`` beside both baselines: the blocks, and the keys that are faster than these."""
+    several = list(dict.fromkeys([run.given, tuned, *keys]))
+    blocks = final_timing(run, several, max(1, restarts // CHOICE_SHARE), CHOICE_ROUNDS)
+    unfit = set_aside(run, keys, tuned, blocks)
+    return blocks, [key for key in keys if key not in unfit]
+
+
+def set_aside(run: Run, keys: Sequence[str], tuned: str, blocks: dict[str, list[float]]) -> list[str]:
+    """Those of ``keys`` that are not faster in the final timing; their trials say why."""
+    reasons = {key: why for key in keys if (why := behind(run, key, tuned, blocks)) is not None}
+    for key, why in reasons.items():
+        if run.trials[key].status == "ok":
+            run.update(key, status="slower", reason=f"{why} in the final timing")
+    return list(reasons)
 
 
 def together(run: Run, left: Sequence[str]) -> list[str]:
@@ -234,7 +201,7 @@ def harm(run: Run, key: str) -> tuple[float, float]:
 
 
 def behind(run: Run, key: str, tuned: str, blocks: dict[str, list[float]]) -> str | None:
-    """Why a candidate that passed the proof is not returned; None when it is."""
+    """Why a candidate is not fast enough to be returned; None where it is."""
     over_given = run.trials[key].timing
     if over_given is None or len(blocks[key]) < LEAST_PAIRS:
         return "not timed often enough"
@@ -245,7 +212,7 @@ def behind(run: Run, key: str, tuned: str, blocks: dict[str, list[float]]) -> st
     if slow := wakes_slowly(run, over_given):
         return slow
     both = len(blocks.get(tuned, ())) == len(blocks[key])
-    if tuned != run.given and both and timing(blocks[tuned], blocks[key]).low <= 1:
+    if tuned not in (run.given, key) and both and timing(blocks[tuned], blocks[key]).low <= 1:
         return "not faster than the best lossless setting"
     return None
 
@@ -278,16 +245,5 @@ def settle_lossless(run: Run, tuned: str) -> str:
 
 
 def passed(run: Run) -> list[str]:
-    """Candidates proven inside the budget."""
+    """Candidates with a certificate."""
     return [k for k, t in run.trials.items() if t.status == "ok" and t.confirm and t.confirm.met and k != run.given]
-
-
-def what_ran(run: Run, keys: Sequence[str]) -> None:
-    """Ask the engines what they really executed."""
-    for key in keys:
-        worker = run.loaded.get(key)
-        if worker is not None and not run.trials[key].executed:
-            try:
-                run.update(key, executed=replies.executed(worker))
-            except (CallFailed, WorkerDied) as fault:
-                run.update(key, executed=f"unknown ({first_line(fault)})")
