@@ -294,8 +294,9 @@ def test_values_that_are_no_numbers(tmp_path: Path) -> None:
     x[[5, 7], 0] = np.nan, np.inf
     assert "5, 7" in spooled(tmp_path, {"x": x}).warnings[0]
     x[:20, 0] = np.nan
-    with rejected("20 of 300 samples hold NaN", "0, 1, 2"):
-        spooled(tmp_path, {"x": x})
+    store = spooled(tmp_path, {"x": x})
+    assert store.not_finite == 20  # a network may take them: only its answers tell
+    assert "20 of 300 samples hold NaN" in store.warnings[0]
 
 
 def test_repeats_are_told(tmp_path: Path) -> None:

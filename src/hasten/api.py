@@ -42,11 +42,13 @@ def optimize(
     *,
     max_drop: str | float | Budget = "1%",
     metric: str | Callable[..., Any] | None = None,
+    lower_is_better: bool = False,
     output: str | None = None,
     labels: str = "labels",
     groups: str | None = None,
     state: Mapping[str, str] | None = None,
     preprocess: str | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
     batch: int | None = None,
     confidence: float = 0.95,
     certificate: str | None = None,
@@ -75,6 +77,8 @@ def optimize(
             made up and only what changes no arithmetic is tried.
         max_drop: ``"1%"`` or ``0.01`` for a point, ``"rel:99%"`` of the score, ``"agree:99%"`` of the answers.
         metric: a name (``top1``, ``auc``, ...), ``"package.module:function"`` or a function; chosen when None.
+        lower_is_better: of a metric that is a function: a lower score is better.
+        columns: for tables, the columns of each input: ``{"num": ["age", "income"]}``, where no name says so.
         state: for networks with state, which input is fed from which output: ``{"state": "stateN"}``.
         batch: samples that the network is served with at a time: 1, or 16 where ``objective`` is ``throughput``.
         certificate: what ``met`` takes, ``"statistical"`` by default: the bound holds when unseen samples resemble
@@ -124,11 +128,13 @@ def optimize(
             data=samples,
             budget=budget,
             metric=registry.canonical("metrics", metric) if isinstance(metric, str) else metric,
+            lower_is_better=lower_is_better,
             output=output,
             labels=labels,
             groups=groups,
             state=state,
             preprocess=preprocess,
+            columns=columns,
             batch=batch,
             threads=threads,
             per_tensor=per_tensor,
@@ -177,6 +183,7 @@ def inspect(
     groups: str | None = None,
     state: Mapping[str, str] | None = None,
     preprocess: str | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
     trust: bool = False,
     module: str | None = None,
     signature: str | None = None,
@@ -203,6 +210,7 @@ def inspect(
             groups=groups,
             state=state,
             preprocess=preprocess,
+            columns=columns,
             door=door,
         )
         run, _, found = prepare(question, folder, listen or _silent)
@@ -246,6 +254,7 @@ def bench(
     groups: str | None = None,
     state: Mapping[str, str] | None = None,
     preprocess: str | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
     trust: bool = False,
     module: str | None = None,
     signature: str | None = None,
@@ -259,7 +268,7 @@ def bench(
     Returns a dictionary a network: ``name``, ``engine``, ``median_ms``, ``speedup``, ``low``, ``high``, ``pairs``.
     """
     door = Door(trust=trust, module=module, signature=signature)
-    reading = {"labels": labels, "groups": groups, "state": state, "preprocess": preprocess}
+    reading = {"labels": labels, "groups": groups, "state": state, "preprocess": preprocess, "columns": columns}
     places = [Path(m) for m in ([models] if isinstance(models, str | Path) else models)]
     asked.at_least_one("batch", batch), asked.at_least_one("pairs", pairs)
     with interrupts(), run_folder(None) as folder, own_paths(folder.path, *places):
@@ -278,6 +287,7 @@ def apply(
     groups: str | None = None,
     state: Mapping[str, str] | None = None,
     preprocess: str | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
     trust: bool = False,
     module: str | None = None,
     signature: str | None = None,
@@ -286,7 +296,7 @@ def apply(
     artefacts.check_out(Path(out), [Path(model), Path(recipe), *_paths(data)], force)
     with interrupts(), run_folder(Path(out), goes_on=False) as folder, own_paths(folder.path, Path(model)):
         door = Door(trust=trust, module=module, signature=signature)
-        reading = {"labels": labels, "groups": groups, "state": state, "preprocess": preprocess}
+        reading = {"labels": labels, "groups": groups, "state": state, "preprocess": preprocess, "columns": columns}
         return apply_recipe.apply(Path(recipe), Path(model), data, folder, Path(out), door, reading)
 
 

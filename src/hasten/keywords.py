@@ -14,7 +14,7 @@ from hasten.errors import HastenError, no_folder
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FLAGS = ("force", "per-tensor", "trust")
+FLAGS = ("force", "lower-is-better", "per-tensor", "trust")
 NUMBERS = ("batch", "confidence", "pairs", "seed", "threads")
 TEXTS = (
     *(
@@ -32,7 +32,7 @@ TEXTS = (
         "objective",
         "out",
     ),
-    *("model", "output", "preprocess", "served-by", "signature", "state", "time"),
+    *("columns", "model", "output", "preprocess", "served-by", "signature", "state", "time"),
 )
 NAMED_OTHERWISE = {"time": "seconds", "engine": "engines"}
 _OPTION = re.compile(rf"--({'|'.join((*FLAGS, *NUMBERS, *TEXTS))})(?![\w-])(?:[ =]([^\s,;)]*[^\s,;:.)]))?")
@@ -68,6 +68,9 @@ def _keyword(match: re.Match[str]) -> str:
         return f"{name}="
     if option in NUMBERS:
         return f"{name}={value}"
+    if option == "columns" and "=" in value:
+        source, _, names = value.partition("=")
+        return f"{name}={{{source!r}: {names.split(',')!r}}}"
     if option == "state" and "=" in value:
         source, _, target = value.partition("=")
         return f"{name}={{{source!r}: {target!r}}}"

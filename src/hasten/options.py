@@ -38,6 +38,18 @@ def pairs(_: object, __: object, value: Sequence[str]) -> dict[str, str] | None:
     return dict(text.split("=") for text in value) or None
 
 
+def columns(_: object, __: object, value: Sequence[str]) -> dict[str, list[str]] | None:
+    """``IN=A,B,C`` options as a dict."""
+    found = {}
+    for text in value:
+        name, equals, listed = text.partition("=")
+        names = [column.strip() for column in listed.split(",") if column.strip()]
+        if not (name and equals and names):
+            raise UsageError(f"cannot read the columns {text!r}", help="write --columns INPUT=COLUMN,COLUMN")
+        found[name] = names
+    return found or None
+
+
 def listed(group: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     """Names that come repeated, with commas between them, or both; each must be one of the registry's."""
 
@@ -73,6 +85,13 @@ def samples(command: F) -> F:
             "--state", multiple=True, metavar="IN=OUT", callback=pairs, help="A state that is fed back; repeatable."
         ),
         click.option("--preprocess", metavar="NAME", help="How images become inputs: imagenet, unit, signed, none."),
+        click.option(
+            "--columns",
+            multiple=True,
+            metavar="IN=COL,...",
+            callback=columns,
+            help="Columns of a table that make an input, in order; repeatable.",
+        ),
     )
     for option in reversed(named):
         command = option(command)

@@ -93,6 +93,8 @@ def _question(result: Result, original: Original) -> Question:
         groups=asked.groups,
         state=asked.state,
         preprocess=asked.preprocess,
+        columns=asked.columns,
+        lower_is_better=asked.lower_is_better,
         batch=asked.batch,
         threads=asked.threads,
         objective=asked.objective,

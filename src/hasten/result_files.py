@@ -77,6 +77,8 @@ class Asked:
     labels: Text = "labels"
     groups: Text | None = None
     preprocess: Text | None = None
+    columns: dict[str, list[Text]] | None = None
+    lower_is_better: bool = False
     batch: Batch = 1
     threads: Annotated[int, msgspec.Meta(ge=1, le=4096)] | None = None
     objective: Literal["latency", "throughput", "size", "memory"] = "latency"

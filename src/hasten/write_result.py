@@ -67,6 +67,8 @@ def _recorded(run: Run, question: Question) -> Asked:
         labels=question.labels,
         groups=question.groups,
         preprocess=question.preprocess,
+        columns={k: list(v) for k, v in question.columns.items()} if question.columns else None,
+        lower_is_better=question.lower_is_better,
         batch=question.batch,
         threads=question.threads,
         objective=cast(Any, question.objective),

@@ -70,14 +70,15 @@ def read_images(folder: Path, wanted: Wanted, preprocess: str | Prepare | None) 
         stream = Stream(iter(()), classes=classes, named=True)
         stream.warnings += _notes(folder, files, classes, preprocess, shape)
         chosen = [files[i] for i in wanted.rows(len(files))]
-        prepare = preprocess if callable(preprocess) else PRESETS[_preset(preprocess, shape)]
+        prepare = preprocess if callable(preprocess) else PRESETS[preset(preprocess, shape)]
         stream.items = _items(folder, chosen, classes, shape, prepare, stream.warnings)
         return stream
 
     return start
 
 
-def _preset(preprocess: str | None, shape: Geometry) -> str:
+def preset(preprocess: str | None, shape: Geometry) -> str:
+    """The name of the preparation: the user's, else what suits the input."""
     return preprocess or ("none" if shape.dtype == "uint8" else "imagenet")
 
 
@@ -102,7 +103,7 @@ def _items(
                 ) from error
             continue
         label = classes.index(name.split("/")[0]) if classes else None
-        yield Item({ONLY: _fed(prepare(pixels), shape)}, name, label)
+        yield Item({ONLY: fed(prepare(pixels), shape)}, name, label)
     notes += seen.notes(folder)
     if skipped:
         notes.append(f"skipped {len(skipped)} images that cannot be read: {'; '.join(skipped)}")
@@ -117,12 +118,13 @@ def prepared(store: SampleStore, spec: TensorSpec, prepare: Prepare) -> Stream:
             pixels = store.sample(i)[spec.name][0]
             x = prepare(pixels.transpose(1, 2, 0) if shape.first else pixels)
             label = None if store.labels is None else store.labels[i]
-            yield Item({ONLY: _fed(x, shape)}, str(name), label)
+            yield Item({ONLY: fed(x, shape)}, str(name), label)
 
     return Stream(items(), classes=store.classes, named=True, warnings=list(store.warnings))
 
 
-def _fed(x: Array, shape: Geometry) -> Array:
+def fed(x: Array, shape: Geometry) -> Array:
+    """A prepared image in the type and layout of the input."""
     if shape.dtype != "uint8" or x.dtype != np.uint8:
         x = x.astype(shape.dtype)
     return x.transpose(2, 0, 1) if shape.first else x

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,13 +14,14 @@ import numpy as np
 from hasten.errors import HastenError, InputError, UsageError
 from hasten.model import TensorSpec
 from hasten.samples.arrays import SAVE_AGAIN, in_memory, npz_columns, read_npy, read_npz, stacked
+from hasten.samples.datasets import is_dataset, read_dataset
 from hasten.samples.guard import out_of_memory, readable, regular, why
 from hasten.samples.images import SUFFIXES, read_images
 from hasten.samples.iterables import read_folder, read_iterable
 from hasten.samples.spool import spooling
 from hasten.samples.store import SampleStore
 from hasten.samples.stream import Array, Item, Opener, Wanted
-from hasten.samples.tables import read_csv, read_parquet
+from hasten.samples.tables import is_frame, read_csv, read_frame, read_parquet
 
 TAKEN = "give .npz, .npy, .csv, .parquet, a folder of images or of .npz files"
 TELL_SECONDS = 1.0
@@ -71,16 +72,19 @@ def load_samples(
     state: Mapping[str, str] | None = None,
     preprocess: str | Callable[[Array], Array] | None = None,
     limit: int | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
 ) -> Samples:
     """Recognise ``data``; nothing is read yet beyond what that takes.
 
     Args:
         data: a path (``.npz``, ``.npy``, ``.csv``, ``.parquet``, a folder of images or of ``.npz`` files), a dict of
-            arrays with a common axis 0, an iterable of samples or a callable that returns one, or ``Samples``.
+            arrays with a common axis 0, a table of pandas or polars, an iterable of samples or a callable that
+            returns one, or ``Samples``.
         labels: the array or column that holds the labels. ``groups``: likewise; a group is never split.
         state: state inputs and the outputs that feed them; each sample is then a sequence [T, ...fed shape].
         preprocess: for images: imagenet, unit, signed, none, or a function of [H, W, C] uint8.
         limit: take this many samples, spread evenly where the number is known.
+        columns: for tables, the columns of each input, where their names do not say so.
 
     Raises:
         UsageError: there is no such path, name or preset. InputError: it is not data that hasten reads.
@@ -89,14 +93,19 @@ def load_samples(
         return replace(data, state={**data.state, **(state or {})})
     if limit is not None and limit < 1:
         raise UsageError(f"a limit of {limit} leaves no samples", help="give at least 1")
-    wanted = Wanted(labels, groups, limit)
+    wanted = Wanted(labels, groups, limit, columns)
     if isinstance(data, (str, Path)):
         opener, images = _read_path(Path(data), wanted, preprocess)
-        given = {"data": data, "labels": labels, "groups": groups, "preprocess": preprocess, "limit": limit}
+        given: dict[str, Any] = {"data": data, "labels": labels, "groups": groups, "preprocess": preprocess}
+        given |= {"limit": limit, "columns": columns}
         return Samples(open=opener, source=str(data), state=dict(state or {}), given=given, images=images)
     source = "the data"
-    if isinstance(data, Mapping):
+    if is_dataset(data):
+        opener = read_dataset(data, wanted, preprocess)
+    elif isinstance(data, Mapping):
         opener = stacked({str(k): in_memory(v, str(k), source) for k, v in data.items()}, wanted, source)
+    elif is_frame(data):
+        opener = read_frame(data, wanted)
     elif isinstance(data, np.ndarray):
         opener = stacked({"": in_memory(data, "", source)}, Wanted(limit=limit), source)
     else:

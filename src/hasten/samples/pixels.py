@@ -80,6 +80,17 @@ def decode(path: Path, shape: Geometry, seen: Seen | None = None) -> Array:
             deep = _is_deep(file)
             image = _eight_bits(file, path)
             image = ImageOps.exif_transpose(image)
+    pixels = fitted(image, shape)
+    if deep:
+        seen.deep += 1
+        seen.brightest = max(seen.brightest, int(pixels.max(initial=0)))
+    return pixels
+
+
+def fitted(image: Image.Image, shape: Geometry) -> Array:
+    """An upright image of 8 bits as [H, W, C] uint8, as ``decode`` returns it."""
+    from PIL import Image
+
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -87,9 +98,6 @@ def decode(path: Path, shape: Geometry, seen: Seen | None = None) -> Array:
     if shape.size:
         image = _crop(image, shape.size)
     pixels = np.asarray(image)
-    if deep:
-        seen.deep += 1
-        seen.brightest = max(seen.brightest, int(pixels.max(initial=0)))
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 

@@ -21,8 +21,6 @@ from hasten.samples.fit import ANY_RANK, Fit, is_float
 from hasten.samples.store import SCHEMA_VERSION, StoredInput, numpy_dtype
 from hasten.samples.stream import Array, Item, Stream
 
-FEW = 0.01  # the share of samples with NaN or infinities that is a warning, not an error
-
 
 class Spool:
     """One pass over a stream into ``directory``."""
@@ -145,13 +143,7 @@ class Spool:
         if not self.not_finite:
             return []
         listed = ", ".join(self.not_finite[:10]) + (", ..." if len(self.not_finite) > 10 else "")
-        if len(self.not_finite) > max(1, FEW * n):
-            raise InputError(
-                f"{len(self.not_finite)} of {n} samples hold NaN or infinities",
-                cause=f"samples {listed}",
-                help="mend them, or leave them out",
-            )
-        return [f"samples with NaN or infinities in their inputs: {listed}"]
+        return [f"{len(self.not_finite):,} of {n:,} samples hold NaN or infinities in their inputs: {listed}"]
 
     def _write_meta(self, n: int, notes: list[str]) -> None:
         for spec in self.inputs:
@@ -164,6 +156,7 @@ class Spool:
             "initial": self.initial,
             "batchable": not self.unbatched,
             "fixed": self.fixed,
+            "not_finite": len(self.not_finite),
             "digest": self.digest.hexdigest(),
             "classes": list(self.stream.classes),
             "warnings": list(dict.fromkeys(notes)),

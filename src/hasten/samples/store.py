@@ -79,6 +79,7 @@ class SampleStore:
         self.ids: Sequence[str] | range = meta["ids"] or range(meta["n"])
         self.batchable: bool = meta["batchable"]
         self.fixed: int = meta["fixed"]  # samples that the network takes at a time, where it takes no other number
+        self.not_finite: int = meta.get("not_finite", 0)  # samples with NaN or infinities in their inputs
         self._n: int = meta["n"]
 
     @classmethod

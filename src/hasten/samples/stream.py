@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,7 @@ class Wanted:
     labels: str = "labels"
     groups: str | None = None
     limit: int | None = None
+    columns: Mapping[str, Sequence[str]] | None = None  # of a table: which make which input
 
     def rows(self, n: int) -> NDArray[np.int64]:
         """The rows to take of ``n``: all, or ``limit`` spread evenly (data is often sorted by class)."""

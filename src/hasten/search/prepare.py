@@ -185,6 +185,7 @@ def read_samples(question: Question, directory: Path, entered: Entered, listen: 
         groups=question.groups,
         state=question.state,
         preprocess=question.preprocess,
+        columns=question.columns,
         tell=tell,
     )
 

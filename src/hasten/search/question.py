@@ -33,6 +33,8 @@ class Question:
     groups: str | None = None
     state: Mapping[str, str] | None = None
     preprocess: str | None = None
+    columns: Mapping[str, Sequence[str]] | None = None
+    lower_is_better: bool = False  # of a metric that is the user's function
     batch: int = 1
     threads: int | None = None
     objective: str = "latency"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -43,6 +43,7 @@ def read(
     groups: str | None = None,
     state: Mapping[str, str] | None = None,
     preprocess: str | Callable[[Array], Array] | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
     tell: Callable[[int], None] = lambda _: None,
 ) -> SampleStore:
     """The samples of ``data`` checked against ``inputs`` and written to ``directory``; ``tell`` gets their number.
@@ -51,7 +52,7 @@ def read(
         UsageError, InputError: the data cannot be read or does not fit; an input that ``outputs`` could feed is named.
         EnvironmentFault: the reader needs more memory than it may have, or the disk is full.
     """
-    options: dict[str, Any] = {"labels": labels, "groups": groups, "preprocess": preprocess}
+    options: dict[str, Any] = {"labels": labels, "groups": groups, "preprocess": preprocess, "columns": columns}
     if isinstance(data, Samples) and data.given:
         options, state = dict(data.given), {**data.state, **(state or {})}
         data = options.pop("data")

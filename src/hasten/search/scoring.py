@@ -26,6 +26,7 @@ from hasten.search.question import Question
 from hasten.worker import CallFailed, WorkerDied
 
 PROBE = 16
+FEW = 0.01  # the share of samples with NaN that spoils answers and is a warning, not an error (chosen)
 MOST_CHECKED = 2000  # samples on which a baseline that looks like a guess is scored again
 CONTRADICTION = "check preprocessing (scale, channel order, layout), the order of classes and the labels"
 ERRORS = "check the unit of labels and outputs (scaled? logits?) and preprocessing, or choose another: --metric"
@@ -56,7 +57,8 @@ def choose_metric(run: Run, question: Question) -> None:
         run.say("note", f"metric: {metric.name} ({why})")
         metric = resolve(metric, output=question.output)
     else:
-        metric = resolve(question.metric, output=question.output, sample=(outputs, truth))
+        better = not question.lower_is_better
+        metric = resolve(question.metric, output=question.output, sample=(outputs, truth), higher_is_better=better)
         metric, why = fitted(metric, outputs, truth)
         if why:
             run.say("note", why)
@@ -101,6 +103,10 @@ def check_baseline(run: Run) -> list[str]:
     if len(broken) == len(ids):
         help_text = GIVE_DATA if run.made_up else "check the preprocessing and the input scale"
         raise InputError("the network answers NaN on every sample", help=help_text)
+    if len(broken) > max(1, FEW * len(ids)) and run.evaluator.store.not_finite:
+        cause = f"{run.evaluator.store.not_finite:,} of {len(run.evaluator.store):,} samples hold them in their inputs"
+        what = f"the network answers NaN or infinity on {len(broken):,} of {len(ids):,} samples"
+        raise InputError(what, cause=cause, help="mend those samples, or leave them out")
     if broken:
         first = ", ".join(str(i) for i in sorted(broken)[:5])
         warnings.append(f"the network itself answers NaN on {len(broken)} of {len(ids)} samples (ids {first}, ...)")
