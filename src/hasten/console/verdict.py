@@ -35,7 +35,7 @@ def _ending(result: Result, out: Path | None) -> str:
     """The last line: which verdict it is, since exit code 1 means two of them, and where an estimate is."""
     if result.verdict == "nothing_faster":
         return "nothing faster; the network as given stays (exit code 1)"
-    if result.verdict == "undecided" and result.untried:
+    if result.verdict == "undecided" and result.untried and result.estimated is None:
         return "undecided; the time was up before every narrow format was tried (exit code 1)"
     if result.verdict == "undecided":
         text = _uncertified(result, out) or "something faster was found and has no certificate"
