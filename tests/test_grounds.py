@@ -208,7 +208,9 @@ def test_a_plan_by_borrowed_times_must_reach_it_with_little_harm(harmful: int, p
 def test_without_such_an_engine_it_is_said_that_nothing_is_planned(tmp_path: Path) -> None:
     run, found = lent(tmp_path, told=False)
     assert found == []
-    assert run.unplanned == ["litert does not tell where its time goes: no mixed precision planned"]
+    assert run.unplanned == [
+        "neither litert nor another engine here reports times of its parts: no mixed precision planned"
+    ]
 
 
 @pytest.mark.parametrize(

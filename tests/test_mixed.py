@@ -107,7 +107,7 @@ def test_every_region_is_told_why() -> None:
     )
     told = [why(problem, (1, 0, 0), g, ("f32", "int8")) for g in range(3)]
     assert told[0] == "saves 25.0% of the time for 1.0% of the harm"
-    assert told[1] == "kept f32: int8 is no faster here (1.5 ms against 1)"
+    assert told[1] == "kept f32: int8 is no faster here (1.5 ms against 1 ms)"
     assert told[2] == "kept f32: 89% of the harm, 25% of the time"
     assert why(problem, (1, 1, 0), 1, ("f32", "int8")) == "int8 like its neighbours: converting would cost more"
 

@@ -56,7 +56,7 @@ def test_a_plan_without_harms_is_told_as_such() -> None:
 
 def test_whose_times_they_are_is_told_where_the_engine_tells_none() -> None:
     told = regions.summary(replace(results.mixed(), engine="litert", teller="openvino"))
-    assert "litert does not tell where its time goes: the shares of the regions are openvino's. In int8" in told
+    assert "litert reports no times of its parts: the shares of the regions are openvino's. In int8" in told
     assert "does not tell" not in regions.summary(results.mixed())
 
 
@@ -71,7 +71,7 @@ def test_the_page_shows_the_picture_and_folds_the_long_table() -> None:
 
 
 def test_the_page_says_where_nothing_was_planned() -> None:
-    told = "litert does not tell where its time goes", "no time was left to mix formats on openvino"
+    told = "litert reports no times of its parts", "no time was left to mix formats on openvino"
     html = build(replace(results.met(), plans=(), unplanned=told))
     assert "Which part in which precision" in html
     assert "A region is a convolution" not in html

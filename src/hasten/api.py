@@ -16,7 +16,7 @@ from hasten.keywords import said, spoken
 from hasten.machine import cores, machine
 from hasten.model import file_digest
 from hasten.protocols import Door, Event, Listener
-from hasten.search.anatomy import anatomy
+from hasten.search.anatomy import anatomy, score
 from hasten.search.answer import answer
 from hasten.search.enter import enter
 from hasten.search.final import passed
@@ -203,7 +203,7 @@ def inspect(
             model=Path(model),
             data=data,
             budget=budget,
-            scored=False,
+            judged=False,
             engines=registry.several("engines", engines),
             served_by=served_by,
             labels=labels,
@@ -216,7 +216,7 @@ def inspect(
         run, _, found = prepare(question, folder, listen or _silent)
         facts = plain({k: v for k, v in found.items() if k != "warnings"})
         try:
-            return {"format": run.origin.format, **facts, "regions": anatomy(run, run.engines)}
+            return {"format": run.origin.format, **facts, **score(run), "regions": anatomy(run, run.engines)}
         finally:
             run.close()
 

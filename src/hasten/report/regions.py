@@ -54,7 +54,7 @@ def summary(plan: Mixed) -> str:
     narrow = sum(g.chosen == NARROW for g in plan.groups)
     text = f"{narrow} of {count(len(plan.groups), 'region')} run in int8 on {plan.engine}"
     text += f", the others in {plan.wide}" if narrow < len(plan.groups) else ""
-    shares = f"{plan.engine} does not tell where its time goes: the shares of the regions are {plan.teller}'s"
+    shares = f"{plan.engine} reports no times of its parts: the shares of the regions are {plan.teller}'s"
     harm = f"Harm was measured on {count(plan.samples, 'sample')}"
     weighed = (spared(plan), harm) if plan.samples else ("Only times were measured: there was no harm to weigh",)
     took = f"This took {duration(plan.seconds)}."

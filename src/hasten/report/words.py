@@ -71,11 +71,13 @@ def scatter(low: float | None, high: float | None) -> str:
 def millis(value: float | None) -> str:
     """A latency given in milliseconds.
 
-    >>> millis(7.123), millis(0.0421)
-    ('7.12 ms', '42.1 µs')
+    >>> millis(7.123), millis(0.0421), millis(0.0)
+    ('7.12 ms', '42.1 µs', 'under 1 µs')
     """
     if value is None or not math.isfinite(value):
         return NOT_MEASURED
+    if value == 0:
+        return "under 1 µs"
     return f"{number(value * 1000)} µs" if 0 < value < 0.1 else f"{number(value)} ms"
 
 

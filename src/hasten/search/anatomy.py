@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from math import inf
 from typing import Any
 
 from hasten import registry
@@ -13,13 +14,17 @@ from hasten.machine import cores
 from hasten.search import space
 from hasten.search.explain import told
 from hasten.search.field import Run
+from hasten.search.grounds import tells
 from hasten.search.improve import Known
 from hasten.search.loading import ready
 from hasten.search.mixed import profiled, surveyed, weighed
 from hasten.search.mixes import Ground, Mixes
 from hasten.search.plan import unlimited
-from hasten.search.rounding import choose_rounding
+from hasten.search.rounding import Rounding, choose_rounding
+from hasten.search.screening import hopelessly_slow
 from hasten.trial import Candidate, Mixed
+
+ERRORS = ("mae", "mse", "rmse")  # in the unit of the output
 
 
 def anatomy(run: Run, engines: dict[str, Any]) -> Mixed:
@@ -29,9 +34,8 @@ def anatomy(run: Run, engines: dict[str, Any]) -> Mixed:
         InputError: there is nothing to narrow, no engine with int8, or none that reports the times of its layers.
     """
     start = time.monotonic()
-    for name, engine in engines.items():
-        if "int8" not in engine.formats() or not hasattr(engine, "profile"):
-            continue
+    able = {name: engine for name, engine in engines.items() if "int8" in engine.formats()}
+    for name, engine in sorted(able.items(), key=lambda one: not tells(one[0])):
         ground = _ground(run, name, engine)
         found = surveyed(run, engine.scheme)
         if not found["regions"]:
@@ -39,31 +43,56 @@ def anatomy(run: Run, engines: dict[str, Any]) -> Mixed:
                 "no part of the network could be narrowed", cause="it has no Conv, MatMul or Gemm to quantize"
             )
         bench = Mixes(run, ground, found["regions"])
-        if not (ready(run, ground.wide) and ready(run, ground.narrow)):
+        ends = (ground.wide, ground.narrow)
+        if not all(ready(run, end) and not (ground.borrows and hopelessly_slow(run, end, inf)) for end in ends):
             continue
         problem = profiled(bench, found["places"])
         if problem is not None:
             problem, samples = weighed(bench, problem)
             [best] = bench.solve(problem, [unlimited(problem)])
             return told(bench, problem, Known(), best, samples, time.monotonic() - start)
-    cause = "it has no clock for layers, or they are too fast for it; a search takes their times from another engine"
-    raise InputError(
-        f"{' and '.join(engines)} cannot report the times of layers",
-        cause=cause,
-        help=_who_tells(engines),
-    )
+    if not able:
+        cause = f"{' and '.join(engines)} cannot run int8 on this machine"
+    else:
+        cause = "no engine here reports the times of its parts, or this network is too fast for its clock"
+    raise InputError("where the time goes cannot be measured", cause=cause, help=_who_tells(engines))
+
+
+def score(run: Run) -> dict[str, str]:
+    """``{"score": "top1 92.33 % on 60 samples"}`` of the network as given, where the data has labels."""
+    metric, ids = run.evaluator.metric, [int(i) for i in run.splits.scored if int(i) in run.evaluator.baseline_rows]
+    if run.evaluator.store.labels is None or not metric.needs_labels or not ids:
+        return {}
+    value = float(metric.value(run.evaluator.known(ids)))
+    written = f"{value * 100:.2f} %" if 0 <= value <= 1 and metric.name not in ERRORS else f"{value:.4g}"
+    return {"score": f"{metric.name} {written} on {len(ids):,} samples"}
 
 
 def _who_tells(tried: Collection[str]) -> str:
     """What to type for another engine that counts the time of its kernels; where there is none, how to get one."""
     usable = (name for name in registry.names("engines") if name not in tried and registry.engine(name)[1] is None)
-    able = (name for name in usable if hasattr(registry.find("engines", name), "profile"))
+    able = (name for name in usable if tells(name))
     return " or ".join(f"--engines {name}" for name in able) or pip("openvino")
 
 
 def _ground(run: Run, name: str, engine: Any) -> Ground:
+    wide, narrow, rounding = _both(run, name, engine)
+    lent = (wide, narrow) if tells(name) else _lent(run) or (wide, narrow)
+    return Ground(name, engine.scheme, dict(wide.settings), wide, narrow, rounding, lent)
+
+
+def _lent(run: Run) -> tuple[Candidate, Candidate] | None:
+    """Float32 and int8 on an engine that reports times, for one that does not; None where no such engine is here."""
+    for name in registry.names("engines"):
+        engine, missing = registry.engine(name)
+        if missing is None and tells(name) and "int8" in engine.formats():
+            return _both(run, name, engine)[:2]
+    return None
+
+
+def _both(run: Run, name: str, engine: Any) -> tuple[Candidate, Candidate, Rounding]:
     settings = dict(engine.settings(cores())[0])
     rounding = choose_rounding(run, engine.scheme)
     wide = Candidate(steps=(space.CLEAN,), engine=name, settings=settings, lossless=True, label=f"{name} float32")
-    [narrow] = space.static(name, engine, space.first_variants(engine.scheme, rounding.options), settings, ())
-    return Ground(name, engine.scheme, settings, wide, narrow, rounding, (wide, narrow))
+    narrow = space.static(name, engine, space.first_variants(engine.scheme, rounding.options), settings, ())[0]
+    return wide, narrow, rounding

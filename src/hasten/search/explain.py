@@ -48,10 +48,19 @@ def why(problem: Problem, plan: Plan, g: int, names: tuple[str, str]) -> str:
     share = problem.harm[g, 1] / harm if harm else 0.0
     saved, total = wide - narrow, problem.ms[:, 0].sum() or 1.0
     if plan[g] == WIDE and saved <= 0:
-        return f"kept {names[0]}: int8 is no faster here ({narrow:.3g} ms against {wide:.3g})"
+        return f"kept {names[0]}: int8 is no faster here ({spelt(narrow)} against {spelt(wide)})"
     if plan[g] == WIDE:
         return f"kept {names[0]}: {share:.0%} of the harm, {wide / total:.0%} of the time"
     if saved <= 0:
         return "int8 like its neighbours: converting would cost more"
     cost = f" for {share:.1%} of the harm" if harm else ""
     return f"saves {saved / total:.1%} of the time{cost}"
+
+
+def spelt(ms: float) -> str:
+    """Milliseconds, or microseconds below a tenth of one; clocks of kernels count whole microseconds.
+
+    >>> spelt(1.5), spelt(0.0195), spelt(0.0)
+    ('1.5 ms', '19.5 µs', 'under 1 µs')
+    """
+    return f"{ms:.3g} ms" if ms >= 0.1 else f"{ms * 1000:.3g} µs" if ms > 0 else "under 1 µs"

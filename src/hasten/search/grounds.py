@@ -44,7 +44,9 @@ def grounds(run: Run, engines: dict[str, Any], static: dict[str, list[Candidate]
                 own = replace(rounding, options={**rounding.options, "attention": attention})
                 found.append(Ground(name, engines[name].scheme, dict(narrow.settings), wide, narrow, own, tellers))
         if lent is None and not tells(name):
-            run.not_planned(f"{name} does not tell where its time goes: no mixed precision planned")
+            run.not_planned(
+                f"neither {name} nor another engine here reports times of its parts: no mixed precision planned"
+            )
     fastest: dict[str, float] = {}  # int8 of each engine
     faster: dict[tuple[str, str], Ground] = {}  # of several ways to narrow an engine's network
     for ground in sorted(found, key=lambda g: taken_ms(run, g.narrow.key)):

@@ -28,7 +28,7 @@ def read_labels(run: Run, question: Question, outputs: Mapping[str, Array], prob
     """
     store, metric = run.evaluator.store, question.metric
     own = metric is not None and (not isinstance(metric, str) or ":" in metric)
-    if not question.scored or store.labels is None or own or not outputs:
+    if store.labels is None or own or not outputs:
         return
     try:
         _, scores = chosen(outputs, question.output)

@@ -120,16 +120,18 @@ def _opened(
         )
     choose_metric(run, question)
     store, splits = run.evaluator.store, run.splits
-    own = [*cautions(entered.facts), *(() if run.made_up else store.warnings), *splits.warnings]
+    own = [*cautions(entered.facts), *(() if run.made_up else store.warnings)]
+    own += splits.warnings if question.judged else ()
     warnings = [*own, *remember(run, question, folder, look), *absent, *set_outside()]
     for text in warnings:
         run.say("warning", text)
-    warnings += check_baseline(run)
+    warnings += check_baseline(run, judged=question.judged)
     parts = (run.splits.calibrate, run.splits.search, run.splits.confirm)
     able = provable(run.proof, run.evaluator.metric, *map(len, parts))
     able = replace(able, sentence=NO_DATA) if run.made_up else able
-    run.say("note", able.sentence)
-    if run.look > 1:
+    if question.judged:
+        run.say("note", able.sentence)
+    if question.judged and run.look > 1:
         level = f"{run.proof.confidence:.2%}"
         run.say("note", f"look {run.look} at these samples: tested at {level}, so that all looks hold together")
     return able, warnings

@@ -29,7 +29,7 @@ class Question:
     metric: str | Callable[..., Any] | None = None
     output: str | None = None
     labels: str = "labels"
-    scored: bool = True  # against the labels, where there are any
+    judged: bool = True  # by a budget; else the network is only inspected
     groups: str | None = None
     state: Mapping[str, str] | None = None
     preprocess: str | None = None

@@ -50,7 +50,7 @@ def choose_metric(run: Run, question: Question) -> None:
         n: np.concatenate([np.atleast_1d(a[k]) for _, a in seen]) for k, n in enumerate(names) if _joins(seen, k)
     }
     read_labels(run, question, outputs, probe)
-    truth = _joined(evaluator.store, probe) if question.scored and evaluator.store.labels is not None else None
+    truth = _joined(evaluator.store, probe) if evaluator.store.labels is not None else None
     if question.metric is None:
         looked_at = {question.output: outputs[question.output]} if question.output else outputs
         metric, why = auto_metric(looked_at, truth)
@@ -81,12 +81,13 @@ def kept_outputs(metric: Metric, outputs: Sequence[TensorSpec], named: str | Non
     return (0,)
 
 
-def check_baseline(run: Run) -> list[str]:
+def check_baseline(run: Run, *, judged: bool = True) -> list[str]:
     """The commonest user error is data that does not fit: stop when network and labels contradict each other.
 
     The baseline alone may be scored on any sample: no candidate is chosen by it. A score that a few samples do not
     define (a rare class) is looked for in more of them. Where the test part does not define it, nothing can be
-    certified, and candidates are estimated on all samples. Returns warnings.
+    certified, and candidates are estimated on all samples. Returns warnings. Where nothing is ``judged`` by the score,
+    a contradiction is a warning too.
 
     Raises:
         InputError: all answers are NaN, no sample defines the score, or a constant answer is certainly better.
@@ -110,9 +111,11 @@ def check_baseline(run: Run) -> list[str]:
     if broken:
         first = ", ".join(str(i) for i in sorted(broken)[:5])
         warnings.append(f"the network itself answers NaN on {len(broken)} of {len(ids)} samples (ids {first}, ...)")
-    if not judgeable(metric, run.budget, known(ids)):
+    if judged and not judgeable(metric, run.budget, known(ids)):
         raise _undefined(run, ids)
-    if text := _worse(run, ids):
+    if (text := _worse(run, ids)) and not judged:
+        warnings.append(f"the network is worse than a constant answer on this data: {text}")
+    elif text:
         help_text = ERRORS if metric.name in ("mae", "mse") else CONTRADICTION
         raise InputError("the network is worse than a constant answer on this data", cause=text, help=help_text)
     if text := _at_chance(run, ids):
