@@ -29,6 +29,7 @@ from hasten.search.forms import artefact_bytes
 from hasten.search.loading import baseline
 from hasten.search.prepare import prepare
 from hasten.search.question import Question, digest, told_of
+from hasten.search.wording import moved
 from hasten.trial import Quality, Result, Timing
 from hasten.worker import CallFailed, Worker, WorkerDied
 
@@ -158,7 +159,7 @@ def _answered(run: Run, result: Result) -> list[int]:
 
 
 def _accuracy(result: Result, quality: Quality, spoilt: str) -> Check:
-    text = f"drop {quality.drop * 100:.2f} points, {_bounds(quality)} (budget {result.budget})"
+    text = f"{moved(quality.drop)}, {_bounds(quality)} (budget {result.budget})"
     claimed = result.verdict == "met" or result.winner.candidate.lossless  # else nothing is said of its answers
     if result.verdict == "undecided" and story.changed(result):
         inside = quality.drop <= parse_budget(result.budget, result.confidence).max_drop

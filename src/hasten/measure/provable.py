@@ -98,14 +98,17 @@ def needed_samples(quality: Quality, budget: Budget, power: float = 0.8) -> int 
     None when the estimate itself is not inside, so that no number of samples helps.
     """
     room = float(budget.max_drop - quality.drop)
-    if not room > 0 or not np.isfinite(quality.upper):
+    reach = quality.upper - quality.drop if np.isfinite(quality.upper) else quality.drop - quality.lower
+    if not room > 0:
         return None
     if quality.flips is not None and budget.kind == "absolute":
         flips = max(quality.flips / quality.n, abs(quality.drop))
         needed = required_n(flips, budget.max_drop, quality.drop, budget.alpha, power)
+    elif not np.isfinite(reach) or quality.n < 2:
+        return None
     else:
         z = tails.normal_upper(budget.alpha)
-        error = (quality.upper - quality.drop) / z
+        error = reach / z
         needed = ceil(quality.n * ((z + tails.normal_quantile(power)) * error / room) ** 2)
     return max(int(needed) - quality.n, 1)
 

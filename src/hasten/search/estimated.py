@@ -9,6 +9,7 @@ from hasten.measure.quality import needed_samples
 from hasten.search.finalists import CLEARLY
 from hasten.search.objective import better, bytes_count, gain
 from hasten.search.run import Run
+from hasten.search.wording import moved_within
 from hasten.trial import Estimated, Quality, Trial
 
 LEAST_COMPARED = 2  # samples: of a single one only the divergence is reported
@@ -81,8 +82,7 @@ def _cost(run: Run, trial: Trial, seen: Quality) -> Sequence[str]:
     moved = f"its answers diverge by {trial.harm:.3g} from the float network's" if trial.harm is not None else ""
     if seen.n < LEAST_COMPARED:
         return [f"one sample allows no estimate of its drop{f', {moved}' if moved else ''}"]
-    interval = f" [{seen.lower * 100:.2f}, {seen.upper * 100:.2f}]" if isfinite(seen.lower + seen.upper) else ""
-    drop = f"estimated drop {seen.drop * 100:.2f} points{interval} on {seen.n:,} {_counted(run)}"
+    drop = f"estimated {moved_within(seen.drop, seen.lower, seen.upper)} on {seen.n:,} {_counted(run)}"
     return [f"{drop}, inside {run.budget} with a chance of {seen.chance:.0%}"]
 
 

@@ -9,6 +9,7 @@ from hasten.measure.quality import needed_samples
 from hasten.search.confirm import IDENTICAL
 from hasten.search.field import Run
 from hasten.search.objective import better, bytes_count, gain
+from hasten.search.wording import at_most, moved
 from hasten.trial import Estimated, Quality, Trial, Verdict
 
 
@@ -29,7 +30,7 @@ def decide(run: Run, winner: str, estimated: Estimated | None) -> tuple[Verdict,
         return "nothing_faster", f"nothing faster inside {run.budget}: {text}", None
     more = needed_samples(quality, run.proof if quality.split == "confirm" else run.budget)
     told = f"about {more:,} more samples" if more else "more samples"
-    text = f"{near.candidate.label} is {near.timing.speedup:.2f}× with a drop of {quality.drop * 100:.2f} points"
+    text = f"{near.candidate.label} is {near.timing.speedup:.2f}×, {moved(quality.drop)}"
     return "undecided", f"{text}; a certificate inside {run.budget} takes {told}", more
 
 
@@ -43,8 +44,8 @@ def won(trial: Trial, run: Run) -> str:
         speed = f"{gain(run, trial.candidate.key):.2f}× {better(run)}, {speed}"
     if quality.method == IDENTICAL:
         return f"{speed}; the answers are unchanged on {quality.n} {'made-up inputs' if run.made_up else 'samples'}"
-    bound = f"at most {quality.upper * 100:.2f} with {run.budget.confidence * 100:g} % confidence"
-    return f"{speed}; drop {quality.drop * 100:.2f} points, {bound} (budget {run.budget}){condition(quality)}"
+    sure = f"with {run.budget.confidence * 100:g} % confidence"
+    return f"{speed}; {at_most(quality.drop, quality.upper)} {sure} (budget {run.budget}){condition(quality)}"
 
 
 def condition(quality: Quality) -> str:
