@@ -15,6 +15,7 @@ from hasten.budget import Budget
 from hasten.journal import Journal
 from hasten.looks import Tried, open_ledger
 from hasten.measure.provable import likely
+from hasten.metrics import TOP1
 from hasten.search import confirm, finalists, lossless, narrow, verdict
 from hasten.search.field import Run, unless_twin
 from hasten.search.run import CUT
@@ -57,8 +58,8 @@ def a_run(tmp_path: Path, *trials: Trial) -> Run:
         inputs=(),
         outputs=(),
         budget=Budget(),
-        evaluator=cast(Any, SimpleNamespace(store=SimpleNamespace(sequential=False))),
-        splits=Splits(np.arange(10), np.arange(10), np.arange(5000), ()),
+        evaluator=cast(Any, SimpleNamespace(store=SimpleNamespace(sequential=False, groups=None), metric=TOP1)),
+        splits=Splits(np.arange(100), np.arange(256), np.arange(5000), ()),
         work=cast(Any, None),
         listen=lambda _: None,
         given="given",
@@ -105,7 +106,7 @@ def test_finalists_go_safest_first_and_stay_few(tmp_path: Path) -> None:
         trial("safe but slow", 1.5, quality(0.0, 0.003)),
         trial("not faster", 1.01, quality(0.0, 0.002)),
     )
-    assert labels(run, finalists.finalists(run)) == ["d", "b", "a"]
+    assert labels(run, finalists.finalists(run)) == ["d", "b", "a", "over"], "which is not significantly over"
 
 
 @pytest.mark.parametrize("settings", [{"threads": 1}, {"precision": "bf16"}])
@@ -167,6 +168,45 @@ def test_where_a_pass_is_quick_steps_in_between_are_proven_too(tmp_path: Path) -
     quick = [replace(t, timing=replace(timed(t.timing.speedup), median_ms=0.1)) for t in trials if t.timing]
     run = a_run(tmp_path, *quick)
     assert labels(run, finalists.finalists(run)) == ["sure", "step", "lucky", "bold"]
+
+
+def few(run: Run, n: int = 130) -> Run:
+    """The same with little data: the calibrate part is the pilot."""
+    run.splits = Splits(np.arange(18), np.arange(18), np.arange(n), ())
+    return run
+
+
+def test_with_little_data_a_noisy_pilot_throws_nobody_out_and_two_are_tested(tmp_path: Path) -> None:
+    """One flip of 18 is 5.6 points: divergence and speed decide, not that flip."""
+    lucky = replace(trial("diverges", 2.6, quality(0.0, 0.15, flips=0, n=18)), harm=8.0)
+    unlucky = replace(trial("calm", 2.4, replace(quality(1 / 18, 0.23, flips=1, n=18), lower=0.003)), harm=0.0005)
+    slow = replace(trial("calmer", 1.2, quality(0.0, 0.15, flips=0, n=18)), harm=0.0001)
+    run = few(a_run(tmp_path, lucky, unlucky, slow))
+    run.budget = replace(run.budget, limit=0.03)
+    assert labels(run, finalists.finalists(run))[0] == "calm"
+    assert len(finalists.finalists(run)) == 2
+    assert finalists.looks_inside(run, unlucky.candidate.key)
+    assert not finalists.looks_inside(run, lucky.candidate.key)
+
+
+def test_only_what_is_significantly_over_is_dropped_before_the_test(tmp_path: Path) -> None:
+    over = replace(quality(0.05, 0.09, n=256), lower=0.02)
+    doubtful = replace(quality(0.016, 0.03, n=256), lower=0.004)
+    run = a_run(
+        tmp_path, trial("over", 4.0, over), trial("doubtful", 3.0, doubtful), trial("in", 2.0, quality(0.0, 0.004))
+    )
+    assert labels(run, finalists.finalists(run)) == ["in", "doubtful"], "what looks over comes last"
+    assert labels(run, finalists.finalists(few(a_run(tmp_path, trial("over", 4.0, over))))) == []
+
+
+def test_the_second_of_two_is_the_safer_one_where_the_first_is_in_doubt(tmp_path: Path) -> None:
+    bold, near, safe = (
+        replace(trial(name, speed, quality(0.0, 0.15, flips=0, n=18)), harm=harm)
+        for name, speed, harm in (("bold", 4.0, 0.005), ("near", 3.9, 0.006), ("safe", 2.0, 0.0001))
+    )
+    run = few(a_run(tmp_path, bold, near, safe), 250)
+    run.budget = replace(run.budget, limit=0.03)
+    assert labels(run, finalists.finalists(run)) == ["bold", "safe"]
 
 
 def test_a_sequence_answers_at_each_step(tmp_path: Path) -> None:

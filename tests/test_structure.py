@@ -296,7 +296,8 @@ def test_a_cut_that_held_is_tried_on_engines_that_are_near(monkeypatch: pytest.M
     ]  # fmt: skip
     run: Any = SimpleNamespace(
         trials={t.candidate.key: t for t in trials}, engines=dict.fromkeys(["first", "second", "far", "wrong"]),
-        objective="latency", splits=SimpleNamespace(confirm=range(2000)), proof=parse_budget("1%"), deadline=np.inf,
+        objective="latency", proof=parse_budget("1%"), deadline=np.inf,
+        splits=SimpleNamespace(confirm=range(2000), search=range(300), pilot_is_small=False),
         over=lambda: False, evaluator=SimpleNamespace(store=SimpleNamespace(sequential=False)),
     )  # fmt: skip
     monkeypatch.setattr(forms, "takes", lambda _: [forms.GRAPH])

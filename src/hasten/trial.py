@@ -91,7 +91,8 @@ class Quality:
     these. ``guaranteed_upper`` needs nothing but independent samples. ``certificate`` is the strongest grade in
     which the drop lies inside the budget; ``met`` says that it is as strong as required. ``hidden_share`` is the
     largest share of samples that could all be lost without one of them among these. ``chance`` is the posterior
-    probability of being inside, from a flat prior. ``flips`` counts samples whose outcome changed either way (0/1
+    probability of being inside, from a flat prior. ``level`` is the one-sided level of ``lower`` and ``upper``:
+    that of the look and the candidate, not the budget's. ``flips`` counts samples whose outcome changed either way (0/1
     metrics only).
     """
 
@@ -112,6 +113,7 @@ class Quality:
     guaranteed_method: str = ""
     hidden_share: float = 1.0
     chance: float = 0.0
+    level: float = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,15 +13,20 @@ from hasten.measure.bounds import Bounds
 MIDPOINTS = 48  # of the prior's quantiles that the outer integral is a mean over
 
 
-def chance_inside(bounds: Bounds, limit: float, counts: tuple[int, int, int] | None = None) -> float:
-    """P(drop <= ``limit``): from counts of 0/1 outcomes (losses, gains, n), else from the interval as a normal's."""
+def chance_inside(
+    bounds: Bounds, limit: float, counts: tuple[int, int, int] | None = None, alpha: float = 0.05
+) -> float:
+    """P(drop <= ``limit``): from counts of 0/1 outcomes (losses, gains, n), else from the interval as a normal's.
+
+    ``alpha`` is the level of each of its ends.
+    """
     if counts is not None:
         return of_counts(*counts, limit)
     if not isfinite(bounds.drop):
         return 0.0
     if not isfinite(bounds.upper - bounds.lower):
         return 0.5
-    error = (bounds.upper - bounds.lower) / (2 * tails.normal_upper(0.05))
+    error = (bounds.upper - bounds.lower) / (2 * tails.normal_upper(alpha))
     return tails.normal_below((limit - bounds.drop) / error) if error > 0 else float(bounds.drop <= limit)
 
 

@@ -10,18 +10,22 @@ from numpy.typing import NDArray
 
 from hasten.budget import Budget
 from hasten.measure import tails
-from hasten.measure.proportions import clopper_pearson_upper, required_n, smallest_limit
+from hasten.measure.proportions import clopper_pearson_upper
+from hasten.measure.sizing import FLIPS, MOST, Family, Sizing, sizing
+from hasten.measure.sizing import needed as needed_for
+from hasten.measure.sizing import power as sizes
+from hasten.measure.sizing import smallest as smallest_drop
 from hasten.protocols import Metric
 from hasten.trial import Provable, Quality
 
-FLIPS = 0.02  # the share of outcomes that a good int8 network changes either way
-POWER = 0.8
 EVEN = 0.5
 LEAST_TOLD = 20  # samples below which nothing is said about chance
 CERTAIN = 0.001  # of a network that is refused: the chance that it is as good as a constant
 
 
-def provable(budget: Budget, metric: Metric, n_calibrate: int, n_search: int, n_confirm: int) -> Provable:
+def provable(
+    budget: Budget, metric: Metric, n_calibrate: int, n_search: int, n_confirm: int, *, score: float = 1.0
+) -> Provable:
     """What the confirm split can prove, in one sentence to print before the search."""
     count = f"{n_confirm:,} confirm samples"
     if n_confirm < 1:
@@ -29,7 +33,7 @@ def provable(budget: Budget, metric: Metric, n_calibrate: int, n_search: int, n_
     elif not metric.needs_labels and metric.kind == "binary":
         smallest, enough, sentence = _agreement(budget, n_confirm, count)
     elif metric.kind == "binary":
-        smallest, enough, sentence = _drop(budget, n_confirm, count)
+        smallest, enough, sentence = _drop(budget, sizing(budget, metric, score=score), n_confirm, count)
     else:
         smallest, enough = None, n_confirm > 1
         sentence = f"what {count} can certify depends on how much {metric.name} changes from sample to sample"
@@ -40,8 +44,8 @@ def provable(budget: Budget, metric: Metric, n_calibrate: int, n_search: int, n_
     )  # fmt: skip
 
 
-def _drop(budget: Budget, n: int, count: str) -> tuple[float | None, bool, str]:
-    smallest = smallest_limit(n, FLIPS, budget.alpha, POWER)
+def _drop(budget: Budget, asked: Sizing, n: int, count: str) -> tuple[float | None, bool, str]:
+    smallest = smallest_drop(asked, n)
     enough = smallest <= budget.max_drop
     of = " of the baseline's score" if budget.kind == "relative" else ""
     allowed = f"{budget.max_drop * 100:.3g} %{of}" if of else _points(budget.max_drop)
@@ -51,7 +55,7 @@ def _drop(budget: Budget, n: int, count: str) -> tuple[float | None, bool, str]:
     told = f"{count} can certify a drop of {_points(smallest)} or more where {share}"
     if enough:
         return smallest, True, f"{told}; your budget of {allowed} can be certified"
-    needed = required_n(FLIPS, budget.max_drop, 0.0, budget.alpha, POWER)
+    needed = needed_for(asked) or MOST
     return smallest, False, f"{told}; your budget of {allowed} needs about {needed:,}"
 
 
@@ -81,15 +85,29 @@ def likely(quality: Quality, budget: Budget, n_confirm: int, power: float = EVEN
     """
     if not np.isfinite(quality.upper) or n_confirm < 1:
         return False
+    asked = sizing_of(quality, budget)
     if quality.flips is None:
-        more = 1 + tails.normal_quantile(power) / tails.normal_upper(budget.alpha)
-        bound = quality.drop + more * (quality.upper - quality.drop) * (quality.n / n_confirm) ** 0.5
-        return bool(bound <= budget.max_drop)
+        return sizes(asked, n_confirm, quality.drop, deviation(asked, quality)) >= power
     believed = max(quality.drop + 1 / (quality.n + 1) if power > EVEN else quality.drop / 2, 0.0)
     if quality.drop > budget.max_drop or believed >= budget.max_drop:
         return False
-    flips = max((quality.flips + 1) / (quality.n + 1), 1e-6)
-    return required_n(max(flips, believed), budget.max_drop, believed, budget.alpha, power) <= n_confirm
+    return sizes(asked, n_confirm, believed, (quality.flips + 1) / (quality.n + 1)) >= power
+
+
+def sizing_of(quality: Quality, budget: Budget) -> Sizing:
+    """The question that was asked of a candidate, as far as its answer says."""
+    family: Family = "mean" if quality.flips is None else "agreement" if quality.metric == "agreement" else "binary"
+    score = quality.baseline if np.isfinite(quality.baseline) and quality.baseline > 0 else 1.0
+    return Sizing(
+        family=family, limit=budget.max_drop, alpha=budget.alpha, relative=budget.kind == "relative", score=score
+    )
+
+
+def deviation(asked: Sizing, quality: Quality) -> float:
+    """The standard deviation of one sample's difference, in the metric's own unit, by the width of the bound."""
+    reach = quality.upper - quality.drop if np.isfinite(quality.upper) else quality.drop - quality.lower
+    found = reach / tails.normal_upper(quality.level) * float(quality.n**0.5)
+    return found * asked.score if asked.relative else found
 
 
 def needed_samples(quality: Quality, budget: Budget, power: float = 0.8) -> int | None:
@@ -98,19 +116,13 @@ def needed_samples(quality: Quality, budget: Budget, power: float = 0.8) -> int 
     None when the estimate itself is not inside, so that no number of samples helps.
     """
     room = float(budget.max_drop - quality.drop)
-    reach = quality.upper - quality.drop if np.isfinite(quality.upper) else quality.drop - quality.lower
-    if not room > 0:
+    if not room > 0 or quality.n < 2:
         return None
-    if quality.flips is not None and budget.kind == "absolute":
-        flips = max(quality.flips / quality.n, abs(quality.drop))
-        needed = required_n(flips, budget.max_drop, quality.drop, budget.alpha, power)
-    elif not np.isfinite(reach) or quality.n < 2:
-        return None
-    else:
-        z = tails.normal_upper(budget.alpha)
-        error = reach / z
-        needed = ceil(quality.n * ((z + tails.normal_quantile(power)) * error / room) ** 2)
-    return max(int(needed) - quality.n, 1)
+    asked = sizing_of(quality, budget)
+    flips = quality.flips
+    spread = deviation(asked, quality) if flips is None else max(flips / quality.n, abs(quality.drop))
+    total = needed_for(asked, quality.drop, spread, power) if np.isfinite(spread) else None
+    return None if total is None else max(total - quality.n, 1)
 
 
 def at_chance(metric: Metric, rows: NDArray[np.float64], labels: NDArray[Any]) -> str | None:

@@ -96,7 +96,7 @@ def assess(
         met=certificate == "guaranteed" or (certificate == "statistical" and budget.certificate == "statistical"),
         flips=graded.flips, certificate=certificate, guaranteed_upper=safe.upper, guaranteed_method=safe.method,
         hidden_share=1 - question.alpha ** (1 / question.units),
-        chance=chance_inside(bounds, question.limit, graded.counts),
+        chance=chance_inside(bounds, question.limit, graded.counts, question.alpha), level=question.alpha,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from math import sqrt
 import numpy as np
 
 from hasten.measure import tails
+from hasten.measure.sequential import FIRST
 
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the test part, where looks are taken
 ONE_LOOK = 600  # samples (chosen): a pass over fewer takes no time, and early looks would cost level
@@ -80,6 +81,11 @@ def plan(n: int, alpha: float) -> tuple[tuple[int, float], ...]:
         doubled.append(doubled[-1] * 2)
     sizes = (*doubled, n) if doubled[-1] * 4 < 3 * n else (*doubled[:-1], n)
     return tuple((now, alpha * (now - before) / n) for before, now in zip((0, *sizes), sizes, strict=False))
+
+
+def last_level(n: int, alpha: float, share: float = FIRST) -> float:
+    """The level of the look at all ``n`` samples, for the first candidate of a question at ``alpha``."""
+    return plan(max(1, n), alpha * share)[-1][1]
 
 
 def _any_rejection(constant: float, shares: tuple[float, ...]) -> float:

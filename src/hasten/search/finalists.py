@@ -1,15 +1,25 @@
-"""Whom to put to the proof, and in which order: by speed, by harm, and by what the search split promises."""
+"""Which candidates are tested, and in which order: by speed, by divergence, and by what the pilot shows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from math import inf, log
 
+import numpy as np
+from numpy.typing import NDArray
+
+from hasten.measure import sizing, tails
 from hasten.measure.provable import EVEN, likely
+from hasten.measure.sequential import FIRST
+from hasten.measure.spending import last_level
 from hasten.search.field import recipe_key
 from hasten.search.objective import gain
 from hasten.search.run import Run
 from hasten.search.space import narrowings
 from hasten.trial import Candidate, Quality, Trial
+
+Points = NDArray[np.float64]
 
 MOST_FINALISTS = 3
 WORTH = 1.03  # a speed-up that is worth a pass over the confirm split; the final timing decides
@@ -20,6 +30,9 @@ RUNG = 1.25  # times as fast as the one below
 RUNG_SECONDS = 2.0  # a pass over the confirm split
 MOST_RUNGS = 4  # beside the lowest
 CERTAIN, LIKELY = 0.95, 0.8  # chances of a proof
+LITTLE = 100  # pilot samples (chosen): by fewer, candidates are ranked by divergence and speed
+UNLIKELY = 0.05  # chance of a certificate: what looks over the budget is not tested for less (chosen)
+SAFER = 0.5  # of the chance of the second candidate where it diverges more than the first, which failed (chosen)
 
 
 def measured(run: Run) -> list[str]:
@@ -55,9 +68,19 @@ def finalists(run: Run) -> list[str]:
     and one of those that differ in their threads alone. One failed proof must not leave the user with nothing: where
     even the least harmful of them is in doubt, the fastest that is not goes as well, else the least harmful of all; and
     so does the one most likely to pass, narrowed in its arithmetic alone if there is such a one. Where a pass is quick,
-    steps in between go too (``rungs``).
+    steps in between go too (``rungs``). Last comes the best that looks over the budget and not significantly so: a
+    test may show otherwise. With little data two are tested, those of the highest expected gain.
     """
-    able = one_of_twins(run, [k for k in front(run) if looks_inside(run, k) and gain(run, k) > WORTH])
+    field = one_of_twins(run, [k for k in front(run) if not clearly_over(run, k) and gain(run, k) > WORTH])
+    if little(run):
+        return by_value(run, field)
+    able = [k for k in field if looks_inside(run, k)]
+    others = [k for k in field if k not in able and certifiable(run, k) >= UNLIKELY]
+    return [*_by_safety(run, able), *by_value(run, others)[:1]]
+
+
+def _by_safety(run: Run, able: Sequence[str]) -> list[str]:
+    """Those that look inside the budget and are worth a test, safest first; ``able`` is fastest first."""
     if not able:
         return []
     near = [k for k in able if gain(run, k) >= NEAR * gain(run, able[0])]
@@ -88,16 +111,17 @@ def chance(run: Run, key: str) -> tuple[float, bool]:
     """
     quality = run.trials[key].search
     assert quality is not None
-    return likelihood(run, key), floats(run, key) or promises(run, quality, CERTAIN)
+    return likelihood(run, key), floats(run, key) or promises(run, quality, CERTAIN, run.trials[key].harm)
 
 
 def likelihood(run: Run, key: str) -> float:
     """About how likely the search split makes a proof, in three steps: few samples tell no more."""
     quality = run.trials[key].search
     assert quality is not None
-    if clearly_inside(run, key) or promises(run, quality, LIKELY):
+    harm = run.trials[key].harm
+    if clearly_inside(run, key) or promises(run, quality, LIKELY, harm):
         return LIKELY
-    return EVEN if promises(run, quality) else 0.0
+    return EVEN if promises(run, quality, EVEN, harm) else 0.0
 
 
 def floats(run: Run, key: str) -> bool:
@@ -105,20 +129,101 @@ def floats(run: Run, key: str) -> bool:
     return all(step.name == "clean" for step in run.trials[key].candidate.steps)
 
 
-def promises(run: Run, quality: Quality, power: float = EVEN) -> bool:
-    """Does what the search split showed promise a proof on the confirm split, with a chance of ``power``?
+def promises(run: Run, quality: Quality, power: float = EVEN, harm: float | None = None) -> bool:
+    """Does what the pilot showed promise a certificate on the test samples, with a chance of ``power``?
 
-    A sequence answers at each of its steps: what counts is how many answers the confirm split has.
+    With little data, whether the candidate is inside: a certificate may be out of reach for all. A sequence answers at
+    each of its steps: what counts is how many answers the test part has.
     """
+    if little(run):
+        return inside(run, quality, harm) >= power
     each = max(1.0, quality.n / len(run.splits.search)) if run.evaluator.store.sequential else 1.0
     return likely(quality, run.proof, int(each * len(run.splits.confirm)), power)
 
 
 def holds(run: Run, candidate: Candidate, power: float = EVEN) -> bool:
-    """True when the search split promises a proof on the confirm split."""
+    """True when the pilot promises a certificate on the test samples."""
     trial = run.trials.get(candidate.key)
     quality = trial.search if trial else None
-    return quality is not None and promises(run, quality, power)
+    return quality is not None and trial is not None and promises(run, quality, power, trial.harm)
+
+
+def little(run: Run) -> bool:
+    """Are there too few pilot samples for their labels to rank candidates?"""
+    return run.splits.pilot_is_small or len(run.splits.search) < LITTLE
+
+
+def inside(run: Run, quality: Quality, harm: float | None) -> float:
+    """The chance that a candidate is inside the budget, from its divergence and the pilot."""
+    asked = _asked(run, quality, 1.0)
+    points, weights = _beliefs(asked, quality, harm)
+    return float(weights[points <= asked.limit].sum())
+
+
+def certifiable(run: Run, key: str, share: float = FIRST) -> float:
+    """The chance that the test certifies a candidate with this share of the question's level."""
+    trial = run.trials[key]
+    assert trial.search is not None
+    asked = _asked(run, trial.search, share)
+    points, weights = _beliefs(asked, trial.search, trial.harm)
+    n = len(run.splits.confirm)
+    spreads = [_spread(asked, trial.search, point, trial.harm) for point in points]
+    return float(sum(w * sizing.power(asked, n, d, s) for d, s, w in zip(points, spreads, weights, strict=True)))
+
+
+def _asked(run: Run, quality: Quality, share: float) -> sizing.Sizing:
+    """The question at the last look's level."""
+    alpha = last_level(len(run.splits.confirm), run.proof.alpha, share)
+    budget, metric = replace(run.budget, confidence=1 - alpha), run.evaluator.metric
+    groups = run.evaluator.store.groups
+    each = len(groups) / len(np.unique(groups)) if groups is not None else 1.0
+    return sizing.sizing(budget, metric, score=quality.baseline, size=each)
+
+
+def _beliefs(asked: sizing.Sizing, quality: Quality, harm: float | None) -> tuple[Points, Points]:
+    """What the true drop may be."""
+    if quality.flips is not None and quality.n:
+        error = (quality.flips + 1) ** 0.5 / quality.n / (asked.score if asked.relative else 1.0)
+    else:
+        error = (quality.upper - quality.drop) / tails.normal_upper(quality.level) if quality.n else inf
+    return sizing.beliefs(asked, harm=harm, seen=quality.drop, error=error)
+
+
+def _spread(asked: sizing.Sizing, quality: Quality, drop: float, harm: float | None) -> float:
+    """The share of outcomes that a candidate with this drop changes, or the deviation of one sample's difference."""
+    own = abs(drop) * (asked.score if asked.relative else 1.0)
+    if asked.family in ("binary", "agreement"):
+        known = sizing.usual_flips(harm) * sizing.PRIOR_SAMPLES + (quality.flips or 0)
+        return max(2 * own, known / (sizing.PRIOR_SAMPLES + quality.n)) if asked.family == "binary" else own
+    seen = (quality.upper - quality.drop) / tails.normal_upper(quality.level) * float(quality.n**0.5)
+    return max(3 * own, seen * (asked.score if asked.relative else 1.0) if np.isfinite(seen) else 0.0)
+
+
+def by_value(run: Run, keys: Sequence[str]) -> list[str]:
+    """The two to test where data are few: the highest expected log speed-up first, then what adds most to it.
+
+    The second counts where the first fails, with the level that is then left, or where it is faster still.
+    """
+    if not keys:
+        return []
+    values = {k: log(gain(run, k)) * max(certifiable(run, k), 1e-3 * _inside_of(run, k)) for k in keys}
+    first = max(keys, key=lambda k: values[k])
+    chance, worth = certifiable(run, first), log(gain(run, first))
+
+    def adds(key: str) -> float:
+        left = certifiable(run, key, FIRST * (1 - FIRST))
+        bolder = (run.trials[key].harm or 0.0) >= (run.trials[first].harm or 0.0)
+        after = (1 - chance) * left * (SAFER if bolder else 1.0) * log(gain(run, key))
+        return after + chance * certifiable(run, key) * max(0.0, log(gain(run, key)) - worth)
+
+    second = max((k for k in keys if k != first), key=lambda k: (adds(k), values[k]), default=None)
+    return [first] if second is None else [first, second]
+
+
+def _inside_of(run: Run, key: str) -> float:
+    quality = run.trials[key].search
+    assert quality is not None
+    return inside(run, quality, run.trials[key].harm)
 
 
 def rungs(run: Run, able: Sequence[str]) -> list[str]:
@@ -132,7 +237,7 @@ def rungs(run: Run, able: Sequence[str]) -> list[str]:
         assert trial.timing is not None
         assert trial.search is not None
         faster = gain(run, key) > RUNG * max((gain(run, k) for k in found), default=0.0)
-        if quick_to_prove(run, trial.timing.median_ms) and faster and promises(run, trial.search, CERTAIN):
+        if quick_to_prove(run, trial.timing.median_ms) and faster and promises(run, trial.search, CERTAIN, trial.harm):
             found.append(key)
     return found[:1] + found[1:][-MOST_RUNGS:]
 
@@ -149,6 +254,19 @@ def clearly_inside(run: Run, key: str) -> bool:
 
 
 def looks_inside(run: Run, key: str) -> bool:
-    """True when the candidate's drop on the search split is inside the budget; proof is another matter."""
+    """True when the candidate seems inside the budget; proof is another matter.
+
+    By its drop on the pilot; where that is small, by its divergence too.
+    """
     trial = run.trials.get(key)
-    return trial is not None and trial.search is not None and trial.search.drop <= run.budget.max_drop
+    if trial is None or trial.search is None:
+        return False
+    if little(run):
+        return inside(run, trial.search, trial.harm) >= EVEN
+    return trial.search.drop <= run.budget.max_drop
+
+
+def clearly_over(run: Run, key: str) -> bool:
+    """True when the pilot shows that the candidate loses more than the budget, beyond what chance explains."""
+    quality = run.trials[key].search
+    return quality is None or quality.lower > run.budget.max_drop

@@ -32,7 +32,9 @@ def promising(run: Run, trial: Trial) -> bool:
     """Narrow arithmetic on the tidied network that was timed and looks provable."""
     if trial.candidate.lossless or trial.timing is None or trial.search is None:
         return False
-    return [s.name for s in trial.candidate.steps[:1]] == [space.CLEAN.name] and promises(run, trial.search)
+    return [s.name for s in trial.candidate.steps[:1]] == [space.CLEAN.name] and promises(
+        run, trial.search, harm=trial.harm
+    )
 
 
 def _changeable(run: Run, candidate: Candidate) -> bool:
@@ -57,7 +59,7 @@ def stands(run: Run, candidate: Candidate) -> bool:
     quality = None
     if ready(run, candidate) and not hopelessly_slow(run, candidate, float("inf")):
         quality = screen(run, candidate, DEEP)
-    inside = quality is not None and promises(run, quality)
+    inside = quality is not None and promises(run, quality, harm=run.trials[candidate.key].harm)
     if quality is not None and not inside:
         text = f"drop {quality.drop * 100:.2f} points on {quality.n} samples: unlikely to pass the test"
         run.update(candidate.key, status="rejected", reason=text)

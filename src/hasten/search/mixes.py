@@ -10,7 +10,7 @@ from math import inf
 from hasten.graph.regions import Region
 from hasten.search import space
 from hasten.search.field import Run, material, study
-from hasten.search.finalists import CERTAIN, holds, promises
+from hasten.search.finalists import CERTAIN, holds
 from hasten.search.findings import as_many
 from hasten.search.improve import Bench
 from hasten.search.loading import SERVES, ready
@@ -124,7 +124,7 @@ class Mixes(Bench):
         if not self.loaded(plan):
             return False
         quality = screen(self.run, candidate, DEEP)
-        return quality is not None and promises(self.run, quality)
+        return quality is not None and holds(self.run, candidate)
 
     def certain(self, plan: Plan) -> bool:
         """True when what was screened of it makes a proof all but certain."""

@@ -19,6 +19,7 @@ from hasten.frontends.describe import cautions
 from hasten.looks import open_ledger
 from hasten.measure.evaluate import Evaluator
 from hasten.measure.quality import provable
+from hasten.measure.spending import last_level
 from hasten.measure.timing import ROTATING_SAMPLES, Workload
 from hasten.metrics import AGREEMENT
 from hasten.model import TensorSpec, file_digest
@@ -127,7 +128,9 @@ def _opened(
         run.say("warning", text)
     warnings += check_baseline(run, judged=question.judged)
     parts = (run.splits.calibrate, run.splits.search, run.splits.confirm)
-    able = provable(run.proof, run.evaluator.metric, *map(len, parts))
+    known = run.evaluator.known([i for i in map(int, run.splits.scored) if i in run.evaluator.baseline_rows])
+    asked = replace(run.budget, confidence=1 - last_level(len(run.splits.confirm), run.proof.alpha))
+    able = provable(asked, run.evaluator.metric, *map(len, parts), score=run.evaluator.metric.value(known))
     able = replace(able, sentence=NO_DATA) if run.made_up else able
     if question.judged:
         run.say("note", able.sentence)

@@ -15,7 +15,7 @@ from math import prod
 
 from hasten.quant.allocate import Allocation, Option
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, material, study
-from hasten.search.finalists import CERTAIN, promises
+from hasten.search.finalists import CERTAIN, holds
 from hasten.search.findings import Shrinkable, either
 from hasten.search.foundation import excluded, foundation, narrowing, near, stands
 from hasten.search.loading import SERVES, ready
@@ -70,8 +70,7 @@ class Shrinking:
 
     def certain(self, chosen: Mapping[str, Option]) -> bool:
         """Is a proof of what was built all but certain?"""
-        quality = self.run.trials[self.candidate(chosen).key].search
-        return quality is not None and promises(self.run, quality, CERTAIN)
+        return holds(self.run, self.candidate(chosen), CERTAIN)
 
 
 def structure_stage(run: Run, tuned: str) -> None:
