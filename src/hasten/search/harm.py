@@ -53,7 +53,7 @@ def choose_rounding(
     where the steps ``before`` find nothing to do.
     """
     of = Material.read(source, store, calibrate, cache, before)
-    if list(before) == [msgspec.to_builtins(FOR_INT8)] and not forms_differ(of):
+    if list(before[:1]) == [msgspec.to_builtins(FOR_INT8)] and not forms_differ(of):
         return {"not_applicable": "no rewrite of the clean-up suits float alone"}
     try:
         inferred(of)

@@ -69,14 +69,19 @@ def recovered(run: Run, scheme: str, plain: Rounding) -> Rounding:
 def _least_harmful(
     run: Run, scheme: str, plain: Rounding, before_each: Sequence[tuple[Step, ...]], worth: float
 ) -> Rounding:
-    """``plain``, or the steps behind which int8 leaves no more of its harm than ``worth``; each with its options."""
+    """``plain``, or the steps behind which int8 leaves no more of its harm than ``worth``.
+
+    Preparations are tried with the options of ``plain``. Forms are tried with every calibration method: where all of
+    them ruin the float form, the best of them says nothing.
+    """
     harms, end = {"as it is": plain.harm}, time.monotonic() + LOOKING_SECONDS
     tried = {named(before): before for before in before_each}
     for name, before in tried.items():
         if run.over() or time.monotonic() > end or min(harms.values()) < ENOUGH * plain.harm:
             break
         try:
-            found = _compared(run, scheme, before, [str(plain.options["ranges"])])
+            methods = None if before_each is FORMS else [str(plain.options["ranges"])]
+            found = _compared(run, scheme, before, methods)
         except (WorkerDied, CallFailed) as fault:
             run.say("note", f"{name} failed: {first_line(fault)}")
             continue
