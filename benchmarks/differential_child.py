@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,13 @@ from benchmarks.differential_litert import there_and_back
 from benchmarks.random_graphs.graphs import Case, Feeds, random_case
 from hasten.compare import compare
 from hasten.graph import edit, evaluate, walk
+from hasten.model import Model, TensorSpec
 from hasten.passes import activations, clean, control, fold, idioms, layout, lookup, merge, noops, scales, shapes, tidy
 from hasten.passes.check import TOLERANCE
 from hasten.passes.opsets import converted
 from hasten.passes.rewrite import Failed, Rewrite, apply, as_declared, known
+from hasten.passes.scale_inputs import ScaleInputs
+from hasten.protocols import Context, NotApplicable
 
 Array = NDArray[Any]
 MODULES = (activations, control, fold, idioms, layout, lookup, noops, scales, shapes, tidy)
@@ -149,6 +152,8 @@ def changes(case: Case, model: ir.Model, note: Note, only: str) -> Iterator[tupl
         *((s.name, 3, partial(_staged, s)) for s in wholes),
         *((f"to operator set {n}", 2, partial(_converted, n)) for n in (17, 20)),
         ("clean", 1, _cleaned),
+        ("clean for int8", 4, partial(_cleaned, stages=clean.FOR_INT8)),
+        ("unlike columns", 2, partial(_scaled, case.feeds["sample"])),
     ]
     for name, every, made in steps:
         if only == name or (not only and (case.seed + len(name)) % every == 0):
@@ -179,9 +184,24 @@ def _converted(target: int, base: ir.Model) -> ir.Model | str | None:
     return None if walk.opset(base) >= target else converted(base, target) or ""
 
 
-def _cleaned(base: ir.Model) -> ir.Model | str | None:
-    done = clean.run_stages(base, _no_problem)
+def _cleaned(base: ir.Model, stages: Sequence[clean.Whole | clean.Rules] = clean.STAGES) -> ir.Model | str | None:
+    done = clean.run_stages(base, _no_problem, stages)
     return f"left out {done.refused[0][0]}: {done.refused[0][1]}" if done.refused else done.graph
+
+
+def _scaled(sample: Feeds, base: ir.Model) -> ir.Model | str | None:
+    """Scale the columns of inputs, alike or not; its numbers come from the sample."""
+    context = Context(feeds=lambda: iter([sample]), stats=lambda model, names, channels=(): {})
+    inputs, outputs = (tuple(_spec(v) for v in side) for side in (base.graph.inputs, base.graph.outputs))
+    try:
+        return ScaleInputs(unlike=1)(Model(base, inputs, outputs), context).graph
+    except NotApplicable:
+        return None
+
+
+def _spec(value: ir.Value) -> TensorSpec:
+    assert value.dtype is not None
+    return TensorSpec(value.name or "", tuple(value.shape or ()), value.dtype.numpy().name)
 
 
 def _no_problem(graph: ir.Model, tolerance: float) -> str:

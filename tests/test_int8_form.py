@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from benchmarks import tabular
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -28,7 +29,7 @@ from hasten.search.build import build
 from hasten.search.rounding import SCALED, Rounding
 from hasten.search.space import CLEAN, FOR_INT8, as_step, led
 from hasten.trial import Step
-from tests import tabular, tiny
+from tests import tiny
 from tests.test_rounding import Asked, plain
 
 Array = NDArray[Any]
