@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.differential_litert import there_and_back
 from benchmarks.random_graphs.graphs import Case, Feeds, random_case
 from hasten.compare import compare
+from hasten.errors import InputError
 from hasten.graph import edit, evaluate, walk
 from hasten.model import Model, TensorSpec
 from hasten.passes import activations, clean, control, fold, idioms, layout, lookup, merge, noops, scales, shapes, tidy
@@ -195,7 +196,7 @@ def _scaled(sample: Feeds, base: ir.Model) -> ir.Model | str | None:
     inputs, outputs = (tuple(_spec(v) for v in side) for side in (base.graph.inputs, base.graph.outputs))
     try:
         return ScaleInputs(unlike=1)(Model(base, inputs, outputs), context).graph
-    except NotApplicable:
+    except (NotApplicable, InputError):  # the columns are none, or the graph does not run on the sample
         return None
 
 

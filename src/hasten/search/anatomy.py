@@ -94,5 +94,5 @@ def _both(run: Run, name: str, engine: Any) -> tuple[Candidate, Candidate, Round
     settings = dict(engine.settings(cores())[0])
     rounding = choose_rounding(run, engine.scheme)
     wide = Candidate(steps=(space.CLEAN,), engine=name, settings=settings, lossless=True, label=f"{name} float32")
-    narrow = space.static(name, engine, space.first_variants(engine.scheme, rounding.options), settings, ())[0]
-    return wide, narrow, rounding
+    first = space.first_variants(engine.scheme, rounding.options)
+    return wide, space.static(name, engine, first, settings, (), rounding.before)[0], rounding
