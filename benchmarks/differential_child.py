@@ -202,7 +202,8 @@ def _scaled(sample: Feeds, base: ir.Model) -> ir.Model | str | None:
 
 def _spec(value: ir.Value) -> TensorSpec:
     assert value.dtype is not None
-    return TensorSpec(value.name or "", tuple(value.shape or ()), value.dtype.numpy().name)
+    sizes = tuple(d if isinstance(d, int) else None for d in value.shape or ())
+    return TensorSpec(value.name or "", sizes, value.dtype.numpy().name)
 
 
 def _no_problem(graph: ir.Model, tolerance: float) -> str:

@@ -75,7 +75,7 @@ def of(name: str, path: Path, store: SampleStore, scratch: Path, outputs: tuple[
     model = load(path)
     calibration = Calibration(store, tuple(range(CALIBRATE)), scratch / f"{name}.npz")
     other = Calibration(store, tuple(range(CALIBRATE, CALIBRATE + 2 * COMPARED)), scratch / f"{name}-other.npz")
-    feeds = [dict(one) for one in islice(other.steps(model), 2 * COMPARED)]
+    feeds: list[Feeds] = [dict(one) for one in islice(other.steps(model), 2 * COMPARED)]
     sets = feeds[:COMPARED], feeds[COMPARED:]
     outputs = outputs or tuple(o.name for o in model.outputs if o.dtype.startswith("float"))
     session = evaluate.session(model.graph, optimise=True)
