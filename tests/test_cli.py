@@ -110,8 +110,8 @@ COMMANDS: list[tuple[list[str], Any, str]] = [
     (["inspect", "a.onnx"], {"opset": 17}, "opset  17"),
     (["doctor"], {"machine": {"cpu": "Zen 4"}, "engines": [], "noise": None}, "cpu  Zen 4"),
     (["apply", "r.json", "b.onnx", "--data", "d", "--out", "o"],
-     {"out": "o", "bytes": 4_260_000, "history": ["Clean: 3 nodes"], "difference": 0.0004, "certified": False},
-     "✓ o/  4.26 MB\n  Clean: 3 nodes\n  its outputs are off by 2.0 % of their size"),
+     {"out": "o", "bytes": 4_260_000, "history": [], "steps": ["clean-up"], "difference": 0.0004, "certified": False},
+     "✓ o/  4.26 MB\n  clean-up\n  its outputs are off by 2.0 % of their size"),
     (["verify", "out"], {"ok": True, "checks": [{"name": "files", "ok": True, "text": "match"}]}, "verified"),
 ]  # fmt: skip
 

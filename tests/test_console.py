@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hasten import console
+from hasten.console import progress
 from hasten.protocols import Event
 from tests import results
 
@@ -182,3 +183,13 @@ def test_a_terminal_that_closes_is_no_error() -> None:
     console.write("to nobody\n", stream)
     console.write("again\n", stream)
     stream.close()
+
+
+def test_the_live_line_moves_while_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    moving = progress.Moving()
+    moving.text = "calibrating"
+    seen = set()
+    for second in (0.0, 0.25, 0.5, 0.75):
+        monkeypatch.setattr("time.monotonic", lambda second=second: second)
+        seen.add(moving.__rich__().plain)
+    assert len(seen) == 4

@@ -14,6 +14,7 @@ import onnx.parser
 import pytest
 
 import hasten
+from hasten import reproduce
 from hasten.errors import InputError, UsageError
 from hasten.looks import open_ledger
 from hasten.measure.proportions import tango_upper
@@ -70,9 +71,15 @@ def test_the_fastest_inside_the_budget_wins_and_the_others_say_why(
     assert {p.name for p in tmp_path.iterdir()} == {"out"}, "the working folder is gone"
 
 
-def test_nothing_faster_is_an_answer(network: tuple[Path, dict[str, Any]]) -> None:
+def test_nothing_faster_is_an_answer(network: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     path, data = network
-    result = hasten.optimize(path, data, engines=["tests.engines.crashing"], served_by="tests.engines.quick")
+    asked: dict[str, Any] = {"engines": ["tests.engines.crashing"], "served_by": "tests.engines.quick"}
+    result = hasten.optimize(path, data, out=tmp_path / "out", **asked)
+    told: list[str] = []
+    checked = hasten.verify(tmp_path / "out", data, trust=True, listen=lambda event: told.append(event.text))
+    assert checked["ok"], checked
+    assert [c["text"] for c in checked["checks"] if c["name"] == "speed"] == [reproduce.AS_GIVEN]
+    assert not [text for text in told if "against itself" in text], "the network is not timed against itself"
     assert result.verdict == "nothing_faster"
     assert result.winner.candidate.steps == ()
     assert not result.certified

@@ -204,6 +204,10 @@ def test_a_recipe_is_applied_with_its_batch(tmp_path: Path, batch: int | None) -
     recipe.write_text(json.dumps({**json.loads(recipe.read_text()), **said}))
     told = hasten.apply(recipe, tmp_path / "model.onnx", {"x": rows(40, 3, 8, 8)}, out=tmp_path / "again")
     assert told["difference"] < 1e-6
+    assert "(" not in told["steps"][0], "words, and no call in Python"
+    text = (tmp_path / "again" / "example.py").read_text()
+    assert "with the settings of the recipe" in text
+    compile(text, "example.py", "exec")
     made = json.loads((tmp_path / "again" / "recipe.json").read_text())
     assert json.loads(made["settings"]["sizes"]) == {"x": [batch or 1, 3, 8, 8]}
     assert made["batch"] == (batch or 1)

@@ -18,13 +18,14 @@ from hasten.read_result import Served, load_served, present, read_recipe
 from hasten.result_files import Recipe, Source
 from hasten.safety.stage import given_digest
 from hasten.samples import SampleStore
-from hasten.samples.sequence import common_sizes
+from hasten.samples.sequence import common_sizes, fed_shapes
 from hasten.search import forms
 from hasten.search.enter import Entered, enter
 from hasten.search.findings import Built, built_in
 from hasten.search.folder import RunFolder
 from hasten.search.interrupts import undisturbed
 from hasten.search.reading import read
+from hasten.search.wording import step_in_words
 from hasten.trial import SCHEMA_VERSION, Candidate, Scalar, plain
 from hasten.worker import CallFailed, Worker, WorkerDied, once
 
@@ -72,11 +73,13 @@ def apply(
             outputs=tuple(o.name for o in entered.outputs),
             batch=recipe.batch,
             state=dict(store.state),
+            shapes=fed_shapes(store, work.ids, recipe.batch),
         )
     return {
         "out": str(out),
         "bytes": made["bytes"],
         "history": made["history"],
+        "steps": [*map(step_in_words, recipe.steps), f"on {recipe.engine}"],
         "difference": error,
         "certified": False,
     }

@@ -16,7 +16,7 @@ import numpy as np
 
 from hasten import durable, owned, trial
 from hasten.errors import HastenError, UsageError
-from hasten.example import example
+from hasten.example import example, module
 from hasten.model import TensorSpec
 from hasten.model_files import copy_model
 from hasten.report.build import build
@@ -32,7 +32,7 @@ from hasten.result_files import (
     describe,
     read_manifest,
 )
-from hasten.trial import Result
+from hasten.trial import Candidate, Result
 
 
 def check_out(out: Path, inputs: Sequence[Path], force: bool) -> None:
@@ -157,8 +157,12 @@ def as_estimated(result: Result) -> Result:
     )  # fmt: skip
 
 
-def write_applied(out: Path, building: Path, *, recipe: Recipe, artefact: Path, **told: Any) -> None:
-    """Write the folder of an applied recipe: model, recipe and manifest. ``told`` are fields of the manifest.
+def write_applied(
+    out: Path, building: Path, *, recipe: Recipe, artefact: Path, shapes: Mapping[str, Sequence[int]], **told: Any
+) -> None:
+    """Write the folder of an applied recipe: model, recipe, example and manifest.
+
+    ``told`` are fields of the manifest, ``shapes`` are those of the samples by input.
 
     ``building`` is a free place on the same disk.
 
@@ -169,6 +173,11 @@ def write_applied(out: Path, building: Path, *, recipe: Recipe, artefact: Path, 
     def fill(building: Path) -> None:
         model = copy_model(artefact, building)
         durable.put(building / RECIPE, trial.encode(recipe))
+        chosen = Candidate(steps=tuple(recipe.steps), engine=recipe.engine, settings=recipe.settings)
+        of = {name: told[name] for name in ("state", "outputs", "batch")}
+        how, versions = "with the settings of the recipe", told["machine"].versions
+        text = module(chosen, model, told["inputs"], {**of, "shapes": shapes}, how=how, versions=versions)
+        durable.put(building / "example.py", text.encode())
         manifest = describe(building, network=model, made_by="apply", **told)
         durable.put(building / MANIFEST, trial.encode(manifest))
 

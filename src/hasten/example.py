@@ -38,7 +38,16 @@ def example(result: Result, file: str, inputs: Sequence[TensorSpec], extra: Mapp
         extra: of it ``state`` (input -> output), ``outputs`` (in order), ``batch`` and ``shapes`` (input -> a real
             shape) are used.
     """
-    chosen = result.winner.candidate
+    when = f" on {result.started}" if result.started else ""
+    how = f"exactly as hasten measured it{when}"
+    return module(result.winner.candidate, file, inputs, extra, how=how, versions=result.machine.versions)
+
+
+def module(
+    chosen: Candidate, file: str, inputs: Sequence[TensorSpec], extra: Mapping[str, Any], *, how: str,
+    versions: Mapping[str, str],
+) -> str:  # fmt: skip
+    """The text of the module for one candidate; ``how`` says in its first line where the settings come from."""
     settings = chosen.settings
     if chosen.engine not in RUNTIMES:
         return _template("none").render(file=file, engine=chosen.engine, settings=settings)
@@ -48,8 +57,8 @@ def example(result: Result, file: str, inputs: Sequence[TensorSpec], extra: Mapp
     return _template(chosen.engine).render(
         file=file,
         runtime=RUNTIMES[chosen.engine],
-        when=f" on {result.started}" if result.started else "",
-        pins=_pins(chosen.engine, backend, result.machine.versions),
+        how=how,
+        pins=_pins(chosen.engine, backend, versions),
         call="{" + ", ".join(f"{i.name!r}: ..." for i in inputs) + "}",
         inputs={i.name: (i.dtype, _declared(i, measured[i.name])) for i in inputs},
         measured=measured,

@@ -89,6 +89,7 @@ class Apply(TypedDict):
     out: str
     bytes: int
     history: list[str]
+    steps: list[str]
     difference: float
     certified: bool
 

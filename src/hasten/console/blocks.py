@@ -102,7 +102,7 @@ def doctor_block(facts: Mapping[str, Any]) -> RenderableType:
 def apply_block(facts: Mapping[str, Any]) -> RenderableType:
     """What a recipe made of another network; nothing of it is tested."""
     rows = [("✓", f"{facts['out']}/  {size(facts['bytes'])}", GOOD)]
-    rows += [("", step, SOFT) for step in facts["history"]]
+    rows += [("", step, SOFT) for step in facts["steps"]]
     off = number(float(facts["difference"]) ** 0.5 * 100, 2)
     rows.append(("", f"its outputs are off by {off} % of their size (root mean square)", ""))
     rows.append(("–", "not certified: hasten optimize tests a drop, and times it", BAD))

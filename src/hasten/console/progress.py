@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
@@ -19,6 +20,17 @@ STOPPING = "stopping after this step, with what is found so far; press Ctrl-C ag
 TIME_IS_UP = "search time is over"  # the step that the line names goes on, then the test and the final timing
 
 
+class Moving:
+    """One line of text behind a mark that moves, so that a long step is seen to be alive."""
+
+    def __init__(self) -> None:
+        self.text = "starting"
+
+    def __rich__(self) -> Text:
+        mark = "|/-\\"[int(4 * time.monotonic()) % 4]
+        return Text(f"{mark} {self.text}", no_wrap=True, overflow="ellipsis")
+
+
 class Progress:
     """Draws events as they come: one live line on a terminal, else a plain line a trial. Collects nothing but ``best``.
 
@@ -32,7 +44,8 @@ class Progress:
         self._verbosity, self._steps = verbosity, steps
         self._console = Console(file=self._stream, highlight=False, markup=False, emoji=False)
         alive = self._console.is_terminal and not self._console.is_dumb_terminal and verbosity > 0
-        self._live = Live(console=self._console, transient=True, refresh_per_second=8) if alive else None
+        self._moving = Moving()
+        self._live = Live(self._moving, console=self._console, transient=True, refresh_per_second=4) if alive else None
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -46,7 +59,8 @@ class Progress:
     def __call__(self, event: Event) -> None:
         self.best = event.best if known(event.best) else self.best
         if self._live:
-            self._live.update(Text(line(event), no_wrap=True, overflow="ellipsis"))
+            self._moving.text = line(event)
+            self._live.refresh()
         if event.kind == "warning":
             self._print(f"warning: {one_line(event.text)}", BAD)
         elif self._wanted(event):

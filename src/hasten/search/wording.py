@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from math import isfinite
+
+from hasten import registry
+from hasten.trial import Step
 
 
 def moved(drop: float) -> str:
@@ -36,3 +40,28 @@ def at_most(drop: float, upper: float) -> str:
     gained = moved(drop).startswith("gain")
     bound = f"at least {-upper * 100:.2f}" if gained and upper < 0 else f"at most {upper * 100:.2f}"
     return f"{moved(drop)}, {'drop ' if gained and upper >= 0 else ''}{bound}"
+
+
+PASSES = {
+    "clean": "clean-up that changes no arithmetic",
+    "quantize": "static int8",
+    "quantize_dynamic": "dynamic int8",
+    "quantize_weights": "narrow weights",
+}
+
+
+def step_in_words(step: Step) -> str:
+    """A step of a recipe with the options that differ from the pass's defaults.
+
+    >>> step_in_words(Step(name="clean")), step_in_words(Step(name="quantize", options={"ranges": "mse"}))
+    ('clean-up that changes no arithmetic', 'static int8: ranges mse')
+    """
+    kind = registry.find("passes", step.name)
+    usual = {f.name: f.default for f in fields(kind)} if is_dataclass(kind) else {}
+    said = [
+        f"{name.replace('_', ' ')} {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+        for name, value in step.options.items()
+        if value not in (usual.get(name), [], (), None, False) and name != "scheme"
+    ]
+    title = PASSES.get(step.name, step.name.replace("_", " "))
+    return f"{title}: {', '.join(said)}" if said else title
