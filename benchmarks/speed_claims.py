@@ -74,7 +74,7 @@ class Search:
     def __init__(self, true: dict[str, float], effect: float, raced: float, random: np.random.Generator) -> None:
         self.true, self.effect, self.random = true, effect, random
         self.given, self.objective, self.stopping = "given", "latency", lambda: False
-        self.budget = SimpleNamespace(max_drop=0.01)
+        self.budget, self.splits = SimpleNamespace(max_drop=0.01), SimpleNamespace(confirm=())
         self.chosen_in: Timing | None = None
         guess = timed([raced] * 12, [1.0] * 12, 1)
         self.trials = {

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import contest_tables, foretold, structure_tables
+from benchmarks import contest_tables, foretold, speed_claims, structure_tables
 from benchmarks.contest import feeds, scores, watch
 from benchmarks.contest.entrants import HASTEN, hasten_answer
 from benchmarks.contest.scores import Row
@@ -266,3 +266,16 @@ def test_only_plans_that_the_clock_tells_apart_judge_the_model() -> None:
     plans = {"low_ms": [1.0, 1.05, 2.0], "high_ms": [1.1, 1.2, 2.1]}  # the first two overlap
     assert foretold.pairs({**plans, "foretold_ms": [1.3, 1.2, 2.0]}) == (3, 2, 2)
     assert foretold.pairs({**plans, "foretold_ms": [1.3, 1.2, 1.25]}) == (3, 2, 1)
+
+
+def test_a_told_speed_holds_and_equal_rivals_are_rarely_told_faster() -> None:
+    """The stored table, and one row of it again with fewer searches."""
+    stored = json.loads(speed_claims.RESULTS.read_text())
+    assert (stored["restarts"], stored["rounds"]) == (speed_claims.RESTARTS, speed_claims.FINAL_ROUNDS)
+    assert [row["effect"] for row in stored["rows"]] == list(speed_claims.EFFECTS)
+    for row in stored["rows"]:
+        assert min(row["covered"], row["covered_winner"]) >= 0.94
+        assert row["told_faster"] <= 0.025
+    again = speed_claims.simulate(0.05, 150, seed=1)
+    assert min(again.covered, again.covered_winner) >= 0.94 - 3 * (0.05 * 0.95 / 150) ** 0.5
+    assert again.told_faster <= 0.025 + 3 * (0.025 * 0.975 / 150) ** 0.5

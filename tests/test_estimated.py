@@ -17,7 +17,7 @@ from hasten import artefacts, console
 from hasten.model import TensorSpec
 from hasten.report.build import build
 from hasten.result_files import read_manifest, read_report
-from hasten.search import answer, estimated
+from hasten.search import answer, estimated, weigh_up
 from hasten.search.field import Run
 from hasten.trial import Quality, Result, Trial, decode, encode
 from tests import networks, result_folders, results
@@ -192,3 +192,22 @@ def test_with_few_samples_the_fast_network_is_there(
         return
     checked = hasten.verify(out / "estimated", trust=True)
     assert checked["ok"], checked
+
+
+def test_what_leads_is_compared_on_the_test_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven pilot samples are no reason to hand over the boldest candidate: three passes find the one that holds."""
+    pilot = replace(quality(0.0, 0.3, n=7), chance=0.55)
+    found = {"bold": seen(0.05, 0.1), "bolder": seen(0.02, 0.3), "calm": seen(0.0, 0.8)}
+    run = a_search(tmp_path, *(trial(name, speed, pilot) for name, speed in zip(found, (4.0, 3.9, 3.0), strict=True)))
+    weighed = []
+
+    def weigh(_: Run, key: str) -> None:
+        name = run.trials[key].candidate.label
+        weighed.append(name)
+        run.update(key, confirm=found[name])
+
+    monkeypatch.setattr(weigh_up, "weigh", weigh)
+    assert labels(run, weigh_up.weighed_up(run, run.given)) == ["calm"]
+    assert weighed == ["bold", "bolder", "calm"]
+    assert labels(run, weigh_up.weighed_up(run, run.given)) == ["calm"]
+    assert len(weighed) == 3, "what is known is not compared again"

@@ -166,10 +166,10 @@ def _answered(run: Run, result: Result) -> list[int]:
     """The samples that a claim about the answers rests on: the confirm split, or those that an estimate is from."""
     seen = result.winner.confirm or result.winner.search
     ids = run.splits.confirm
-    if not len(ids) or (result.verdict == "undecided" and seen is not None and seen.split == "search"):
+    if not len(ids) or (seen is not None and seen.split == "search"):
         ids = run.splits.search
-        ids = ids if seen is None or run.evaluator.store.sequential else ids[: seen.n]
-    return [int(i) for i in ids]
+    estimate = result.verdict == "undecided" and seen is not None and not run.evaluator.store.sequential
+    return [int(i) for i in (ids[: seen.n] if estimate and seen is not None else ids)]
 
 
 def _accuracy(result: Result, quality: Quality, spoilt: str) -> Check:

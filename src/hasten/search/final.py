@@ -14,6 +14,7 @@ from hasten.search.field import CONTENDERS, RESTED_ROUNDS, Run
 from hasten.search.finalists import CLEARLY, MOST_FINALISTS, finalists, front, looks_inside, measured
 from hasten.search.objective import AWAKE, better, bytes_count, gain, promised
 from hasten.search.screening import race
+from hasten.search.weigh_up import weighed_up
 from hasten.trial import Quality, Timing
 
 GRADE_WORTH = 0.9  # of the speed: what a guaranteed certificate may cost
@@ -69,7 +70,7 @@ def settle(run: Run, winner: str, tuned: str, restarts: int, rounds: int) -> str
     What may be handed over as an estimate is timed beside it. The timing that chose among rivals is not told of the
     one chosen: it was the fastest there, partly by luck.
     """
-    others = clearly_faster(run, winner)[:MOST_ESTIMATED]
+    others = weighed_up(run, winner)[:MOST_ESTIMATED]
     if winner == run.given and not others:
         return run.given
     chosen = choose(run, winner, tuned, others, restarts)
