@@ -63,7 +63,7 @@ def empty(first: int, end: int) -> dict[str, Any]:
     """A table to which seeds are added."""
     return {
         "first": first, "end": end, "next": first, "graphs": 0, "not_loaded": 0, "died": 0, "operators": {},
-        "opsets": {}, "feeds": {}, "changes": {}, "sensitive": 0, "seconds": 0.0, "differences": [],
+        "opsets": {}, "feeds": {}, "changes": {}, "sensitive": 0, "seconds": 0.0, "differences": [], "commits": {},
     }  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def run(first: int, end: int, seconds: float, processes: int, out: Path) -> dict
         stored = json.loads(out.read_text())
         same = (stored.get("first"), stored.get("end")) == (first, end)
         table = stored if same and stored["next"] < end else table
-    begin = time.monotonic()
+    begin, commit = time.monotonic(), commit_of(Path(__file__).parent)
     while table["next"] < end and time.monotonic() - begin < seconds:
         starts = [table["next"] + i * PORTION for i in range(processes)]
         portions = [(s, min(s + PORTION, end)) for s in starts if s < end]
@@ -86,11 +86,19 @@ def run(first: int, end: int, seconds: float, processes: int, out: Path) -> dict
                 finish(portion, file, process)
                 for line in file.read_text().splitlines():
                     add(table, json.loads(line))
+        ran = table.setdefault("commits", {})
+        ran[commit] = ran.get(commit, 0) + portions[-1][1] - table["next"]
         table["next"] = portions[-1][1]
         table["seconds"] += time.monotonic() - lap
         out.write_text(json.dumps(table, indent=1) + "\n")
         print(f"{table['next']} seeds, {len(table['differences'])} differences", flush=True)
     return table
+
+
+def commit_of(folder: Path) -> str:
+    """The commit that is checked out, with a mark where files differ from it; empty outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def start(first: int, end: int, file: Path) -> subprocess.Popen[bytes]:
@@ -143,6 +151,8 @@ def report(table: dict[str, Any]) -> str:
     ]
     for change, row in sorted(table["changes"].items()):
         lines.append(f"{change:34}{row['applied']:9}{row['refused']:9}{row['differences']:8}")
+    told = ", ".join(f"{count} at {name or 'an unknown commit'}" for name, count in table.get("commits", {}).items())
+    lines += [f"graphs by commit: {told}"] if told else []
     lines += [f"seed {d['seed']}: {d['change']}: {d['text'][:150]}" for d in table["differences"][:40]]
     return "\n".join(lines)
 

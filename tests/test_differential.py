@@ -99,3 +99,5 @@ def test_a_run_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert table["changes"]["clean"]["applied"]
     again = differential.run(0, 3, 60, 2, out)
     assert (again["graphs"], again["next"]) == (3, 3)
+    assert sum(again["commits"].values()) == 3
+    assert "graphs by commit: 3 at" in differential.report(again)

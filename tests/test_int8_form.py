@@ -14,6 +14,7 @@ from benchmarks import tabular
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+import hasten
 from hasten import registry
 from hasten.errors import UsageError
 from hasten.frontends.onnx import load
@@ -29,7 +30,7 @@ from hasten.search.build import build
 from hasten.search.rounding import SCALED, Rounding
 from hasten.search.space import CLEAN, FOR_INT8, as_step, led
 from hasten.trial import Step
-from tests import tiny
+from tests import networks, tiny
 from tests.test_rounding import Asked, plain
 
 Array = NDArray[Any]
@@ -285,3 +286,39 @@ def test_options_are_checked() -> None:
         Clean(for_="int9")
     with pytest.raises(UsageError, match=r"no unlike 0\.5"):
         ScaleInputs(unlike=0.5)
+
+
+def bands(path: Path) -> Path:
+    """A CNN of three bands in units of their own, which it standardises itself; other layers are ordinary."""
+    random = np.random.default_rng(0)
+    weights: dict[str, Array] = {
+        "mean": np.array([3e4, 0.2, 8.0], np.float32).reshape(3, 1, 1), "scale": UNITS.reshape(3, 1, 1)
+    }  # fmt: skip
+    nodes = [helper.make_node("Sub", ["x", "mean"], ["c"]), helper.make_node("Div", ["c", "scale"], ["z"])]
+    last, width = "z", 3
+    for name in ("first", "second", "third"):
+        weights[name] = (random.standard_normal((24, width, 3, 3)) * np.sqrt(2 / (9 * width))).astype(np.float32)
+        nodes.append(helper.make_node("Conv", [last, name], [f"c_{name}"], name=f"conv_{name}"))
+        nodes.append(helper.make_node("Relu", [f"c_{name}"], [f"r_{name}"]))
+        last, width = f"r_{name}", 24
+    weights["head"] = random.standard_normal((24, 6)).astype(np.float32)
+    nodes.append(helper.make_node("GlobalAveragePool", [last], ["pooled"]))
+    nodes.append(helper.make_node("Flatten", ["pooled"], ["flat"]))
+    nodes.append(helper.make_node("MatMul", ["flat", "head"], ["y"]))
+    return networks.save(path, nodes, weights, ["N", 3, 16, 16])
+
+
+UNITS = np.array([5e3, 0.004, 1.0], np.float32)
+
+
+def test_a_search_builds_int8_on_the_form_that_holds(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    noise = random.standard_normal((900, 3, 16, 16)) * random.uniform(0.3, 3, (900, 3, 1, 1))
+    x = (noise * UNITS.reshape(3, 1, 1) + np.array([3e4, 0.2, 8.0]).reshape(3, 1, 1)).astype(np.float32)
+    result = hasten.optimize(
+        bands(tmp_path / "bands.onnx"), {"x": x}, max_drop="agree:80%", engines=["tests.engines.mixing"],
+        served_by="tests.engines.mixing", out=tmp_path / "out",
+    )  # fmt: skip
+    assert result.verdict == "met", [(t.candidate.label, t.reason) for t in result.trials]
+    assert result.winner.candidate.steps[0] == FOR_INT8
+    assert result.winner.candidate.steps[-1].name == "quantize"
