@@ -1,124 +1,149 @@
 """Records for ``small_data``: ``python -m benchmarks.small_data_record NETS magika ppocr_cls ...``.
 
-One search a network tries its candidates; every one that runs is then scored on every sample, sample by sample, also
-those over the budget. ``results/small_data/NAME.npz`` keeps the scores of both networks, the divergence of a random
-part of the answers, and the speed-ups. Leave the machine alone while it runs.
+Candidates of every kind are built from 128 calibration samples, also bad ones, and scored on every other sample.
+``results/small_data/NAME.npz`` keeps the scores of both networks sample by sample, the divergence of a random part of
+the answers, and speed-ups from the fastest of a few calls.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-import hasten
 from benchmarks.networks import bundle
+from hasten import registry
+from hasten.frontends.onnx import load
 from hasten.measure.divergence import DECIDES, mean_divergence
-from hasten.measure.evaluate import NewNaN
-from hasten.search import final
-from hasten.search.baseline import measure_baseline
-from hasten.search.field import Run
-from hasten.search.loading import SERVES, baseline, ready
-from hasten.search.objective import gain
-from hasten.worker import CallFailed, WorkerDied
+from hasten.metrics import resolve
+from hasten.samples import load_samples
+from hasten.search import space
+from hasten.search.build import build
+from hasten.trial import Scalar, Step
 
 FOLDER = Path(__file__).with_name("results") / "small_data"
-MOST = 24  # candidates a network, the fastest of those that were raced or looked at
-WEIGHED = 192  # samples whose answers' divergence is kept
-SECONDS = 60.0
-FASTEST, SLOWEST = 50.0, 1.02
+CALIBRATE, WEIGHED, BATCH = 128, 192, 64
+SUBSETS = (0.25, 0.5, 0.75)  # of the layers, left in float
+CALLS = 12
+Array = NDArray[Any]
+Recipe = tuple[str, tuple[Step, ...], str, dict[str, Scalar]]
 
 
-def record(run: Run, tuned: str, most: int = MOST) -> dict[str, Any]:
-    """Scores of every candidate on every sample."""
-    every = list(range(len(run.evaluator.store)))
-    some = [int(i) for i in np.random.default_rng(0).permutation(len(every))[:WEIGHED]]
-    measure_baseline(run, every)
-    old = [answers for _, answers in run.evaluator.answers(baseline(run), some)]
-    classes = run.evaluator.metric.name in DECIDES
-    rows, harms, labels, speeds = list[NDArray[Any]](), list[list[float]](), list[str](), list[float]()
-    for key in fastest(run)[:most]:
-        candidate = run.trials[key].candidate
-        if not ready(run, candidate, SERVES):
-            continue
+def recipes(layers: list[str]) -> Iterator[Recipe]:
+    """Label, steps, engine and settings of each candidate."""
+    clean, random = space.CLEAN, np.random.default_rng(0)
+    yield "openvino bf16", (clean,), "openvino", {"precision": "bf16"}
+    yield "dynamic int8", (clean, Step(name="quantize_dynamic")), "onnxruntime", {}
+    for bits in (8, 4):
+        options: dict[str, Scalar | list[str]] = {"bits": bits, "block": 32, "method": "kquant"}
+        yield f"{bits}-bit weights", (clean, Step(name="quantize_weights", options=options)), "onnxruntime", {}
+    for engine in ("onnxruntime", "openvino"):
+        [first] = space.first_variants(registry.find("engines", engine).scheme, {})
+        narrow = space.as_step("quantize", first)
+        for ranges in ("minmax", "mse"):
+            step = Step(name="quantize", options={**narrow.options, "ranges": ranges})
+            yield f"{engine} int8 {ranges}", (clean, step), engine, {}
+        for share in SUBSETS:
+            kept = [str(n) for n in random.permutation(layers)[: int(share * len(layers))]]
+            step = Step(name="quantize", options={**narrow.options, "exclude": kept})
+            yield f"{engine} int8, {share:.0%} float", (clean, step), engine, {}
+
+
+class Network:
+    """One network with its samples, and the baseline's answers."""
+
+    def __init__(self, given: bundle.Bundle, work: Path) -> None:
+        self.given, self.work = given, work
+        with np.load(given.data) as arrays:
+            every = {name: arrays[name] for name in arrays.files}
+        self.labels = every.pop("labels")
+        order = np.random.default_rng(0).permutation(len(self.labels))
+        self.model = load(given.model)
+        calibrate = {name: array[order[:CALIBRATE]] for name, array in every.items()}
+        store = load_samples(calibrate).spool(work / "samples", self.model.inputs)
+        self.arguments = {
+            "source": str(given.model), "store": str(store.directory), "calibrate": list(range(CALIBRATE)),
+            "cache": str(work / "stats.npz"),
+        }  # fmt: skip
+        rest = order[CALIBRATE:]
+        self.feeds, self.labels = {name: array[rest] for name, array in every.items()}, self.labels[rest]
+        self.names = [output.name for output in self.model.outputs]
+        self.metric = resolve(given.meta.metric, output=given.meta.output or None)
+        self.old = self.answers("onnxruntime", given.model, {})
+
+    def answers(self, engine: str, path: Path, settings: Mapping[str, Scalar]) -> tuple[Array, Array, float]:
+        """Rows of every sample, the first outputs of some, and milliseconds of one sample's call."""
+        runner = registry.find("engines", engine).load(path, dict(settings))
+        rows, some, n = list[Array](), list[Array](), len(self.labels)
+        for start in range(0, n, BATCH):
+            part = slice(start, min(n, start + BATCH))
+            outputs = runner.run({name: array[part] for name, array in self.feeds.items()})
+            named = dict(zip(self.names, outputs, strict=False))
+            rows.append(self.metric.rows(named, self.labels[part]))
+            some += [outputs[0]] if start < WEIGHED else []
+        one, taken = {name: array[:1] for name, array in self.feeds.items()}, list[float]()
+        for _ in range(CALLS):
+            begun = time.perf_counter()
+            runner.run(one)
+            taken.append(time.perf_counter() - begun)
+        runner.close()
+        return np.concatenate(rows), np.concatenate(some)[:WEIGHED], 1000 * min(taken)
+
+    def candidate(self, number: int, recipe: Recipe) -> dict[str, Any] | None:
+        """What is kept of one candidate; None where it cannot be built or run."""
+        label, steps, engine, settings = recipe
+        folder = str(self.work / str(number))
         try:
-            mine = run.evaluator.rows(run.loaded[key], every)
-            new = [answers for _, answers in run.evaluator.answers(run.loaded[key], some)]
-        except (WorkerDied, CallFailed, NewNaN):
-            continue
-        finally:
-            run.retire([key])
-        rows.append(mine)
-        harms.append([mean_divergence([a], [b], classes=classes) for a, b in zip(old, new, strict=True)])
-        labels.append(candidate.label)
-        speeds.append(speed(run, key))
-        print(f"  {candidate.label}: {speeds[-1]:.2f}", flush=True)
-    best = gain(run, tuned) if tuned != run.given else 1.0
-    return {
-        "baseline": run.evaluator.known(every), "candidates": np.stack(rows), "harm": np.array(harms), "some": some,
-        "speed": np.array(speeds), "lossless": best, "labels": np.array(labels),
-    }  # fmt: skip
+            made = build(**self.arguments, steps=msgspec.to_builtins(steps), engine=engine, directory=folder)
+            rows, some, ms = self.answers(engine, Path(made["artefact"]), settings)
+        except (KeyError, RuntimeError, ValueError) as fault:
+            print(f"  {label}: {str(fault)[:80]}")
+            return None
+        classes = self.metric.name in DECIDES
+        pairs = zip(self.old[1], some, strict=True)
+        harm = np.array([mean_divergence([[a[None]]], [[b[None]]], classes=classes) for a, b in pairs])
+        drop = self.metric.value(self.old[0]) - self.metric.value(rows)
+        print(f"  {label}: {self.old[2] / ms:.2f}x, loses {100 * drop:.2f}, harm {harm.mean():.3g}", flush=True)
+        return {"label": label, "rows": rows, "harm": harm, "speed": self.old[2] / ms}
 
 
-def speed(run: Run, key: str) -> float:
-    """The speed-up of a race, else of a first look."""
-    trial = run.trials[key]
-    return gain(run, key) or (run.usual_ms / trial.quick_ms if trial.quick_ms else 0.0)
+def one(given: bundle.Bundle) -> None:
+    """Record one network."""
+    with tempfile.TemporaryDirectory() as work:
+        network = Network(given, Path(work))
+        layers = [n.name for n in network.model.graph.graph if n.op_type in ("Conv", "MatMul", "Gemm") and n.name]
+        found = [network.candidate(i, recipe) for i, recipe in enumerate(recipes(layers))]
+    kept = [c for c in found if c is not None and np.isfinite(c["rows"]).all()]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        FOLDER / f"{given.meta.name}.npz",
+        baseline=narrowed(network.old[0]), candidates=narrowed(np.stack([c["rows"] for c in kept])),
+        harm=narrowed(np.stack([c["harm"] for c in kept])), speed=np.array([c["speed"] for c in kept]),
+        labels=np.array([c["label"] for c in kept]), metric=np.array(given.meta.metric),
+    )  # fmt: skip
+    print(f"{given.meta.name}: {len(kept)} candidates", flush=True)
 
 
-def fastest(run: Run) -> list[str]:
-    """Lossy candidates that run and are faster than the baseline, one of each recipe and engine."""
-    able = [k for k, t in run.trials.items() if not t.candidate.lossless and t.status in SERVES and k != run.given]
-    ordered = sorted((k for k in able if SLOWEST < speed(run, k) < FASTEST), key=lambda k: -speed(run, k))
-    first: dict[str, str] = {}
-    for key in ordered:
-        c = run.trials[key].candidate
-        first.setdefault(json.dumps([str(c.steps), c.engine, str(c.settings.get("precision"))]), key)
-    return list(first.values())
+def narrowed(rows: Array) -> Array:
+    """The smallest type that keeps the scores: they are 0/1, or single precision is enough."""
+    return rows.astype(np.uint8) if np.isin(rows, (0, 1)).all() else rows.astype(np.float32)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nets", type=Path)
     parser.add_argument("names", nargs="+")
-    parser.add_argument("--most", type=int, default=MOST)
     asked = parser.parse_args()
-    FOLDER.mkdir(parents=True, exist_ok=True)
     for name in asked.names:
-        one(bundle.read(asked.nets / name), asked.most)
-
-
-def one(given: bundle.Bundle, most: int) -> None:
-    """Search, record and store."""
-    kept: dict[str, Any] = {}
-
-    def confirm_stage(run: Run, tuned: str) -> tuple[str, Sequence[Any]]:
-        kept.update(record(run, tuned, most))
-        return run.given, []
-
-    meta = given.meta
-    with mock.patch.object(final, "confirm_stage", confirm_stage), tempfile.TemporaryDirectory() as out:
-        hasten.optimize(
-            given.model, given.data, max_drop=meta.budget, metric=meta.metric, output=meta.output or None,
-            batch=meta.batch, state=meta.state or None, seconds=SECONDS, out=Path(out) / "out", progress=False,
-        )  # fmt: skip
-    target = FOLDER / f"{meta.name}.npz"
-    kept |= {"metric": meta.metric, "budget": meta.budget}
-    np.savez_compressed(target, allow_pickle=False, **{k: narrowed(v) for k, v in kept.items()})
-    print(f"{meta.name}: {len(kept['labels'])} candidates, {target.stat().st_size >> 10} KiB", flush=True)
-
-
-def narrowed(value: Any) -> NDArray[Any]:
-    """Single precision is enough."""
-    array = np.asarray(value)
-    return array.astype(np.float32) if array.dtype == np.float64 else array
+        print(name, flush=True)
+        one(bundle.read(asked.nets / name))
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def split(
         every = np.arange(n)
         return Splits(every, every, np.empty(0, np.int64), tuple(warnings))
     random = np.random.default_rng([int(store.digest[:16], 16), *([] if seed is None else [seed])])
-    order = _interleaved(units, _strata(store), random)
+    order = _interleaved(units, strata(store), random)
     sizes = np.bincount(units)
     apart = n >= LABELLED_PILOT and count >= 2 * APART
     share = n // (APART if apart else SHARE)
@@ -146,7 +146,7 @@ def together(groups: Ids | None, hashes: NDArray[np.uint64]) -> Ids:
     return np.unique(found, return_inverse=True)[1].astype(np.int64)
 
 
-def _strata(store: SampleStore) -> NDArray[Any] | None:
+def strata(store: SampleStore) -> NDArray[Any] | None:
     """[n] class of each sample when the labels are classes: whole numbers or texts, each of them often."""
     labels = store.labels
     if not isinstance(labels, np.ndarray) or labels.size != len(labels):

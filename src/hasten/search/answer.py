@@ -9,6 +9,7 @@ from hasten.machine import machine
 from hasten.safety.stage import given_digest
 from hasten.search import baseline, edges, final, lossless, narrow, structure
 from hasten.search.afresh import what_ran
+from hasten.search.confirm import neighbours
 from hasten.search.estimated import estimated
 from hasten.search.field import Run
 from hasten.search.objective import steady
@@ -106,7 +107,7 @@ def _warnings(run: Run, told: list[str], noise: Timing, chosen: Trial) -> list[s
         *told,
         *_forgotten(run, told),
         *_noise_warning(noise),
-        *filter(None, [edges.warning(run, chosen.candidate.engine)]),
+        *filter(None, [neighbours(run), edges.warning(run, chosen.candidate.engine)]),
         *_speed_warnings(chosen.timing),
     ]
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from hasten.looks import Look
 from hasten.measure.evaluate import NewNaN, Rows
+from hasten.measure.neighbours import dependence
 from hasten.measure.quality import assess, judgeable, unjudged
 from hasten.measure.sequential import worn_alpha
 from hasten.measure.spending import plan
@@ -23,6 +24,7 @@ from hasten.search.baseline import measure_baseline
 from hasten.search.field import Run
 from hasten.search.loading import fresh_worker, lost
 from hasten.search.objective import gain
+from hasten.splits import strata
 from hasten.trial import Candidate, Quality, Split
 from hasten.worker import CallFailed, Worker, WorkerDied
 
@@ -155,6 +157,19 @@ def compared(run: Run, ids: Sequence[int], rows: Rows, level: float) -> Quality:
     if not judgeable(run.evaluator.metric, run.budget, known):
         return unjudged(run.evaluator.metric, split)
     return assess(run.evaluator.metric, run.budget, known, rows, split=split, groups=groups, alpha=level)
+
+
+def neighbours(run: Run) -> str:
+    """Says so where the baseline's scores on the test samples depend on their order in the file; empty elsewhere."""
+    store, metric = run.evaluator.store, run.evaluator.metric
+    if run.made_up or store.groups is not None or store.state or store.sequential or metric.kind == "corpus":
+        return ""
+    ids = sorted(i for i in tested_on(run) if i in run.evaluator.baseline_rows)
+    rows = run.evaluator.known(ids) if ids else np.empty(0)
+    if rows.ndim != 1 or len(rows) != len(ids) or not np.isfinite(rows).all():
+        return ""
+    kinds = strata(store)
+    return dependence(rows, None if kinds is None else kinds[ids])
 
 
 def judged(
