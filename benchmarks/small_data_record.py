@@ -2,14 +2,13 @@
 
 Candidates of every kind are built from 128 calibration samples, also bad ones, and scored on every other sample.
 ``results/small_data/NAME.npz`` keeps the scores of both networks sample by sample, the divergence of a random part of
-the answers, and speed-ups from the fastest of a few calls.
+the answers.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ from hasten.trial import Scalar, Step
 FOLDER = Path(__file__).with_name("results") / "small_data"
 CALIBRATE, WEIGHED, BATCH = 128, 192, 64
 SUBSETS = (0.25, 0.5, 0.75)  # of the layers, left in float
-CALLS = 12
 Array = NDArray[Any]
 Recipe = tuple[str, tuple[Step, ...], str, dict[str, Scalar]]
 
@@ -78,8 +76,8 @@ class Network:
         self.metric = resolve(given.meta.metric, output=given.meta.output or None)
         self.old = self.answers("onnxruntime", given.model, {})
 
-    def answers(self, engine: str, path: Path, settings: Mapping[str, Scalar]) -> tuple[Array, Array, float]:
-        """Rows of every sample, the first outputs of some, and milliseconds of one sample's call."""
+    def answers(self, engine: str, path: Path, settings: Mapping[str, Scalar]) -> tuple[Array, Array]:
+        """Rows of every sample, and the first outputs of some."""
         runner = registry.find("engines", engine).load(path, dict(settings))
         rows, some, n = list[Array](), list[Array](), len(self.labels)
         for start in range(0, n, BATCH):
@@ -88,13 +86,8 @@ class Network:
             named = dict(zip(self.names, outputs, strict=False))
             rows.append(self.metric.rows(named, self.labels[part]))
             some += [outputs[0]] if start < WEIGHED else []
-        one, taken = {name: array[:1] for name, array in self.feeds.items()}, list[float]()
-        for _ in range(CALLS):
-            begun = time.perf_counter()
-            runner.run(one)
-            taken.append(time.perf_counter() - begun)
         runner.close()
-        return np.concatenate(rows), np.concatenate(some)[:WEIGHED], 1000 * min(taken)
+        return np.concatenate(rows), np.concatenate(some)[:WEIGHED]
 
     def candidate(self, number: int, recipe: Recipe) -> dict[str, Any] | None:
         """What is kept of one candidate; None where it cannot be built or run."""
@@ -102,7 +95,7 @@ class Network:
         folder = str(self.work / str(number))
         try:
             made = build(**self.arguments, steps=msgspec.to_builtins(steps), engine=engine, directory=folder)
-            rows, some, ms = self.answers(engine, Path(made["artefact"]), settings)
+            rows, some = self.answers(engine, Path(made["artefact"]), settings)
         except (KeyError, RuntimeError, ValueError) as fault:
             print(f"  {label}: {str(fault)[:80]}")
             return None
@@ -110,8 +103,8 @@ class Network:
         pairs = zip(self.old[1], some, strict=True)
         harm = np.array([mean_divergence([[a[None]]], [[b[None]]], classes=classes) for a, b in pairs])
         drop = self.metric.value(self.old[0]) - self.metric.value(rows)
-        print(f"  {label}: {self.old[2] / ms:.2f}x, loses {100 * drop:.2f}, harm {harm.mean():.3g}", flush=True)
-        return {"label": label, "rows": rows, "harm": harm, "speed": self.old[2] / ms}
+        print(f"  {label}: loses {100 * drop:.2f}, harm {harm.mean():.3g}", flush=True)
+        return {"label": label, "rows": rows, "harm": harm}
 
 
 def one(given: bundle.Bundle) -> None:
@@ -125,7 +118,7 @@ def one(given: bundle.Bundle) -> None:
     np.savez_compressed(
         FOLDER / f"{given.meta.name}.npz",
         baseline=narrowed(network.old[0]), candidates=narrowed(np.stack([c["rows"] for c in kept])),
-        harm=narrowed(np.stack([c["harm"] for c in kept])), speed=np.array([c["speed"] for c in kept]),
+        harm=narrowed(np.stack([c["harm"] for c in kept])),
         labels=np.array([c["label"] for c in kept]), metric=np.array(given.meta.metric),
     )  # fmt: skip
     print(f"{given.meta.name}: {len(kept)} candidates", flush=True)
