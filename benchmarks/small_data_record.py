@@ -66,7 +66,7 @@ class Network:
         self.model = load(given.model)
         calibrate = {name: array[order[:CALIBRATE]] for name, array in every.items()}
         store = load_samples(calibrate).spool(work / "samples", self.model.inputs)
-        self.arguments = {
+        self.arguments: dict[str, Any] = {
             "source": str(given.model), "store": str(store.directory), "calibrate": list(range(CALIBRATE)),
             "cache": str(work / "stats.npz"),
         }  # fmt: skip
