@@ -80,3 +80,14 @@ def test_an_engine_that_declares_nothing_has_no_edges(tmp_path: Path) -> None:
     assert look(tmp_path, SUM, {"x": np.full((6, 4), 2**40)}, "onnxruntime") == []
     assert declared("openvino", "Relu")
     assert not declared("onnxruntime", "Relu")
+
+
+def test_bodies_are_looked_into(tmp_path: Path) -> None:
+    """What is inside an If is named, and that its values are not seen."""
+    text = """g (float[N,4] x, bool c) => (int32[N,4] y) {
+        y = If (c) <then_branch = a () => (int32[N,4] p) { p = Cast<to = 6>(x) },
+                    else_branch = b () => (int32[N,4] q) { r = Neg(x) q = Cast<to = 6>(r) }> }"""
+    data = {"x": np.full((6, 4), 2.0, np.float32), "c": np.ones(6, bool)}
+    [found] = [one for one in look(tmp_path, text, data) if "ends at its limit" in one.words]
+    assert len(found.nodes) == 2
+    assert (found.reached, found.hidden) == (False, True)

@@ -43,7 +43,7 @@ def test_without_time_nothing_is_decided_and_the_same_command_goes_on(asked: dic
     result = hasten.optimize(**asked, seconds=0.01)
     assert (result.verdict, result.out_of_time) == ("undecided", True)
     assert result.untried == (f"good on {BRISK}", f"bad on {BRISK}")
-    assert "the search's time was up before good" in result.sentence
+    assert "the search's time was up before it tried good" in result.sentence
     assert "seconds='80s'" in result.sentence
     assert "Verdict: undecided; the time was up before every narrow format was tried (exit code 1)" in shown(result)
     left = asked["out"].with_name(".hasten-run-out")

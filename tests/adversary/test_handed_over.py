@@ -132,6 +132,7 @@ def named(name: str) -> Result:
             "precision",
             "metric_kind",
             "certificate",
+            "required",
         )
         return name if isinstance(value, str) and key not in kept else value
 

@@ -119,7 +119,7 @@ def _cut(run: Run, *, stopped: bool, fewer: bool, too_short: bool) -> list[str]:
 
 def too_late(run: Run, missed: Sequence[str]) -> str:
     """What the time was too short for, and how much to ask for."""
-    up = f"{UP} before {listed(missed)} was tried" if missed else f"{UP} before everything was tried"
+    up = f"{UP} before it tried {listed(missed)}" if missed else f"{UP} before it tried everything"
     return f"{up}: more time may find a faster network ({more_time(run.seconds)})"
 
 

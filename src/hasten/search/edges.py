@@ -32,11 +32,15 @@ WHOLE = WIDE | {ir.DataType.INT32, ir.DataType.INT16, ir.DataType.INT8, ir.DataT
 
 @dataclass(frozen=True)
 class Found:
-    """An edge that operators of the network have; ``reached`` where the samples come near it."""
+    """An edge that operators of the network have; ``reached`` where the samples come near it.
+
+    ``hidden``: some of these operators lie in a body of If, Loop or Scan, whose inner values nobody sees.
+    """
 
     words: str
     nodes: list[str]
     reached: bool
+    hidden: bool = False
 
 
 def found_in(source: str, store: str, engine: str, ids: Sequence[int]) -> list[Found]:
@@ -44,26 +48,31 @@ def found_in(source: str, store: str, engine: str, ids: Sequence[int]) -> list[F
     graph = load(Path(source)).graph
     edit.infer(graph)
     sized = of_sizes(graph)
-    having = [(edge, [n for n in graph.graph if concerns(edge, n, sized)]) for edge in edges(engine)]
-    watched = {v.name: v for e, nodes in having for n in nodes for v in observed(e, n, sized) if v.name}
+    top = set(graph.graph)
+    having = [(edge, [n for n in graph.graph.all_nodes() if concerns(edge, n, sized)]) for edge in edges(engine)]
+    watched = {v.name: v for e, nodes in having for n in nodes if n in top for v in observed(e, n, sized) if v.name}
     faces = [str(v.name) for v in (*graph.graph.inputs, *graph.graph.outputs)]
     watched.update({str(v.name): v for v in (*graph.graph.inputs, *graph.graph.outputs)})
     seen = ranges(graph, watched, SampleStore.open(Path(store)), ids)
     holed = any(name in seen and np.isnan(seen[name][0]) for name in faces)
     found = []
     for edge, nodes in having:
-        near = [n for n in nodes if any(reaches(edge, n, seen.get(str(v.name))) for v in observed(edge, n, sized))]
+        seeable = [n for n in nodes if n in top]
+        near = [n for n in seeable if any(reaches(edge, n, seen.get(str(v.name))) for v in observed(edge, n, sized))]
         near = nodes if edge.reach in ("always", "double") or (edge.reach == "nan" and holed) else near
         if nodes:
             named = [f"{n.op_type} {walk.label(n)!r}" for n in (near or nodes)[:LISTED]]
-            found.append(Found(edge.words, named, bool(near)))
+            hidden = not near and len(seeable) < len(nodes)
+            found.append(Found(edge.words, named, bool(near), hidden))
     return found
 
 
 def of_sizes(graph: ir.Model) -> set[ir.Value]:
     """Constants and what is computed from them and from sizes alone: no sample changes them beyond a tensor's size."""
     known = {v for v in graph.graph.initializers.values() if v.name not in {i.name for i in graph.graph.inputs}}
-    for node in graph.graph:
+    for node in graph.graph.all_nodes():
+        for body in (a.value for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH):
+            known.update(body.initializers.values(), body.inputs[:1] if node.op_type == "Loop" else ())
         if node.op_type in ("Shape", "Size") or all(v is None or v in known for v in node.inputs):
             known.update(node.outputs)
     return known
@@ -167,5 +176,11 @@ def warning(run: Run, engine: str) -> str:
     far = [one for one in of_engine(run, engine) if not one.reached]
     if not far or engine == run.trials[run.given].candidate.engine:
         return ""
-    told = "; ".join(f"{one.words} ({one.nodes[0]}{', ...' if len(one.nodes) > 1 else ''})" for one in far)
-    return f"{engine} differs from ONNX where no sample comes: {told}"
+    open_, hidden = ([one for one in far if one.hidden == inside] for inside in (False, True))
+    parts = [f"where no sample comes: {_listed(open_)}"] if open_ else []
+    parts += [f"in bodies of If, Loop or Scan, whose values are not seen: {_listed(hidden)}"] if hidden else []
+    return f"{engine} differs from ONNX {'; and '.join(parts)}"
+
+
+def _listed(found: Sequence[Found]) -> str:
+    return "; ".join(f"{one.words} ({one.nodes[0]}{', ...' if len(one.nodes) > 1 else ''})" for one in found)

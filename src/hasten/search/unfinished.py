@@ -30,7 +30,7 @@ def kept(result: Result, folder: RunFolder, out: Path | None) -> Result:
         raise Stopped(
             "stopped before anything faster had a certificate", cause=place, help=AGAIN if place else NAME_OUT
         )
-    return replace(result, warnings=(*result.warnings, f"{place}: {AGAIN}")) if place else result
+    return replace(result, warnings=(*result.warnings, f"{place}; {AGAIN}")) if place else result
 
 
 def shown(folder: RunFolder, out: Path) -> Path:
