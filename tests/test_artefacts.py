@@ -21,7 +21,9 @@ from onnx import TensorProto, helper, numpy_helper
 from hasten import artefacts
 from hasten.errors import EnvironmentFault, InputError, UsageError
 from hasten.model import TensorSpec, file_digest
+from hasten.model_files import copy_model
 from hasten.result_files import NAMES
+from hasten.safety.stage import stage
 from hasten.trial import Candidate, Result, Scalar
 from tests import results
 from tests.faults import disk
@@ -80,6 +82,16 @@ def test_the_folder_is_complete_and_the_manifest_covers_it(tmp_path: Path) -> No
     with np.load(out / "timings.npz") as stored:
         assert stored["noise"].shape == (40,)
     assert not list(tmp_path.glob(".hasten-*"))
+
+
+@pytest.mark.parametrize("name", ["net.model", "net", "net.ONNX", "net.bin"])
+def test_weights_travel_with_an_onnx_file_of_any_name(tmp_path: Path, name: str) -> None:
+    made = network(tmp_path / "net.onnx", external="weights.bin")
+    staged = stage(made.rename(tmp_path / name), tmp_path / "stage")
+    (tmp_path / "out").mkdir()
+    copied = tmp_path / "out" / copy_model(staged, tmp_path / "out")
+    assert (tmp_path / "out" / "weights.bin").is_file()
+    assert onnx.load(copied).graph.initializer[0].raw_data
 
 
 def test_external_weights_travel_and_still_load(tmp_path: Path) -> None:

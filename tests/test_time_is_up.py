@@ -52,7 +52,9 @@ def test_without_time_nothing_is_decided_and_the_same_command_goes_on(asked: dic
     told: list[str] = []
     again = hasten.optimize(**asked, seconds=30, listen=lambda event: told.append(event.text))
     assert any("goes on from an unfinished run" in text and "its own 30 s for the rest" in text for text in told)
-    assert (again.verdict, again.looks, again.out_of_time, again.untried) == ("met", 1, False, ())
+    assert (again.looks, again.out_of_time, again.untried) == (1, False, ())
+    good = next(t for t in again.trials if t.candidate.settings.get("precision") == "good")
+    assert good.search is not None, "what there was no time for is tried now"
     assert not left.exists()
 
 
@@ -66,3 +68,10 @@ def test_the_command_line_names_its_option(asked: dict[str, Any], capsys: pytest
     options = ["--engine", BRISK, "--served-by", BRISK, "--max-drop", "5%", "--time", "0", "--out", str(asked["out"])]
     assert cli.main(["optimize", str(asked["model"]), "--data", str(asked["data"]), *options]) == 1
     assert "more time may find a faster network (--time 80s)" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(("low", "high", "warns"), [(0.993, 0.999, False), (0.8, 1.2, True), (0.99, 1.15, True)])
+def test_the_warning_of_noise_follows_the_noise_that_is_shown(low: float, high: float, warns: bool) -> None:
+    """A small difference that is certain is no noise, and a wide interval about one is."""
+    noise = replace(results.met().noise, low=low, high=high, speedup=(low + high) / 2)
+    assert bool(answer._noise_warning(noise)) == warns

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from hasten import durable
 from hasten.errors import InputError
 from hasten.result_files import ESTIMATED, NAMES
+from hasten.safety.stage import DIGESTS
 
 if TYPE_CHECKING:
     import onnx
@@ -32,7 +33,7 @@ def copy_model(artefact: Path, folder: Path) -> str:
         return "model"
     keeps = _SUFFIX.fullmatch(artefact.suffix) and artefact.suffix.lower() not in (".bin", ".data")  # those of weights
     name = "model" + (artefact.suffix if keeps else "")
-    if artefact.suffix.lower() == ".onnx":
+    if artefact.suffix.lower() == ".onnx" or (artefact.parent / DIGESTS).is_file():  # ONNX of any name, as given
         _copy_onnx(artefact, folder, name)
         return name
     durable.copy(artefact, folder / name)

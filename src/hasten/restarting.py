@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from math import inf
+from statistics import median
 from typing import Any, TypeVar
 
 from hasten.deaths import WorkerDied, blamed
 from hasten.errors import EnvironmentFault
-from hasten.replies import Loaded
+from hasten.replies import Loaded, Times
 from hasten.worker import Worker
 
 T = TypeVar("T")
 MOST_RESTARTS = 5
+WARM_SECONDS = 3.0
 
 
 class RestartingWorker(Worker):
@@ -57,9 +61,6 @@ class RestartingWorker(Worker):
     def _repeated(self, fault: WorkerDied, kind: type[T], seconds: float, check: Callable[[T], str] | None) -> T:
         self._again(fault)
         try:
-            if self._request[0] == "time":  # the first block of a new process is slower, and is not counted
-                super().answer(kind, seconds=seconds, check=check)
-                super().ask("time", **self._request[1])
             return super().answer(kind, seconds=seconds, check=check)
         except WorkerDied as second:
             raise self._final(second) from fault
@@ -77,9 +78,21 @@ class RestartingWorker(Worker):
             if self._loading is not None and operation != "load":
                 super().ask("load", **self._loading)
                 super().answer(Loaded)
+            if operation == "time":
+                self._warm(arguments)
             super().ask(operation, **arguments)
         except WorkerDied as second:
             raise self._final(second) from fault
+
+    def _warm(self, arguments: dict[str, Any]) -> None:
+        """Blocks of a new process that are not counted: until two agree within 5 %, for a few seconds at most."""
+        end, last = time.monotonic() + WARM_SECONDS, inf
+        while True:
+            super().ask("time", **arguments)
+            now = median(super().answer(Times).milliseconds)
+            if abs(now - last) < 0.05 * last or time.monotonic() > end:
+                return
+            last = now
 
     def _final(self, fault: WorkerDied) -> Exception:
         if not self._answered or self.death is None:

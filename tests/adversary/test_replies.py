@@ -243,13 +243,17 @@ elif asked["arguments"]["ids"] == [7] and not os.path.exists(flag):
     open(flag, "w").close()
     os.kill(os.getpid(), 9)
 else:
-    answer(number, {{"milliseconds": [1.0, 1.0]}})
+    cold = os.path.exists(flag) and os.path.getsize(flag) < 3
+    if os.path.exists(flag):
+        with open(flag, "a") as told:
+            told.write("x")
+    answer(number, {{"milliseconds": [9.0 / os.path.getsize(flag) if cold else 1.0] * 2}})
 """
     lasting = says(source, restarting.RestartingWorker)
     replies.load(lasting, "onnxruntime", "network", {})
     first = lasting.pid
     assert replies.times(lasting, "s", [0], batch=1, inner=2) == [1.0, 1.0]
-    assert replies.times(lasting, "s", [7], batch=1, inner=2) == [1.0, 1.0]
+    assert replies.times(lasting, "s", [7], batch=1, inner=2) == [1.0, 1.0], "the new process is warmed first"
     assert lasting.pid != first
 
 
