@@ -17,6 +17,7 @@ import numpy as np
 
 from hasten.errors import InputError
 from hasten.frontends.onnx import load
+from hasten.frontends.promote import of_one_type
 from hasten.model import Model
 from hasten.protocols import Array
 
@@ -133,6 +134,7 @@ def graph(program: Any, folder: Path) -> Model:
         raise InputError("the network cannot be written as ONNX", cause=cause, help=EXPORT_BY_HAND) from error
     path = folder / "converted.onnx"
     _tidy(made.model.graph, input_names(program))
+    of_one_type(made.model.graph)
     made.save(str(path))
     return load(path)
 

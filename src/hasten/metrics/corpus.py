@@ -64,7 +64,7 @@ def _instead(scores: tuple[int, ...], labels: tuple[int, ...]) -> str:
             "use top1 or f1" if len(labels) == 1 or labels[1:] == (1,) else "for several labels a sample use auc_macro"
         )
     if [d for d in scores if d != 1] == [d for d in labels if d != 1]:
-        return f"for masks use iou or dice; for an area under a curve at each position, {own}"
+        return "for masks use auc_pooled, auc_sample, iou or dice"
     if any(scores[:axis] + scores[axis + 1 :] == labels for axis in range(1, len(scores))):
         return f"for a class at each position use top1 or miou; for an area under a curve, {own}"
     return f"name another output with --output, or {own}"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hasten.errors import InputError
 from hasten.metrics import totals
-from hasten.metrics.classes import IGNORED, decide
+from hasten.metrics.classes import IGNORED, check_labels, decide, squeezed
 from hasten.metrics.heads import flags, two_classes
 from hasten.metrics.pick import Array, Rows, chosen
 
@@ -44,6 +45,9 @@ def roc_area(curve: Curve) -> Rows:
     steps = np.diff(negatives, axis=1, prepend=0)
     wins = (steps * (positives - np.diff(positives, axis=1, prepend=0) / 2)).sum(axis=1)
     return totals.ratio(wins, positives[:, -1] * negatives[:, -1])
+
+
+AREAS = {"roc": roc_area, "precision_recall": average_precision}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +153,7 @@ class CurveMean:
         """Counts [resamples, n] of each row to the mean area [resamples]."""
         scores, labels = np.split(rows, 2, axis=1)
         curves = [_curve(s, y) for s, y in zip(scores.T, labels.T, strict=True)]
-        area = roc_area if self.area == "roc" else average_precision
+        area = AREAS[self.area]
         return lambda counts: totals.mean_of_defined(np.stack([area(curve(counts)) for curve in curves], axis=1))
 
     def reference(self, outputs: Mapping[str, Array]) -> Array:
@@ -158,6 +162,90 @@ class CurveMean:
         return np.asarray(np.where(np.isnan(scores), IGNORED, scores >= 0.5), dtype=np.int64)
 
 
+def _positions(outputs: Mapping[str, Array], output: str | None, labels: Array, metric: str) -> tuple[Rows, Rows]:
+    """(score, label) [b, positions] of a map of one number a position, or of two classes; -100 does not count.
+
+    Raises:
+        InputError: the shapes do not fit.
+    """
+    name, scores = chosen(outputs, output)
+    labels = np.asarray(labels)
+    if scores.ndim > 2 and scores.shape[1] == 2 and squeezed(scores.shape) != squeezed(labels.shape):
+        scores = scores[:, 1].astype(np.float64) - scores[:, 0]
+    if len(scores) != len(labels) or squeezed(scores.shape) != squeezed(labels.shape):
+        raise InputError(
+            f"output {name!r} {list(scores.shape)} and labels {list(labels.shape)} do not fit {metric}",
+            help="give a 0 or 1 for each position; -100 where none counts",
+        )
+    whole = check_labels(labels, 2)
+    return scores.reshape(len(scores), -1).astype(np.float64), whole.reshape(len(whole), -1).astype(np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseCurve:
+    """An area under a curve over all positions of all samples. Rows are the scores, then the labels."""
+
+    name: str = "auc_pooled"
+    area: str = "roc"
+    output: str | None = None
+    kind: str = "corpus"
+    higher_is_better: bool = True
+    needs_labels: bool = True
+    range: tuple[float, float] = (0.0, 1.0)
+
+    def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
+        """[b, 2 positions]."""
+        return np.concatenate(_positions(outputs, self.output, labels, self.name), axis=1)
+
+    def value(self, rows: Rows) -> float:
+        """The area; NaN where it is not defined."""
+        return float(self.weighted(rows)(np.ones((1, len(rows))))[0])
+
+    def weighted(self, rows: Rows) -> Callable[[Rows], Rows]:
+        """Counts [resamples, n] of each row to the area [resamples]; one resample at a time, for memory."""
+        scores, labels = np.split(rows, 2, axis=1)
+        curve, area = _curve(scores.reshape(-1), labels.reshape(-1)), AREAS[self.area]
+        each = scores.shape[1]
+        return lambda counts: np.concatenate([area(curve(np.repeat(one[None], each, axis=1))) for one in counts])
+
+    def reference(self, outputs: Mapping[str, Array]) -> Array:
+        """The float network's mask, at a probability of one half."""
+        return np.asarray(chosen(outputs, self.output)[1] >= 0.5, np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePerSample:
+    """An area under a curve over the positions of each sample; 1 where a sample has one class only."""
+
+    name: str = "auc_sample"
+    area: str = "roc"
+    output: str | None = None
+    kind: str = "score"
+    higher_is_better: bool = True
+    needs_labels: bool = True
+    range: tuple[float, float] = (0.0, 1.0)
+
+    def rows(self, outputs: Mapping[str, Array], labels: Array) -> Rows:
+        """[b] in [0, 1]."""
+        found = []
+        for score, label in zip(*_positions(outputs, self.output, labels, self.name), strict=True):
+            one = float(AREAS[self.area](_curve(score, label)(np.ones((1, len(score)))))[0])
+            found.append(np.nan if np.isnan(score).any() else 1.0 if np.isnan(one) else one)
+        return np.asarray(found)
+
+    def value(self, rows: Rows) -> float:
+        """The mean."""
+        return float(rows.mean())
+
+    def reference(self, outputs: Mapping[str, Array]) -> Array:
+        """The float network's mask, at a probability of one half."""
+        return np.asarray(chosen(outputs, self.output)[1] >= 0.5, np.int64)
+
+
+AUC_POOLED = DenseCurve()
+AP_POOLED = DenseCurve(name="ap_pooled", area="precision_recall")
+AUC_SAMPLE = CurvePerSample()
+AP_SAMPLE = CurvePerSample(name="ap_sample", area="precision_recall")
 AP = AveragePrecision()
 SENSITIVITY_AT_90 = SensitivityAt(name="sensitivity_at_specificity_90", specificity=0.9)
 SENSITIVITY_AT_95 = SensitivityAt()

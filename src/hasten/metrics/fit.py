@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import numpy as np
 
+from hasten.metrics.boxes import BoxPrecision, fitted_boxes
 from hasten.metrics.classes import ROUNDING, TopK, is_binary_head, squeezed
 from hasten.metrics.corpus import Auc, MacroF1
 from hasten.metrics.ctc import CtcCer
-from hasten.metrics.curves import AP_MACRO, AUC_MACRO, AveragePrecision
+from hasten.metrics.curves import AP_MACRO, AP_POOLED, AUC_MACRO, AUC_POOLED, AveragePrecision
 from hasten.metrics.dense import PIXEL_F1, Regions, RegionsPerSample
 from hasten.metrics.multilabel import ACCURACY_MULTILABEL, F1_MULTILABEL
 from hasten.metrics.pick import Array, chosen
@@ -22,6 +23,11 @@ from hasten.protocols import Metric
 
 def fitted(metric: Metric, outputs: Mapping[str, Array], labels: Array | None) -> tuple[Metric, str]:
     """``metric`` in the form that answers and labels of a few samples need, and a sentence where that changes it."""
+    if isinstance(metric, BoxPrecision) and labels is not None and np.ndim(labels) == 3:
+        box, how = fitted_boxes(
+            metric, outputs if metric.output is None else {metric.output: outputs[metric.output]}, labels
+        )
+        return cast(Metric, box), how
     output = getattr(metric, "output", None)
     if not type(metric).__module__.startswith("hasten.metrics.") or not hasattr(metric, "output"):
         return metric, ""
@@ -52,6 +58,8 @@ def _form(metric: Metric, scores: Array, labels: Array) -> Metric:
     several = scores.ndim == 2 and scores.shape == labels.shape and scores.shape[1] > 1
     classes = scores.ndim == 2 and scores.shape[1] > 2 and labels[0:1].size == 1
     zero_one = bool(np.isin(labels, (0, 1, -100)).all())
+    if isinstance(metric, Auc | AveragePrecision) and scores.ndim > 2 and zero_one:
+        return cast(Metric, AUC_POOLED if isinstance(metric, Auc) else AP_POOLED)
     if isinstance(metric, Auc | AveragePrecision) and ((several and zero_one) or classes):
         return cast(Metric, AUC_MACRO if isinstance(metric, Auc) else AP_MACRO)
     if isinstance(metric, MacroF1) and several and zero_one:

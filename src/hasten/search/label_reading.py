@@ -66,5 +66,10 @@ def joined(store: SampleStore, ids: Sequence[int]) -> Array:
         joined = np.concatenate(parts)
         return np.asarray(joined[joined != IGNORED])
     longest = max((len(p) for p in parts if p.ndim), default=0)
-    padded = [np.pad(p, (0, longest - len(p)), constant_values=-1) if p.ndim == 1 else p for p in parts]
+    ragged = len({p.shape for p in parts}) > 1
+    rest = [[(0, 0)] * (p.ndim - 1) for p in parts]
+    padded = [
+        np.pad(p, [(0, longest - len(p)), *r], constant_values=-1) if ragged else p
+        for p, r in zip(parts, rest, strict=True)
+    ]
     return np.stack(padded)
