@@ -18,9 +18,10 @@ import hasten
 from hasten import registry
 from hasten.errors import UsageError
 from hasten.frontends.onnx import load
-from hasten.graph import evaluate, walk
+from hasten.graph import edit, evaluate, walk
 from hasten.model import Model
 from hasten.passes.clean import Clean
+from hasten.passes.placement import place
 from hasten.passes.quantize import Quantize
 from hasten.passes.scale_inputs import ScaleInputs
 from hasten.protocols import Context, NotApplicable
@@ -202,6 +203,19 @@ def test_only_columns_of_inputs_stay_outside(name: str) -> None:
         made = model
     assert kinds(made) == wanted
     agree(model, made, feed)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_scales_of_columns_are_not_rounded_where_another_layer_reads_the_input_as_it_is(engine: str) -> None:
+    def both(n: tiny.Net) -> str:
+        scaled = n.add("Mul", "x", n.const(1 / SPREAD))
+        return n.add("Add", n.add("MatMul", scaled, n.w(4, 3)), n.add("MatMul", "x", n.w(4, 3)))
+
+    graph = as_net(both, ["batch", 4]).clone_graph()
+    edit.infer(graph)
+    plan = place(graph, engine, lambda _: True, chain=True)
+    assert plan.constants == []
+    assert not any(node.op_type == "Mul" for uses in plan.reads.values() for node, _ in uses)
 
 
 def test_batch_normalisation_goes_in_and_pictures_keep_their_scales_outside() -> None:

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from hasten.graph import walk
+from hasten.graph.prologue import scales_columns
 from hasten.passes import patterns
-from hasten.passes.placement import Placement
+from hasten.passes.placement import Placement, rounded_uses
 from hasten.passes.placement import _clamped as clamped
 
 # Its kernels give the output the input's scale and zero point.
@@ -40,18 +41,19 @@ def place(model: ir.Model, usable: Sequence[ir.Node], gates: patterns.Gates, cha
         readers = [r for o in node.outputs for r, _ in walk.consumers(clamped(o))]
         if node.op_type in SMALLER or node in gates.pools or any(r in anchors or r in kept for r in readers):
             kept.add(node)
+    integer = anchors | kept
     for node in model.graph:
         if node in anchors:
-            _read(plan, node.inputs[0])
-            _read(plan, clamped(node.outputs[0]))
+            _read(plan, node.inputs[0], integer)
+            _read(plan, clamped(node.outputs[0]), integer)
         elif node in kept:
-            _keep(plan, node)
+            _keep(plan, node, integer)
     return plan
 
 
 def _has_kernel(node: ir.Node, possible: set[ir.Value | None]) -> bool:
     inputs = [v for _, v in patterns.computed(node)]
-    if node.domain != "" or not inputs or any(v not in possible for v in inputs):
+    if node.domain != "" or not inputs or any(v not in possible for v in inputs) or scales_columns(node):
         return False
     kind = node.op_type
     if kind == "AveragePool":  # only padding that does not count, which is how it was exported if there is none
@@ -63,12 +65,12 @@ def _has_kernel(node: ir.Node, possible: set[ir.Value | None]) -> bool:
     return kind in SAME_GRID | KERNELS | FIXED.keys()
 
 
-def _keep(plan: Placement, node: ir.Node) -> None:
+def _keep(plan: Placement, node: ir.Node, integer: set[ir.Node]) -> None:
     """Round what the node reads and writes; what the kernel ties together gets one scale."""
     for _, value in patterns.computed(node):
-        _read(plan, value)
+        _read(plan, value, integer)
     for output in node.outputs:
-        _read(plan, clamped(output))
+        _read(plan, clamped(output), integer)
         if node.op_type in FIXED:
             plan.fixed[clamped(output)] = FIXED[node.op_type]
     tied = node.op_type in SAME_GRID
@@ -81,6 +83,6 @@ def _keep(plan: Placement, node: ir.Node) -> None:
     )
 
 
-def _read(plan: Placement, value: ir.Value | None) -> None:
+def _read(plan: Placement, value: ir.Value | None, integer: set[ir.Node]) -> None:
     if value is not None and walk.is_float(value):
-        plan.read(value, walk.consumers(value))
+        plan.read(value, rounded_uses(value, integer))

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from hasten.graph import walk
+from hasten.graph.prologue import in_prologue, scales_columns
 from hasten.passes import patterns
 from hasten.passes.attention import is_product, products
 
@@ -119,21 +120,22 @@ def _onnxruntime(model: ir.Model, linear: list[ir.Node], gates: patterns.Gates, 
     for node in reversed(candidates):
         if node in gates.pools or any(_reader_wants(_clamped(o), anchors, kept) for o in node.outputs):
             kept.add(node)
+    integer = anchors | kept
     for node in model.graph:
         if node in anchors:
-            _read_all(plan, node.inputs[0])
+            _read_all(plan, node.inputs[0], integer)
             out = _clamped(node.outputs[0])
             if node.op_type == "Conv" or _reader_wants(out, anchors, kept):
-                _read_all(plan, out)
+                _read_all(plan, out, integer)
         elif node in kept:
-            _keep(plan, node)
+            _keep(plan, node, integer)
     return plan
 
 
 def _has_kernel(node: ir.Node, possible: set[ir.Value]) -> bool:
     """Can ONNX Runtime run the node on bytes, its computed inputs being ``possible`` as bytes?"""
     kind, inputs = node.op_type, [v for _, v in patterns.computed(node)]
-    if node.domain != "" or not inputs or not all(v in possible for v in inputs):
+    if node.domain != "" or not inputs or not all(v in possible for v in inputs) or scales_columns(node):
         return False
     if kind == "HardSwish":  # its input takes a range of its own, so nothing else may read or share it
         before = inputs[0].producer()
@@ -146,12 +148,12 @@ def _has_kernel(node: ir.Node, possible: set[ir.Value]) -> bool:
 _OWN_RANGE = frozenset({*walk.LINEAR, "Add", "Mul"})
 
 
-def _keep(plan: Placement, node: ir.Node) -> None:
+def _keep(plan: Placement, node: ir.Node, integer: set[ir.Node]) -> None:
     """Round what the node reads and writes."""
     for _, value in patterns.computed(node):
-        _read_all(plan, value)
+        _read_all(plan, value, integer)
     for output in node.outputs:
-        _read_all(plan, _clamped(output))
+        _read_all(plan, _clamped(output), integer)
     if node.op_type in patterns.ORT_SHAPING:
         first = node.inputs[0]
         assert first is not None
@@ -168,9 +170,15 @@ def _reader_wants(value: ir.Value, anchors: set[ir.Node], kept: set[ir.Node]) ->
     return any((node in anchors and index == 0) or node in kept for node, index in walk.consumers(value))
 
 
-def _read_all(plan: Placement, value: ir.Value | None) -> None:
+def _read_all(plan: Placement, value: ir.Value | None, integer: set[ir.Node]) -> None:
     if value is not None and walk.is_float(value) and not value.is_graph_output():
-        plan.read(value, walk.consumers(value))
+        plan.read(value, rounded_uses(value, integer))
+
+
+def rounded_uses(value: ir.Value, integer: set[ir.Node]) -> list[Use]:
+    """Who reads the value rounded: all; of an input, only what runs on integers, as others may standardise it."""
+    uses = walk.consumers(value)
+    return [use for use in uses if use[0] in integer] if in_prologue(value) else uses
 
 
 def _openvino(model: ir.Model, linear: list[ir.Node], gated: frozenset[ir.Value], chain: bool) -> Placement:
