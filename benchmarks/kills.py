@@ -107,10 +107,10 @@ def child(given: Sequence[str]) -> int:
     """A command as it is, but for pauses and repeats of the final timing, which this is not about."""
     from hasten import cli
     from hasten.measure import timing
-    from hasten.search import answer, structure
+    from hasten.search import pace, structure
 
     structure.PATIENT = float("inf")
-    answer.RESTARTS, answer.FINAL_ROUNDS, timing.PAUSE_SECONDS = 1, 24, 0.02
+    pace.SIZES, timing.PAUSE_SECONDS = ((1, 24),), 0.02
     sys.argv[0] = "hasten"
     return cli.main(given)
 

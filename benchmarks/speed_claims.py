@@ -19,12 +19,13 @@ import numpy as np
 
 from hasten.measure import speed, timing
 from hasten.search import final
-from hasten.search.answer import FINAL_ROUNDS, RESTARTS
+from hasten.search.pace import SIZES
 from hasten.trial import Candidate, Quality, Timing, Trial
 
 EFFECTS = (0.02, 0.05, 0.10)  # standard deviation of a process
 SCATTER = 0.03  # of a block
 RIVALS = 4
+RESTARTS, FINAL_ROUNDS = SIZES[0]
 EARLIER = (4, 8)  # restarts and rounds, pooled, of version 0.1
 REPETITIONS = 3_000
 RESULTS = Path(__file__).parent / "results" / "speed_claims.json"

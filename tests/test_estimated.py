@@ -17,7 +17,7 @@ from hasten import artefacts, console
 from hasten.model import TensorSpec
 from hasten.report.build import build
 from hasten.result_files import read_manifest, read_report
-from hasten.search import answer, estimated, weigh_up
+from hasten.search import estimated, pace, weigh_up
 from hasten.search.field import Run
 from hasten.trial import Quality, Result, Trial, decode, encode
 from tests import networks, result_folders, results
@@ -172,7 +172,7 @@ def _data(n: int, *, labelled: bool) -> tuple[np.ndarray[Any, Any], dict[str, An
 def test_with_few_samples_the_fast_network_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int, *, labelled: bool
 ) -> None:
-    monkeypatch.setattr(answer, "RESTARTS", 2)
+    monkeypatch.setattr(pace, "SIZES", ((2, 8),))
     path = networks.mlp(tmp_path / "mlp.onnx")
     x, more = _data(n, labelled=labelled)
     data: dict[str, Any] = {"x": x, **({"labels": networks.answers(path, x).argmax(1)} if more else {})}

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import hasten
 from hasten.model import file_digest
-from hasten.search import answer, final, screening
+from hasten.search import final, first_timing, pace
 
 ROWS, WIDTH, BLOCK = 560_000, 1024, 10_000  # 2.3 GB in a single tensor
 MOST = 2 * ROWS * WIDTH * 4  # bytes of memory of all processes together: two of them hold the weights at a time
@@ -51,9 +51,9 @@ def wide(folder: Path) -> Path:
 def test_a_network_over_two_gigabytes_goes_in_and_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.disk_usage(tmp_path).free < 1.5 * DISK:
         pytest.skip(f"needs {1.5 * DISK / 1e9:.0f} GB of disk")
-    monkeypatch.setattr(answer, "RESTARTS", 1)
+    monkeypatch.setattr(pace, "SIZES", ((1, 8),))
     # where the pages lie makes one process slower than the next
-    monkeypatch.setattr(screening, "far_behind", lambda *_: False)
+    monkeypatch.setattr(first_timing.Span, "behind", lambda *_: False)
     monkeypatch.setattr(final, "AS_FAST", 0.0)
     path, out = wide(tmp_path), tmp_path / "out"
     given = file_digest(tmp_path / "wide.weights")

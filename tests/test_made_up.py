@@ -18,7 +18,7 @@ from hasten.errors import InputError
 from hasten.model import TensorSpec
 from hasten.report.build import build
 from hasten.samples.made_up import COUNT, STEPS, made_up
-from hasten.search import answer
+from hasten.search import pace
 from tests import networks
 
 TUNED = "tests.engines.tuned"
@@ -58,7 +58,7 @@ def test_a_network_with_state_gets_sequences() -> None:
 def test_without_data_only_lossless_is_tried_and_nothing_is_proven(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(answer, "RESTARTS", 1)
+    monkeypatch.setattr(pace, "SIZES", ((1, 8),))
     path = networks.mlp(tmp_path / "mlp.onnx")
     out = tmp_path / "out"
     result = hasten.optimize(path, engines=[TUNED], served_by=TUNED, out=out)

@@ -23,7 +23,7 @@ import hasten
 from hasten import durable, owned
 from hasten.errors import EnvironmentFault, InputError, Stopped, UsageError
 from hasten.protocols import Event
-from hasten.search import answer, structure
+from hasten.search import pace, structure
 from hasten.trial import Result, decode
 from tests import networks
 from tests.faults import disk
@@ -33,9 +33,9 @@ ROOT = Path(__file__).parent.parent
 BRISK, DEADLY = "tests.engines.brisk", "tests.engines.deadly"
 SCRIPT = """
 import sys, hasten
-from hasten.search import answer, structure
+from hasten.search import pace, structure
 structure.PATIENT = float("inf")  # precision only: it has all kinds of steps
-answer.RESTARTS, answer.FINAL_ROUNDS = 1, 24
+pace.SIZES = ((1, 24),)
 def listen(event):
     print(event.kind, event.stage, event.text, sep="|", flush=True)
 folder, engines = sys.argv[1], sys.argv[2].split(",")
@@ -149,8 +149,7 @@ def dead(question: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def one_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     """The final timing is not what these tests are about, but it must stand a busy machine."""
-    monkeypatch.setattr(answer, "RESTARTS", 1)
-    monkeypatch.setattr(answer, "FINAL_ROUNDS", 24)
+    monkeypatch.setattr(pace, "SIZES", ((1, 24),))
 
 
 @pytest.fixture
@@ -200,7 +199,7 @@ def test_a_killed_run_goes_on_and_does_nothing_twice(killed: Case) -> None:
     assert {step.split()[0] for step, _ in again} == {"load", "look"}, "processes start again, and the proof is new"
     assert seconds < result.seconds < seconds + time.monotonic() - start, "the clock goes on where it stood"
     assert result.winner.timing is not None
-    assert result.winner.timing.pairs == answer.FINAL_ROUNDS
+    assert result.winner.timing.pairs == pace.SIZES[0][1]
 
 
 @pytest.mark.slow

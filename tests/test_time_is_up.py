@@ -12,7 +12,7 @@ import pytest
 
 import hasten
 from hasten import cli, console
-from hasten.search import answer
+from hasten.search import pace
 from hasten.trial import Result
 from tests import networks, results
 
@@ -25,8 +25,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     path = networks.mlp(tmp_path / "net.onnx")
     x = np.random.default_rng(1).standard_normal((300, 16)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x, labels=networks.answers(path, x).argmax(1))
-    monkeypatch.setattr(answer, "RESTARTS", 1)
-    monkeypatch.setattr(answer, "FINAL_ROUNDS", 24)
+    monkeypatch.setattr(pace, "SIZES", ((1, 24),))
     return {
         "model": path, "data": tmp_path / "data.npz", "max_drop": "5%", "engines": [BRISK], "served_by": BRISK,
         "out": tmp_path / "out",
@@ -50,8 +49,8 @@ def test_without_time_nothing_is_decided_and_the_same_command_goes_on(asked: dic
     assert str(left) in result.warnings[-1]
     assert "Run the same command again" in (left / "README.txt").read_text()
     told: list[str] = []
-    again = hasten.optimize(**asked, seconds=30, listen=lambda event: told.append(event.text))
-    assert any("goes on from an unfinished run" in text and "its own 30 s for the rest" in text for text in told)
+    again = hasten.optimize(**asked, seconds=60, listen=lambda event: told.append(event.text))
+    assert any("goes on from an unfinished run" in text and "its own 60 s for the rest" in text for text in told)
     assert (again.looks, again.out_of_time, again.untried) == (1, False, ())
     good = next(t for t in again.trials if t.candidate.settings.get("precision") == "good")
     assert good.search is not None, "what there was no time for is tried now"

@@ -10,7 +10,8 @@ from hasten.errors import UsageError
 _UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h)?")
 BATCH = 16  # samples a request where throughput counts and no other number is given
-WRITE_TIME = "write --time 30s, --time 5m or --time 1h"
+AUTO = "auto"
+WRITE_TIME = "write --time 30s, --time 5m or --time auto"
 
 
 def seconds(value: str | float) -> float:
@@ -26,6 +27,15 @@ def seconds(value: str | float) -> float:
     if match is None:
         raise UsageError(f"cannot read the time {value!r}", help=WRITE_TIME)
     return float(match[1]) * _UNITS[match[2] or ""]
+
+
+def time_limit(value: str | float | None) -> float | None:
+    """The same, or None for ``"auto"``.
+
+    Raises:
+        UsageError: it is neither a time nor ``"auto"``.
+    """
+    return None if value is None or value == AUTO else seconds(value)
 
 
 def at_least_one(option: str, value: int | None) -> int | None:

@@ -15,6 +15,7 @@ import click
 from rich.console import RenderableType
 
 from hasten import console, trial
+from hasten.asked import AUTO
 from hasten.budget import GRADES, parse_budget
 from hasten.errors import EnvironmentFault, HastenError, Stopped, UsageError, did_you_mean
 from hasten.keywords import options as spoken_as_options
@@ -85,8 +86,9 @@ def cli() -> None:
     "limit",
     metavar="TIME",
     callback=seconds,
-    help="When the search stops trying candidates: 30s, 5m, 1h; 80s by default. The build under way, the test and the "
-    "final timing come on top.",
+    default=AUTO,
+    show_default=True,
+    help="How long the whole run takes, test and final timing included: 30s, 5m, 1h. auto is 30s to 10m by latency.",
 )
 @click.option(
     "--engine",

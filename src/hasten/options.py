@@ -26,8 +26,8 @@ def named(group: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
 
 
 def seconds(_: object, __: object, value: str | None) -> float | None:
-    """``90``, ``30s``, ``5m`` or ``1h`` in seconds."""
-    return None if value is None else asked.seconds(value)
+    """``90``, ``30s``, ``5m`` or ``1h`` in seconds; None for ``auto``."""
+    return asked.time_limit(value)
 
 
 def pairs(_: object, __: object, value: Sequence[str]) -> dict[str, str] | None:

@@ -101,15 +101,16 @@ def run(
 
 
 def times(
-    worker: Worker, store: str, ids: Sequence[int], *, batch: int, inner: int, seconds: float = 600.0
-) -> list[float]:
-    """Milliseconds of ``inner`` inferences. Raises as ``Worker.call``."""
+    worker: Worker, store: str, ids: Sequence[int], *, batch: int, inner: int, warm: bool = True,
+    seconds: float = 600.0,
+) -> list[float]:  # fmt: skip
+    """Milliseconds of ``inner`` inferences, after one untimed call where ``warm``. Raises as ``Worker.call``."""
 
     def wrong(found: Times) -> str:
         count = len(found.milliseconds)
         return "" if count == inner else f"{count} times for {inner} inferences"
 
-    asked: dict[str, Any] = {"store": store, "ids": list(ids), "batch": batch, "inner": inner}
+    asked: dict[str, Any] = {"store": store, "ids": list(ids), "batch": batch, "inner": inner, "warm": warm}
     return worker.call("time", Times, seconds=seconds, check=wrong, **asked).milliseconds
 
 

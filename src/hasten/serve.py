@@ -72,12 +72,16 @@ class Child:
             sizes.append(len(members))
         return {"sizes": sizes}, arrays
 
-    def time(self, store: str, ids: list[int], batch: int, inner: int) -> tuple[Any, list[Array]]:
-        """Milliseconds of ``inner`` inferences over rotating samples, after one untimed call. Copies included."""
+    def time(self, store: str, ids: list[int], batch: int, inner: int, warm: bool = True) -> tuple[Any, list[Array]]:
+        """Milliseconds of ``inner`` inferences over rotating samples. Copies included.
+
+        ``warm``: after one untimed call.
+        """
         assert self.runner is not None
         self._make_ready(store, ids, batch)
         took = []
-        self.runner.run(self.ready[0])
+        if warm:
+            self.runner.run(self.ready[0])
         for k in range(inner):
             feeds = self.ready[k % len(self.ready)]
             start = time.perf_counter_ns()

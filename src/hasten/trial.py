@@ -128,6 +128,7 @@ class Trial:
     confirm: Quality | None = None
     timing: Timing | None = None
     quick_ms: float | None = None  # a first look at its latency, before any race
+    quick_range: tuple[float, float] | None = None  # the interval of that look, in milliseconds
     harm: float | None = None  # divergence of its answers from the float network's, on search samples
     executed: str = ""  # what really ran: "int8: 52 of 53 convolutions"
     artefact: str = ""  # path relative to the run folder

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO
 
 from rich.console import Console
@@ -17,6 +19,7 @@ from hasten.protocols import Event, Listener
 from hasten.report.words import duration, known, one_line, times
 
 STOPPING = "stopping after this step, with what is found so far; press Ctrl-C again to stop now"
+SILENCE_SECONDS = 2.5  # then a line repeats what is under way; nobody waits for 3 s without one
 TIME_IS_UP = "search time is over"  # the step that the line names goes on, then the test and the final timing
 
 
@@ -34,6 +37,8 @@ class Moving:
 class Progress:
     """Draws events as they come: one live line on a terminal, else a plain line a trial. Collects nothing but ``best``.
 
+    While a step takes long, the line is repeated with the time that it has taken.
+
     ``verbosity``: 0 warnings only, 1 a line a stage on a terminal, 2 a line a trial everywhere. ``steps`` prints a line
     a stage in any case.
     """
@@ -46,17 +51,41 @@ class Progress:
         alive = self._console.is_terminal and not self._console.is_dumb_terminal and verbosity > 0
         self._moving = Moving()
         self._live = Live(self._moving, console=self._console, transient=True, refresh_per_second=4) if alive else None
+        self._last: tuple[Event, float] | None = None  # the step under way, and when it began
+        self._drawn = time.monotonic()
+        self._ended, self._lock = threading.Event(), threading.RLock()
 
     def __enter__(self) -> Progress:
         if self._live:
             self._live.start()
+        if self._verbosity > 0 or self._steps:
+            threading.Thread(target=self._repeat, name="progress", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
         if self._live:
             self._live.stop()
 
+    def _repeat(self) -> None:
+        """Draw the step under way again whenever nothing was drawn for long."""
+        while not self._ended.wait(SILENCE_SECONDS / 5):
+            with self._lock:
+                if self._last and not self._ended.is_set() and time.monotonic() - self._drawn > SILENCE_SECONDS:
+                    event, began = self._last
+                    self._drawn = now = time.monotonic()
+                    left = None if event.seconds_left is None else max(0.0, event.seconds_left - (now - began))
+                    text = f"{event.text}, for {now - began:.0f} s"
+                    self._draw(replace(event, kind="waiting", text=text, seconds_left=left))
+
     def __call__(self, event: Event) -> None:
+        with self._lock:
+            self._drawn = time.monotonic()
+            if event.kind in ("trial", "stage") or self._last is None:
+                self._last = (event, self._drawn)
+            self._draw(event)
+
+    def _draw(self, event: Event) -> None:
         self.best = event.best if known(event.best) else self.best
         if self._live:
             self._moving.text = line(event)
@@ -68,6 +97,8 @@ class Progress:
 
     def _wanted(self, event: Event) -> bool:
         """Whether an event gets a line of its own, beside the live line."""
+        if event.kind == "waiting":
+            return self._live is None
         if event.kind in ("stage", "note"):
             return self._verbosity > 0 or self._steps
         return self._verbosity > 1 or (self._verbosity == 1 and not self._live)

@@ -3,7 +3,7 @@
 Machines drift by more than the effects that matter; a ratio inside one round does not. Each side lives in a warm
 process of its own. A pool that spins after a call (ONNX Runtime's for 42 ms) taxes whoever runs next: its process is
 held until its next turn, or, where each block is to start from sleeping threads, everybody rests for longer than that.
-Every block starts with one untimed call.
+A block starts with one untimed call; a block of long calls is one call, and nothing beside it.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ SETTLE_SECONDS = 0.005
 BLOCK_MS = 20.0
 WAKING_MS = 5.0  # calls that begin so soon after a rest meet threads that still sleep, or share a core
 WARM_SECONDS = 3.0
+LONG_MS = 50.0  # a call: what wakes, or was put out of the cache, is a small part of it
 PATIENCE_SECONDS, HUNG = 20.0, 100  # a call that takes so long, and so many times as long as the last ones, hangs
 ROTATING_SAMPLES = 8
 
@@ -72,16 +73,26 @@ class Series:
 def milliseconds(worker: Worker, work: Workload, inner: int) -> list[float]:
     """Times of ``inner`` inferences in one block. One that was timed before is not waited for as long as a new one."""
     patience = PATIENCE_SECONDS + HUNG * (inner + 1) * worker.usual_ms / 1000
-    limit = min(work.limit_seconds, patience)
-    times = replies.times(worker, work.store, work.ids, batch=work.batch, inner=inner, seconds=limit)
+    limit, warm = min(work.limit_seconds, patience), not long(worker)
+    times = replies.times(worker, work.store, work.ids, batch=work.batch, inner=inner, warm=warm, seconds=limit)
     worker.usual_ms = median(times)
     return times
 
 
+def long(worker: Worker) -> bool:
+    """Did the worker's last calls take so long that a block is one call?"""
+    return LONG_MS < worker.usual_ms < float("inf")
+
+
 def warm_up(worker: Worker, work: Workload) -> int:
-    """Run until two windows agree within 5 %, for three seconds at most. Returns the inferences of a block."""
+    """Run until two windows agree within 5 %, for three seconds at most. Returns the inferences of a block.
+
+    A call that is long is made twice.
+    """
     deadline = time.monotonic() + WARM_SECONDS
     last = median(milliseconds(worker, work, 1))
+    if long(worker):
+        return 1
     while True:
         window = max(1, min(10, int(BLOCK_MS / max(last, 1e-3))))
         now = median(milliseconds(worker, work, window))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from math import inf
 from typing import Any
 
 from hasten import registry
@@ -14,6 +13,7 @@ from hasten.machine import cores
 from hasten.search import space
 from hasten.search.explain import told
 from hasten.search.field import Run
+from hasten.search.first_timing import NOTHING
 from hasten.search.grounds import tells
 from hasten.search.improve import Known
 from hasten.search.loading import ready
@@ -44,7 +44,7 @@ def anatomy(run: Run, engines: dict[str, Any]) -> Mixed:
             )
         bench = Mixes(run, ground, found["regions"])
         ends = (ground.wide, ground.narrow)
-        if not all(ready(run, end) and not (ground.borrows and hopelessly_slow(run, end, inf)) for end in ends):
+        if not all(ready(run, end) and not (ground.borrows and hopelessly_slow(run, end, NOTHING)) for end in ends):
             continue
         problem = profiled(bench, found["places"])
         if problem is not None:

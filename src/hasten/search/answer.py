@@ -11,15 +11,14 @@ from hasten.search import baseline, edges, final, lossless, narrow, structure
 from hasten.search.afresh import what_ran
 from hasten.search.confirm import neighbours
 from hasten.search.estimated import estimated
-from hasten.search.field import Run
+from hasten.search.field import CONTENDERS, RESTED_ROUNDS, Run
 from hasten.search.objective import steady
+from hasten.search.promise import divide, end, final_size, from_rest_fits
 from hasten.search.question import Question
 from hasten.search.untried import listed, more_time, untried
 from hasten.search.verdict import decide, tell_the_others
 from hasten.trial import Estimated, Provable, Result, Timing, Trial
 
-RESTARTS = 8  # of the final timing, the unit of its interval
-FINAL_ROUNDS = 4  # in each
 SLOW_TO_WAKE = 0.9  # of the speed-up: less than this after a pause is told
 NOISY = 0.1  # chosen: a search that cannot tell a tenth apart should be repeated on a quiet machine
 UNSTEADY = 0.9  # of the interval's lower end: less than this in a quarter of the rounds is told
@@ -34,15 +33,17 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     baseline.score_baseline(run)
     run.stage = "1/3 lossless"
     run.say("stage", "float32 on every engine")
-    tuned = lossless.lossless_stage(run, run.engines, question.threads, noise.median_ms)
+    divide(run, run.usual_ms)
+    tuned = lossless.lossless_stage(run, run.engines, question.threads)
     run.stage = "2/3 narrow"
     run.say("stage", "narrower arithmetic")
     narrow.narrow_stage(run, run.engines, tuned, question.threads, noise.median_ms)
+    tuned = lossless.compiled_stage(run, run.engines, question.threads, tuned)
     structure.structure_stage(run, tuned)
     cut = run.stopping()
-    too_short = run.ran_out and not cut
     run.leave_workshop()
     winner, beside = _settled(run, tuned)
+    too_short = run.ran_out and not cut
     missed = untried(run) if too_short else []
     verdict, sentence, needed = decide(run, winner, beside)
     if verdict == "nothing_faster" and too_short:
@@ -91,12 +92,17 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
 
 def _settled(run: Run, tuned: str) -> tuple[str, Estimated | None]:
     """The last stage: the key of the winner, and what is faster without a certificate."""
-    final.from_rest(run, tuned)
+    if from_rest_fits(run, CONTENDERS + 3, RESTED_ROUNDS):
+        final.from_rest(run, tuned)
     what_ran(run, list(run.loaded))
     run.stage = "3/3 confirm"
     run.say("stage", "test on unseen samples, then the final timing")
-    winner = final.confirm_stage(run, tuned)[0]
-    winner = final.settle(run, winner, tuned, RESTARTS, FINAL_ROUNDS)
+    if end(run) is None:
+        winner, run.ran_out = run.given, True  # what was timed is all that there is to report
+    else:
+        winner = final.confirm_stage(run, tuned)[0]
+        last = final_size(run)
+        winner = final.settle(run, winner, tuned, last.restarts, last.rounds)
     beside = estimated(run, winner)
     tell_the_others(run, [winner, tuned, *([beside.trial.candidate.key] if beside else [])])
     return winner, beside

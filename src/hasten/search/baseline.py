@@ -11,7 +11,7 @@ from hasten.errors import HastenError, InputError, UsageError
 from hasten.measure.quality import assess
 from hasten.measure.timing import interleave, timing
 from hasten.search import forms, space
-from hasten.search.field import SCREEN_ROUNDS, Run, recipe_key
+from hasten.search.field import SCREEN_ROUNDS, Run, race_rounds, recipe_key
 from hasten.search.loading import baseline, fresh_worker, load
 from hasten.search.question import digest
 from hasten.trial import Timing
@@ -82,8 +82,11 @@ def noise_floor(run: Run) -> Timing:
     run.say("trial", "timing the network as given against itself")
     twin = fresh_worker(run, run.trials[run.given].candidate, keep=False)
     with twin:
-        series = interleave({"a": baseline(run), "b": twin}, run.work, rounds=SCREEN_ROUNDS, seed=run.seed)
+        rounds = race_rounds(run, 2, SCREEN_ROUNDS)
+        series = interleave({"a": baseline(run), "b": twin}, run.work, rounds=rounds, seed=run.seed)
     for fault in series.lost.values():
         raise does_not_run(fault) from fault
     run.usual_ms = min(*series.blocks["a"], *series.blocks["b"])
-    return timing(series.blocks["a"], series.blocks["b"])
+    found = timing(series.blocks["a"], series.blocks["b"])
+    run.noise = max(1.0, found.high, 1 / found.low if found.low else 1.0)
+    return found

@@ -24,6 +24,7 @@ from hasten.search.baseline import measure_baseline
 from hasten.search.field import Run
 from hasten.search.loading import fresh_worker, lost
 from hasten.search.objective import gain
+from hasten.search.promise import in_time
 from hasten.splits import strata
 from hasten.trial import Candidate, Quality, Split
 from hasten.worker import CallFailed, Worker, WorkerDied
@@ -133,9 +134,12 @@ def _looks(run: Run, candidate: Candidate, worker: Worker, sizes: Plan) -> None:
     """
     ids, rows, seen = tested_on(run), list[Rows](), 0
     if candidate.lossless:
+        ids = in_time(run, candidate.key, ids)
         sizes = ((len(ids), sum(level for _, level in sizes)),)
     for size, level in sizes:
         new = ids[seen:size]
+        if seen and len(in_time(run, candidate.key, new)) < len(new):
+            return  # the level of the looks that are left is not spent
         measure_baseline(run, new)
         found, changed, spoilt = judged(run, worker, new, lossless=candidate.lossless, unread=not seen)
         rows, seen = [*rows, found], size

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 
 from hasten.errors import HastenError, InputError, UsageError, gist
 from hasten.model import file_digest
-from hasten.search import forms
+from hasten.search import forms, pace, policy
 from hasten.search.findings import Built, built_in
 from hasten.search.question import digest
 from hasten.search.run import Run as Run
@@ -22,7 +23,8 @@ from hasten.trial import Candidate, Step, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
 
 BUILD_SECONDS = 600.0
-COMPILE_SECONDS = 90.0  # for a network compiled ahead of time; comes on top of the time for searching
+COMPILE_SECONDS = 90.0  # for a network compiled ahead of time
+LEAST_SECONDS = 5.0  # a step that was begun gets so much, whatever is left
 SCREENED = 256  # samples of the search split that a candidate is screened on, at most
 SCREEN_ROUNDS = 12
 RESTED_ROUNDS = 6  # of a race from sleeping threads, half of them after a pause
@@ -59,12 +61,27 @@ def in_workshop(
     if run.workshop is None:
         run.workshop = Worker(name="builder")
     try:
-        return run.workshop.call("call", kind, seconds=limit, check=check, function=function, keywords=arguments)
+        within = min(limit, most_seconds(run))
+        return run.workshop.call("call", kind, seconds=within, check=check, function=function, keywords=arguments)
     except WorkerDied:
         run.workshop = None
         raise
     except (InputError, UsageError) as fault:
         raise CallFailed(type(fault).__name__, first_line(fault), fault) from fault
+
+
+def race_rounds(run: Run, sides: int, most: int) -> int:
+    """The rounds of a race of so many sides: ``most`` where that takes a small part of the time, else fewer."""
+    least = min(most, int(float(policy.LONG_ROUNDS)))
+    if run.seconds == inf or not run.usual_ms:
+        return most
+    share = float(policy.TIMING_SHARE) * run.seconds
+    return pace.rounds_for(share, sides, run.usual_ms, most, least)
+
+
+def most_seconds(run: Run) -> float:
+    """How long a step that is begun now may take: until the promised time ends."""
+    return min(BUILD_SECONDS, max(LEAST_SECONDS, run.left()))
 
 
 def study(run: Run, function: str, kind: type[T], check: Callable[[T], str] | None = None, **arguments: Any) -> T:
@@ -81,9 +98,7 @@ def build_all(run: Run, candidates: Sequence[Candidate]) -> None:
     """Make the artefacts that are missing, in the run's builder process. A failure becomes a trial."""
     todo = {recipe_key(c): c for c in candidates if recipe_key(c) not in run.artefacts}
     for key, candidate in todo.items():
-        made = run.artefacts[key] = _made(run, key, candidate)
-        if forms.baked(candidate):  # compiled ahead of time, for tens of seconds: the search's time is for searching
-            run.deadline += made.get("seconds", 0.0)
+        run.artefacts[key] = _made(run, key, candidate)
     for candidate in candidates:
         made = run.artefacts[recipe_key(candidate)]
         if "artefact" in made and recipe_key(candidate) in todo:
@@ -145,7 +160,7 @@ def _build(run: Run, key: str, candidate: Candidate) -> dict[str, Any]:
     start = time.perf_counter()
     form, directory = forms.form_of(candidate.engine, candidate.steps, run.forms) or forms.GRAPH, _place(run, key)
     if forms.baked(candidate):
-        run.say("note", f"compiling {candidate.label}: up to {COMPILE_SECONDS:.0f} s, beside the search's own time")
+        run.say("note", f"compiling {candidate.label}: up to {COMPILE_SECONDS:.0f} s")
     try:
         made = in_workshop(
             run,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from hasten.search import forms, space
 from hasten.search.field import Run
 from hasten.search.finalists import promises
+from hasten.search.first_timing import NOTHING
 from hasten.search.loading import SERVES, ready
 from hasten.search.mixes import DEEP
 from hasten.search.objective import gain
@@ -57,7 +58,7 @@ def stands(run: Run, candidate: Candidate) -> bool:
     """Build it, look at its clock and its answers; True when a proof is likely."""
     run.say("trial", candidate.label)
     quality = None
-    if ready(run, candidate) and not hopelessly_slow(run, candidate, float("inf")):
+    if ready(run, candidate) and not hopelessly_slow(run, candidate, NOTHING):
         quality = screen(run, candidate, DEEP)
     inside = quality is not None and promises(run, quality, harm=run.trials[candidate.key].harm)
     if quality is not None and not inside:

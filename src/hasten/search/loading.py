@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,7 +12,7 @@ from hasten import registry, replies
 from hasten.deaths import blamed
 from hasten.machine import memory_bytes, private_bytes
 from hasten.restarting import RestartingWorker
-from hasten.search.field import BUILD_SECONDS, Run, build_all, first_line, quarantined, recipe_key
+from hasten.search.field import Run, build_all, first_line, most_seconds, quarantined, recipe_key
 from hasten.trial import Candidate, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
 
@@ -57,10 +58,10 @@ def load(run: Run, candidate: Candidate) -> Worker | None:
 
 
 def _load(run: Run, candidate: Candidate) -> Worker | None:
-    made = run.artefacts[recipe_key(candidate)]
+    made, start = run.artefacts[recipe_key(candidate)], time.perf_counter()
     try:
         worker = _begin(run, candidate)
-        seconds = _finish(candidate, worker)
+        _finish(run, candidate, worker)
     except (WorkerDied, CallFailed) as fault:
         if candidate.key == run.given:
             raise blamed(fault, "the network cannot be loaded", process="its process") from fault
@@ -74,7 +75,7 @@ def _load(run: Run, candidate: Candidate) -> Worker | None:
             stage=run.stage,
             artefact=str(Path(made["artefact"]).relative_to(run.folder)),
             bytes=made["bytes"],
-            seconds=made["seconds"] + seconds,
+            seconds=made["seconds"] + time.perf_counter() - start,
         )
     )
     return worker
@@ -93,15 +94,14 @@ def _begin(run: Run, candidate: Candidate) -> Worker:
     return worker
 
 
-def _finish(candidate: Candidate, worker: Worker) -> float:
-    """The seconds that loading took. Raises what that raises, and closes the process."""
+def _finish(run: Run, candidate: Candidate, worker: Worker) -> None:
+    """Wait until it is loaded, while there is time. Raises what that raises, and closes the process."""
     try:
-        took = worker.answer(replies.Loaded, seconds=BUILD_SECONDS).load_seconds
+        worker.answer(replies.Loaded, seconds=most_seconds(run))
     except BaseException:
         worker.close()
         raise
     worker.spins = registry.find("engines", candidate.engine).spins
-    return took
 
 
 def ready(run: Run, candidate: Candidate, fates: Sequence[str] = ("ok",)) -> bool:
@@ -136,7 +136,7 @@ def _again(run: Run, candidate: Candidate) -> bool:
 def fresh_worker(run: Run, candidate: Candidate, *, keep: bool = True) -> Worker:
     """A new process with the candidate loaded; ``keep`` makes it the one in ``run.loaded``. Raises what it raises."""
     worker = _begin(run, candidate)
-    _finish(candidate, worker)
+    _finish(run, candidate, worker)
     if keep:
         run.loaded[candidate.key] = worker
     return worker
@@ -149,7 +149,14 @@ def fresh_workers(
     begun: dict[str, Worker] = {}
     failed: dict[str, WorkerDied | CallFailed] = {}
     with ExitStack() as undo:
-        for step in (lambda c: begun.update({c.key: _begin(run, c)}), lambda c: _finish(c, begun[c.key])):
+
+        def begin(candidate: Candidate) -> None:
+            begun[candidate.key] = _begin(run, candidate)
+
+        def finish(candidate: Candidate) -> None:
+            _finish(run, candidate, begun[candidate.key])
+
+        for step in (begin, finish):
             for candidate in candidates:
                 if candidate.key not in failed:
                     try:

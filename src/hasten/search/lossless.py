@@ -1,46 +1,115 @@
-"""Stage 1: every engine in float32. What comes out is the honest baseline for everything narrower."""
+"""Stage 1: every engine in float32, in a handful of first timings: the baseline for everything narrower."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import inf
 from typing import Any
 
 from hasten import compare
 from hasten.machine import cores
-from hasten.search import answers, edges, forms, space
-from hasten.search.field import CONTENDERS, RESTED_ROUNDS, SCREEN_ROUNDS, Run, build_all, recipe_key
+from hasten.search import answers, edges, forms, pace, policy, space
+from hasten.search.field import CONTENDERS, RESTED_ROUNDS, SCREEN_ROUNDS, Run, race_rounds
 from hasten.search.finalists import WORTH
-from hasten.search.loading import load, lost
-from hasten.search.objective import NEAR, quick_ms, speed
-from hasten.search.screening import hopelessly_slow, outrun, race
+from hasten.search.loading import lost, ready
+from hasten.search.objective import NEAR, first_span, given_span, quick_ms, speed
+from hasten.search.screening import hopelessly_slow, out_of_time, outrun, race
 from hasten.trial import Candidate, Scalar
 from hasten.worker import CallFailed, WorkerDied
 
 RACED = 5  # processes alive at once; each holds a copy of the network
+THEIR_SHARE = "lossless settings had their share of the time"
 
 
-def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None, baseline_ms: float) -> str:
-    """Every engine in float32. Returns the key of the fastest whose answers are the baseline's, if need be its own."""
-    candidates = forms.fitting(space.lossless(engines, cores(), threads, run.sizes), run)
-    build_all(run, candidates)
-    racing: list[str] = []
-    for done, candidate in enumerate(candidates):
-        run.say("trial", candidate.label, done, len(candidates))
-        ready = "artefact" in run.artefacts[recipe_key(candidate)] and load(run, candidate) is not None
-        if ready and same_answers(run, candidate) and not hopelessly_slow(run, candidate, baseline_ms):
-            racing = sorted([*racing, candidate.key], key=lambda k: quick_ms(run, k))
-            for late in racing[RACED:]:
-                slowest = f"by the slowest of the {RACED} that race"
-                outrun(run, run.trials[late].candidate, quick_ms(run, racing[RACED - 1]), slowest)
-            racing = racing[:RACED]
+def lossless_stage(run: Run, engines: dict[str, Any], threads: int | None) -> str:
+    """Every engine in float32. Returns the key of the fastest whose answers are the baseline's, if need be its own.
+
+    What has to be compiled waits for ``compiled_stage``.
+    """
+    candidates = [c for c in candidates_of(run, engines, threads) if not forms.baked(c)]
+    until = lossless_until(run)
+    racing = timed_first(run, candidates, until)
     race(run, racing, SCREEN_ROUNDS)
-    if able := contenders(run, racing):
+    if (able := contenders(run, racing)) and fits(run, len(able) + 1, until):
         race(run, able, RESTED_ROUNDS, rested=True)
+    return chosen(run, able, racing)
+
+
+def compiled_stage(run: Run, engines: dict[str, Any], threads: int | None, tuned: str) -> str:
+    """Those that compile the network ahead of time, which takes tens of seconds: where the time allows it."""
+    candidates = [c for c in candidates_of(run, engines, threads) if forms.baked(c)]
+    able = [c for c in candidates if run.seconds == inf or run.affords(float(policy.COMPILE_SECONDS))]
+    out_of_time(run, [c for c in candidates if c not in able], "compiling takes longer than the time that was left")
+    racing = timed_first(run, able, inf)
+    if not racing:
+        return tuned
+    others = [tuned] if tuned != run.given else []
+    race(run, [*racing, *others], SCREEN_ROUNDS)
+    return chosen(run, contenders(run, [*racing, *others]), [*racing, *others])
+
+
+def candidates_of(run: Run, engines: dict[str, Any], threads: int | None) -> list[Candidate]:
+    """The lossless settings, the stock one of each engine first."""
+    return in_turns(forms.fitting(space.lossless(engines, cores(), threads, run.sizes), run))
+
+
+def in_turns(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The first of each engine, then the second of each, and so on."""
+    count, order = dict[str, int](), list[tuple[int, Candidate]]()
+    for candidate in candidates:
+        turn = count[candidate.engine] = count.get(candidate.engine, 0) + 1
+        order.append((turn, candidate))
+    return [candidate for _, candidate in sorted(order, key=lambda pair: pair[0])]
+
+
+def lossless_until(run: Run) -> float:
+    """When lossless settings have had their share; only the search ends them where nothing else can be tried."""
+    return inf if run.splits.lossless_only else run.at_share(float(policy.LOSSLESS_SHARE))
+
+
+def fits(run: Run, sides: int, until: float) -> bool:
+    """Does a race from sleeping threads end before ``until``?"""
+    taken = pace.race_seconds(sides, race_rounds(run, sides, RESTED_ROUNDS), run.usual_ms, pace.REST_SECONDS)
+    return until == inf or not run.over(until - taken)
+
+
+def timed_first(run: Run, candidates: Sequence[Candidate], until: float) -> list[str]:
+    """A first timing and a comparison of answers each. Returns those that may be the fastest, still loaded."""
+    racing: list[str] = []
+    most = int(float(policy.LOSSLESS_LOOKS))
+    for done, candidate in enumerate(candidates):
+        if run.over(until) or done == most:
+            out_of_time(run, candidates[done:], "the search's time was up" if run.over() else THEIR_SHARE)
+            break
+        run.say("trial", candidate.label, done, len(candidates))
+        if not ready(run, candidate) or hopelessly_slow(run, candidate, given_span(run)):
+            continue
+        if same_answers(run, candidate):
+            racing = sorted([*racing, candidate.key], key=lambda k: quick_ms(run, k))
+            racing = within_reach(run, racing)
+    return racing
+
+
+def within_reach(run: Run, racing: Sequence[str]) -> list[str]:
+    """Of ``racing``, fastest first, those that the intervals leave; as many as may be loaded at once."""
+    best, kept = first_span(run, racing[0]), list[str]()
+    for key in racing:
+        if first_span(run, key).behind(best):
+            outrun(run, run.trials[key].candidate, best.middle, "by the fastest")
+        elif len(kept) == RACED:
+            outrun(run, run.trials[key].candidate, quick_ms(run, kept[-1]), f"by the slowest of the {RACED} that race")
+        else:
+            kept.append(key)
+    return kept
+
+
+def chosen(run: Run, able: Sequence[str], racing: Sequence[str]) -> str:
+    """The fastest of ``able``, or the network as given; the others are closed."""
     alive = [k for k in racing if k in run.loaded]
     fastest = max((k for k in able if k in alive), key=lambda k: speed(run, k), default=run.given)
     tuned = fastest if speed(run, fastest) > WORTH else run.given
     run.retire(k for k in alive if k != tuned)
-    if tuned != run.given:
+    if tuned != run.given and speed(run, tuned) > run.best:
         run.best = speed(run, tuned)
         run.say("best", f"{run.trials[tuned].candidate.label}: {run.best:.2f}×, answers unchanged")
     return tuned

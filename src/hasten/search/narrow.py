@@ -1,65 +1,128 @@
-"""Stage 2: narrower arithmetic. Floats first, then int8 everywhere, then int8 only where it pays, engine by engine."""
+"""Stage 2: narrower arithmetic. A first timing of each kind on each engine, then answers and races, then mixes."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
 from hasten.machine import cores
-from hasten.search import forms, space
-from hasten.search.field import SCREEN_ROUNDS, Run, build_all, first_line
-from hasten.search.finalists import clearly_inside, finalists, holds, looks_inside
+from hasten.search import forms, policy, space
+from hasten.search.field import Run, first_line
+from hasten.search.finalists import holds, looks_inside
+from hasten.search.first_timing import NOTHING
 from hasten.search.grounds import grounds, outclassed
 from hasten.search.loading import ready
 from hasten.search.lossless import near_settings
 from hasten.search.mixed import plan_for
 from hasten.search.mixes import DEEP, Ground
-from hasten.search.objective import better, bytes_count, far_behind, gain, quick_ms, rested_ms, taken_ms
-from hasten.search.rounding import choose_rounding, recovered
-from hasten.search.screening import hopelessly_slow, outrun, race, screen, too_slow
-from hasten.search.untried import NOT_TRIED
-from hasten.trial import Candidate, Scalar, Step, Trial
+from hasten.search.objective import bytes_count, first_span, quick_ms
+from hasten.search.rounding import Rounding, choose_rounding, plain_rounding, recovered
+from hasten.search.screening import outrun, screen
+from hasten.search.waves import come_back, drop_losers, first_timings, race_beside, try_all
+from hasten.trial import Candidate, Scalar, Step
 from hasten.worker import CallFailed, WorkerDied
 
-HELD = 2  # of a wave between its first look and its turn; the others are loaded again
 HEAVY = 32 << 20  # bytes: a smaller network stays in the processor's cache, and waits for no weights
+COMPARED = 40  # runs of the network that comparing calibration methods takes at least
+
+Settings = dict[str, list[dict[str, Scalar]]]
+
+
+@dataclass(frozen=True)
+class Int8:
+    """Static int8 on the engines that have it, beside those narrow floats that pay on each."""
+
+    engines: Mapping[str, Any]
+    floats: Mapping[str, Sequence[Mapping[str, Scalar]]]
+
+    def candidates(self, settings: Settings, rounding: Rounding) -> dict[str, list[Candidate]]:
+        """By engine: every variant with each of its settings."""
+        found: dict[str, list[Candidate]] = {}
+        for name, engine in self.engines.items():
+            variants = space.first_variants(engine.scheme, rounding.options, rounding.attends)
+            several = (
+                space.static(name, engine, variants, own, self.floats[name], rounding.before)
+                for own in settings.get(name, [])
+            )
+            found[name] = [candidate for some in several for candidate in some]
+        return found
 
 
 def narrow_stage(run: Run, engines: dict[str, Any], tuned: str, threads: int | None, baseline_ms: float) -> None:
-    """Narrow floats and dynamic int8, then static int8 on every engine, then a mix of both, engine by engine."""
+    """First timings of a narrow float and of int8 on every engine, then everything else, then a mix of both."""
     if run.splits.lossless_only:
         return  # no samples of the user: only what leaves the answers alone was tried
     near = near_settings(run)
     base = {name: settings[0] for name, settings in near.items()}
-    floats = space.narrow_floats(engines, base, cores(), threads, run.sizes)
-    try_all(run, floats, tuned)
+    floats = forms.fitting(space.narrow_floats(engines, base, cores(), threads, run.sizes), run)
+    stock = first_of_each(floats)
+    first = first_timings(run, stock)
     useful = {name: [n for n in space.narrowings(e) if pays(run, floats, name, n)] for name, e in engines.items()}
     able = {name: engines[name] for name in fastest_first(run, engines) if "int8" in engines[name].formats()}
-    if run.over() or not able:
+    others = [c for c in floats if c not in stock]
+    if not able:
+        try_all(run, first, tuned)
+        try_all(run, others, tuned)
         return
-    scheme = next(iter(able.values())).scheme
-    rounding = choose_rounding(run, scheme)
-
-    def static() -> dict[str, list[Candidate]]:
-        first = {n: space.first_variants(e.scheme, rounding.options, rounding.attends) for n, e in able.items()}
-        return {
-            n: [c for own in near.get(n, [{}]) for c in space.static(n, e, first[n], own, useful[n], rounding.before)]
-            for n, e in able.items()
-        }
-
-    int8 = static()
-    dynamic = space.dynamic(engines, base, per_tensor=run.per_tensor, before=rounding.before)
-    try_all(run, quickest_first(run, [*every(int8), *dynamic]), tuned)
-    if not run.over() and not any(looks_inside(run, candidate.key) for candidate in every(int8)):
-        plain, rounding = rounding, recovered(run, scheme, rounding)
-        if rounding.before != plain.before:
-            int8 = static()
-            try_all(run, quickest_first(run, every(int8)), tuned)
-    if not run.over():
-        weights_alone(run, engines, base, every(int8), tuned, rounding.before)
+    scheme, int8 = next(iter(able.values())).scheme, Int8(able, useful)
+    rounding = first_rounding(run, scheme)
+    heads: Settings = {n: near.get(n, [{}])[:1] for n in able}
+    several: Settings = {n: near.get(n, [{}]) for n in able}
+    first += first_timings(run, every(int8.candidates(heads, rounding)))
+    try_all(run, sorted(first, key=lambda c: quick_ms(run, c.key)), tuned)
+    until = mix_begins(run) if none_inside(run, every(int8.candidates(heads, rounding))) else inf
+    others += space.dynamic(engines, base, per_tensor=run.per_tensor, before=rounding.before)
+    try_all(run, first_timings(run, [*others, *every(int8.candidates(several, rounding))], until), tuned, until)
+    for other in (chosen_late, recovered):
+        if run.over() or not none_inside(run, every(int8.candidates(several, rounding))):
+            break
+        before, rounding = rounding, other(run, scheme, rounding)
+        if rounding != before:
+            try_all(run, first_timings(run, every(int8.candidates(heads, rounding)), until), tuned, until)
+    come_back(run, tuned)
+    if not run.over(until):
+        weights_alone(run, engines, base, every(int8.candidates(heads, rounding)), tuned, rounding.before)
     if not bytes_count(run):
-        mix_formats(run, grounds(run, engines, int8, rounding), tuned, baseline_ms)
+        mix_formats(run, grounds(run, engines, int8.candidates(several, rounding), rounding), tuned, baseline_ms)
+        come_back(run, tuned)
+
+
+def first_of_each(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The first candidate of each engine and narrow format: that with the stock settings."""
+    found: dict[tuple[str, str], Candidate] = {}
+    for candidate in candidates:
+        found.setdefault((candidate.engine, str(candidate.settings.get("precision"))), candidate)
+    return list(found.values())
+
+
+def none_inside(run: Run, int8: Sequence[Candidate]) -> bool:
+    """Does no candidate of ``int8`` look inside the budget?"""
+    return not any(looks_inside(run, candidate.key) for candidate in int8)
+
+
+def mix_begins(run: Run) -> float:
+    """When other settings have to stop, so that a mixed plan can be made; never where nobody waits for an end."""
+    return run.clock + float(policy.MIX_SHARE) * (run.deadline - run.clock) if run.deadline < inf else inf
+
+
+def first_rounding(run: Run, scheme: str) -> Rounding:
+    """The calibration method: compared where that leaves time for a first timing of int8 in the first third."""
+    if run.over():
+        return plain_rounding(run)
+    takes = (COMPARED + 3 * len(run.splits.calibrate)) * run.usual_ms / 1000
+    if run.seconds < inf and time.monotonic() + takes > run.at_share(float(policy.FIRST_SHARE)):
+        run.say("note", f"calibration: mse at first; comparing methods takes about {takes:.0f} s")
+        return plain_rounding(run)
+    return choose_rounding(run, scheme)
+
+
+def chosen_late(run: Run, scheme: str, rounding: Rounding) -> Rounding:
+    """The calibration method compared now, where it was not at first and there is time for it."""
+    takes = COMPARED * run.usual_ms / 1000
+    return choose_rounding(run, scheme) if rounding.harm == inf and run.affords(takes) else rounding
 
 
 def mix_formats(run: Run, able: Sequence[Ground], tuned: str, baseline_ms: float) -> None:
@@ -80,9 +143,12 @@ def weights_alone(
     """Narrow the weights only, where the network outgrows the cache or bytes count."""
     if (run.trials[run.given].bytes or 0) <= HEAVY and not bytes_count(run):
         return
-    proven = [quick_ms(run, c.key) for c in int8 if holds(run, c)]
-    to_beat = inf if bytes_count(run) else min(proven, default=inf)
-    try_all(run, quickest_first(run, space.weight_only(engines, base, before), to_beat), tuned)
+    proven = [] if bytes_count(run) else [first_span(run, c.key) for c in int8 if holds(run, c)]
+    best = min(proven, key=lambda s: s.middle, default=NOTHING)
+    able = first_timings(run, space.weight_only(engines, base, before))
+    for candidate in (c for c in able if first_span(run, c.key).behind(best)):
+        outrun(run, candidate, best.middle, "by one that is likely to pass the test")
+    try_all(run, [c for c in able if run.trials[c.key].status == "ok"], tuned)
 
 
 def every(static: dict[str, list[Candidate]]) -> list[Candidate]:
@@ -95,44 +161,6 @@ def pays(run: Run, floats: Sequence[Candidate], engine: str, narrowing: Mapping[
     wide = [quick_ms(run, k) for k, t in run.trials.items() if t.candidate.lossless and t.candidate.engine == engine]
     with_it = (c for c in floats if c.engine == engine and narrowing.items() <= c.settings.items())
     return any(quick_ms(run, c.key) < min(wide, default=inf) for c in with_it)
-
-
-def quickest_first(run: Run, candidates: Sequence[Candidate], to_beat: float = inf) -> list[Candidate]:
-    """Build all, look at the clock, and leave out what cannot win any more.
-
-    That is what is behind ``to_beat`` milliseconds, of another that holds. Only the fastest stay in memory meanwhile.
-    """
-    build_all(run, candidates)
-    able: list[Candidate] = []
-    for candidate in candidates:
-        if ready(run, candidate) and not hopelessly_slow(run, candidate, inf):
-            able = sorted([*able, candidate], key=lambda c: quick_ms(run, c.key))
-            run.retire(c.key for c in able[HELD:])
-    for candidate in [c for c in able if quick_ms(run, c.key) > to_beat]:
-        outrun(run, candidate, to_beat, "by one that is likely to pass the test")
-    return [c for c in able if run.trials[c.key].status == "ok"]
-
-
-def outdone(run: Run, candidate: Candidate) -> bool:
-    """Leave out what another beats clearly that looks inside the budget and does no more harm, or clearly is inside.
-
-    A faster one that does more harm is no reason: it may fail the proof, and this one pass.
-    """
-    if bytes_count(run):
-        return False
-    mine = run.trials[candidate.key].harm or 0.0
-    others = [
-        k for k, t in run.trials.items() if t.status == "ok" and not t.candidate.lossless and looks_inside(run, k)
-    ]
-    no_worse = {k for k in others if (run.trials[k].harm or 0.0) <= mine}
-    safer = [k for k in others if k in no_worse or clearly_inside(run, k)]
-    taken = {k: rested_ms(run, k) for k in safer}
-    best = min(taken, key=lambda k: taken[k], default=None)
-    if best is None or not far_behind(rested_ms(run, candidate.key), taken[best]):
-        return False
-    whose = "by one that does no more harm" if best in no_worse else "by one that is clearly inside the budget"
-    outrun(run, candidate, taken[best], whose)
-    return True
 
 
 def mix(run: Run, ground: Ground, tuned: str, baseline_ms: float) -> None:
@@ -156,69 +184,3 @@ def fastest_first(run: Run, engines: dict[str, Any]) -> list[str]:
         if trial.timing and trial.candidate.engine in best and trial.candidate.steps:
             best[trial.candidate.engine] = max(best[trial.candidate.engine], trial.timing.speedup)
     return sorted(best, key=lambda name: -best[name])
-
-
-def try_all(run: Run, candidates: Sequence[Candidate], tuned: str) -> None:
-    """Build, load, screen and race one wave of candidates; keep the few that can still win."""
-    candidates = forms.fitting(candidates, run)
-    if run.over():
-        out_of_time(run, candidates)
-        return
-    wave: list[str] = []
-    to_beat = inf if bytes_count(run) else reigning_ms(run, tuned)
-    for done, candidate in enumerate(candidates):
-        if run.over():
-            out_of_time(run, candidates[done:])
-            break
-        run.say("trial", candidate.label, done, len(candidates))
-        fast = quick_enough(run, candidate, to_beat) and not outdone(run, candidate) and ready(run, candidate)
-        if fast and screen(run, candidate) is not None:
-            wave.append(candidate.key)
-    race_beside(run, wave, tuned)
-    drop_losers(run, tuned)
-
-
-def quick_enough(run: Run, candidate: Candidate, to_beat: float) -> bool:
-    """Not clearly behind the milliseconds ``to_beat`` at a first look, which is taken where that was not done yet."""
-    if quick_ms(run, candidate.key) == inf:
-        return ready(run, candidate) and not hopelessly_slow(run, candidate, to_beat)
-    return not too_slow(run, candidate, to_beat)
-
-
-def reigning_ms(run: Run, tuned: str) -> float:
-    """The latency of the best lossless setting, on the scale of quick looks; infinite where it was not timed."""
-    timed = run.trials[tuned].timing
-    if timed is None:
-        return inf
-    return taken_ms(run, tuned) if run.usual_ms else timed.median_ms
-
-
-def race_beside(run: Run, keys: Sequence[str], tuned: str) -> None:
-    """Race with the best lossless setting among them: what an earlier race said of it may not hold any more."""
-    if keys:
-        race(run, [*keys, tuned] if tuned != run.given else keys, SCREEN_ROUNDS)
-
-
-def out_of_time(run: Run, candidates: Sequence[Candidate]) -> None:
-    """Even what was never tried is told."""
-    for candidate in candidates:
-        reason = NOT_TRIED + ("the search was stopped" if run.stopping() else "the search's time was up")
-        run.record(Trial(candidate=candidate, status="skipped", reason=reason, stage=run.stage))
-
-
-def drop_losers(run: Run, tuned: str) -> None:
-    """Leave out what is slower than the best lossless setting. Who may still win is loaded again when it races."""
-    floor = run.trials[tuned].timing.low if tuned != run.given and run.trials[tuned].timing else 1.0  # type: ignore[union-attr]
-    alive = [k for k, t in run.trials.items() if t.status == "ok" and not t.candidate.lossless]
-    for key in alive:
-        timed = run.trials[key].timing
-        if timed is not None and timed.high < floor and not bytes_count(run):
-            text = f"{timed.speedup:.2f}×, slower than the best lossless setting"
-            run.update(key, status="slower", reason=text)
-    run.retire(k for k in run.loaded if k != run.given)
-    promising = [run.trials[k] for k in finalists(run)]
-    best = max((gain(run, t.candidate.key) for t in promising), default=1.0)
-    if best > run.best:
-        run.best = best
-        label = next(t.candidate.label for t in promising if gain(run, t.candidate.key) == best)
-        run.say("best", f"{label}: {best:.2f}× {better(run)}, looks inside the budget")

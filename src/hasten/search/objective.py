@@ -8,14 +8,14 @@ from __future__ import annotations
 from math import inf
 
 from hasten.measure.speed import steady_speedup
+from hasten.search.first_timing import AWAKE as AWAKE
+from hasten.search.first_timing import NEAR as NEAR
+from hasten.search.first_timing import NOTHING, Span, alone
 from hasten.search.run import Run
 from hasten.trial import Candidate, Scalar, Timing
 
 OBJECTIVES = ("latency", "throughput", "size", "memory")
 BYTES = {"size": "smaller", "memory": "leaner"}
-NEAR = 1.25  # times as slow: first looks differ by less on a noisy machine
-AWAKE = 2.0  # times as fast as where two threads share a core
-SHORT_MS = 1.0  # a call; in longer ones such threads part
 
 
 def bytes_count(run: Run) -> bool:
@@ -58,23 +58,43 @@ def taken_ms(run: Run, key: str) -> float:
     return run.usual_ms / raced if raced else quick_ms(run, key)
 
 
+def first_span(run: Run, key: str) -> Span:
+    """The interval of the first timing; never behind nothing where there was none."""
+    trial = run.trials.get(key)
+    if trial is None or trial.quick_ms is None:
+        return NOTHING
+    if trial.quick_range is None:
+        return alone(trial.quick_ms)
+    return Span(trial.quick_range[0], trial.quick_ms, trial.quick_range[1])
+
+
+def span(run: Run, key: str) -> Span:
+    """The interval by the last race, on the scale of first timings; by the first timing where it was in none."""
+    timed = run.trials[key].timing if key in run.trials else None
+    if timed is None or not run.usual_ms or timed.low <= 0 or not timed.log_ratios:
+        return first_span(run, key)
+    return Span(run.usual_ms / timed.high, run.usual_ms / steady(timed), run.usual_ms / timed.low)
+
+
+def given_span(run: Run) -> Span:
+    """The interval of the network as given: what it differs by from itself."""
+    return Span(run.usual_ms / run.noise, run.usual_ms, run.usual_ms * run.noise) if run.usual_ms else NOTHING
+
+
 def rested_ms(run: Run, key: str) -> float:
     """The first look, which meets threads that are awake, slowed as float32 with the same settings was by pauses."""
+    return slowed_by_pauses(run, key) * quick_ms(run, key)
+
+
+def slowed_by_pauses(run: Run, key: str) -> float:
+    """How many times as long float32 with the same settings took after pauses; 1 where that was not timed."""
     wanted, slowed = run.trials[key].candidate, 1.0
     for trial in run.trials.values():
         c = trial.candidate
         same = c.engine == wanted.engine and c.settings == _wide(wanted) and c.lossless and c.steps
         if same and trial.timing is not None and trial.quick_ms is not None:
             slowed = max(1.0, run.usual_ms / trial.quick_ms / steady(trial.timing))
-    return slowed * quick_ms(run, key)
-
-
-def far_behind(ms: float, best: float) -> bool:
-    """Do first looks of so many milliseconds show that the one that took ``best`` is faster?
-
-    Threads that wake for a short call may share a core, in one process and not in the next, for minutes.
-    """
-    return ms > (AWAKE if ms < SHORT_MS else NEAR) * best
+    return slowed
 
 
 def _wide(candidate: Candidate) -> dict[str, Scalar]:

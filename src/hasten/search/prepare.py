@@ -35,6 +35,7 @@ from hasten.search.conversion import prove_conversion
 from hasten.search.enter import Entered, enter
 from hasten.search.field import Run
 from hasten.search.folder import RunFolder
+from hasten.search.promise import promise
 from hasten.search.question import WATCHED, Question, digest, identity
 from hasten.search.reading import read
 from hasten.search.scoring import GIVE_DATA, check_baseline, choose_metric
@@ -50,20 +51,21 @@ NO_DATA = "no data: lossless only, on made-up inputs"
 
 
 def prepare(
-    question: Question, folder: RunFolder, listen: Listener, *, seconds: float = inf, look: int | None = None
-) -> tuple[Run, Provable, dict[str, Any]]:
+    question: Question, folder: RunFolder, listen: Listener, *, seconds: float | None = inf, look: int | None = None,
+    begun: float | None = None,
+) -> tuple[Run, Provable, dict[str, Any]]:  # fmt: skip
     """Everything up to the first measurement. Returns the run, what its data can prove, and what the file holds.
 
-    ``seconds`` are for the search, from now on. ``look`` says which look at the confirm split this is; None counts it.
+    ``seconds`` are for all of the run, from ``begun`` or from now on; None chooses them by the network's latency.
+    ``look`` is the number of this use of the confirm split; None counts it.
 
     Raises:
         InputError: the model, the data or their match is wrong; nothing has been written outside ``folder``.
     """
-    begun = time.monotonic()
+    begun = time.monotonic() if begun is None else begun
     usable, absent = usable_engines(question.engines)
     usable = forms.of_format(usable, question.format)
     entered = enter(question.model, folder.path, question.door, question.data, question.labels, question.groups)
-    entering = time.monotonic() - begun
     usable, absent = forms.serving(usable, absent, entered.forms, question.engines)
     inputs, outputs = entered.inputs, entered.outputs
     store, splits = samples_in_parts(question, entered, folder.path / "samples", listen)
@@ -91,12 +93,11 @@ def prepare(
         per_tensor=question.per_tensor,
         objective=question.objective,
         begun=begun,
-        deadline=begun + seconds,
-        seconds=seconds,
+        clock=begun,
         stage=STAGE,
     )
     try:
-        able, warnings = _opened(run, question, folder, entered, entering, absent, look)
+        able, warnings = _opened(run, question, folder, entered, absent, look, seconds)
     except BaseException:
         run.close()
         raise
@@ -104,22 +105,21 @@ def prepare(
 
 
 def _opened(
-    run: Run, question: Question, folder: RunFolder, entered: Entered, entering: float, absent: Sequence[str],
-    look: int | None,
+    run: Run, question: Question, folder: RunFolder, entered: Entered, absent: Sequence[str], look: int | None,
+    seconds: float | None,
 ) -> tuple[Provable, list[str]]:  # fmt: skip
     """The baseline loaded and checked, the metric chosen, the journal open. Returns what can be proven, and warnings.
 
-    ``entering`` are the seconds that reading the network took, ``absent`` says which engines cannot be used.
+    ``absent`` names the engines that cannot be used, and why.
     """
     start_baseline(run, question.served_by or owner(entered))
     if entered.origin.format != "onnx":
-        proving = time.monotonic()
         run.conversion = prove_conversion(run, entered)
-        run.deadline += entering + time.monotonic() - proving  # the search's time is for searching
         run.say(
             "note", f"conversion from {entered.origin.format}: outputs agree within {run.conversion:.1e} of their scale"
         )
     choose_metric(run, question)
+    promise(run, seconds)
     store, splits = run.evaluator.store, run.splits
     own = [*cautions(entered.facts), *(() if run.made_up else store.warnings)]
     own += splits.warnings if question.judged else ()
@@ -228,7 +228,7 @@ def remember(run: Run, question: Question, folder: RunFolder, look: int | None) 
     run.journal = folder.open_journal(same)
     if len(run.journal):
         took = f"{len(run.journal)} steps, {run.journal.seconds:.0f} s"
-        again = f"this run has its own {run.seconds:g} s for the rest"
+        again = f"this run has its own {run.seconds:.0f} s for the rest"
         run.say("note", f"goes on from an unfinished run: {took} are taken over; {again}; the final timing is fresh")
     if look is None:
         run.ledger = open_ledger(data, digest(same))

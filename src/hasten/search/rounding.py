@@ -53,11 +53,16 @@ def choose_rounding(run: Run, scheme: str) -> Rounding:
         found = _compared(run, scheme)
     except (WorkerDied, CallFailed) as fault:
         run.say("note", f"calibration methods could not be compared ({first_line(fault)}); using mse")
-        return Rounding({"ranges": "mse", "bias": "kept", **_fixed(run)})
+        return plain_rounding(run)
     told = ", ".join(f"{name} {harm:.1e}" for name, harm in sorted(found["harm"].items(), key=lambda kv: kv[1]))
     run.say("note", f"calibration: {found['options']['ranges']}, bias {found['options']['bias']} ({told})")
     plain = Rounding(found["options"], (), min(found["harm"].values()), found.get("attends", False))
     return _least_harmful(run, scheme, plain, FORMS, FORM_WORTH)
+
+
+def plain_rounding(run: Run) -> Rounding:
+    """The calibration method that is used where none were compared; its harm is unknown."""
+    return Rounding({"ranges": "mse", "bias": "kept", **_fixed(run)})
 
 
 def recovered(run: Run, scheme: str, plain: Rounding) -> Rounding:

@@ -57,9 +57,12 @@ class Run:
     objective: str = "latency"  # of the question
     begun: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=now)
-    deadline: float = float("inf")
-    seconds: float = float("inf")  # from the first step that no unfinished run has done to the deadline
-    caught_up: bool = False  # that step was begun
+    deadline: float = float("inf")  # when candidates are no longer tried: what comes then fits into ``seconds``
+    clock: float = field(default_factory=time.monotonic)  # when this run's own time began
+    seconds: float = float("inf")  # from ``clock`` for everything
+    asked: float = float("inf")  # seconds that the user asked for; 0 where nobody did
+    opening: float = 0.0  # seconds from ``clock`` to the promise: reading, converting, a first call
+    caught_up: bool = False  # a step was begun that no unfinished run has done
     ran_out: bool = False  # the clock left something untried
     stopping: Callable[[], bool] = lambda: False
     peak: Peak = field(default_factory=Peak)
@@ -74,6 +77,7 @@ class Run:
     workshop: Worker | None = None  # builds, one after another; started when needed
     given: str = ""  # the key of the network as it is served today
     usual_ms: float = 0.0  # the fastest block of the baseline while the noise was measured; 0 before
+    noise: float = 1.0  # times that the baseline differed by from itself, by the interval
     best: float = 1.0
     stage: str = ""
 
@@ -86,15 +90,27 @@ class Run:
         """The outputs' names, in the graph's order."""
         return [o.name for o in self.outputs]
 
-    def over(self) -> bool:
-        """True when the user or the clock says that it is time to wrap up."""
+    def over(self, until: float = float("inf")) -> bool:
+        """True when the user or the clock says that it is time to wrap up, or where ``until`` is past."""
         late = time.monotonic() > self.deadline
         self.ran_out = self.ran_out or late
-        return late or self.stopping()
+        return late or time.monotonic() > until or self.stopping()
+
+    def at_share(self, share: float) -> float:
+        """When so much of the time is over that was promised; on the clock of ``time.monotonic``."""
+        return self.clock + self.opening + share * (self.seconds - self.opening)
+
+    def affords(self, seconds: float) -> bool:
+        """Does a step of so many seconds end before candidates are no longer tried?"""
+        return time.monotonic() + seconds <= self.deadline
+
+    def left(self) -> float:
+        """Seconds until the promise ends."""
+        return self.clock + self.seconds - time.monotonic()
 
     def say(self, kind: str, text: str, done: int = 0, total: int = 0) -> None:
         """One line of progress."""
-        left = None if self.deadline == float("inf") else max(0.0, self.deadline - time.monotonic())
+        left = None if self.seconds == float("inf") else max(0.0, self.left())
         self.listen(
             Event(kind=kind, stage=self.stage, text=text, done=done, total=total, best=self.best, seconds_left=left)
         )
@@ -128,7 +144,8 @@ class Run:
         value, at = found
         self.begun = min(self.begun, time.monotonic() - at)
         if not self.caught_up:
-            self.deadline = max(self.deadline, time.monotonic() + self.seconds)
+            ahead = max(0.0, time.monotonic() - self.clock - self.opening)
+            self.clock, self.deadline = self.clock + ahead, self.deadline + ahead
         return value
 
     def begin(self, step: str, key: str) -> None:

@@ -18,19 +18,20 @@ from hasten.measure.quality import assess, judgeable, unjudged
 from hasten.measure.sequential import FUTILE, LOOKS
 from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import Series, alone, interleave, milliseconds, timing, warm_up
-from hasten.search import answers
+from hasten.search import answers, policy
 from hasten.search.baseline import measure_baseline
-from hasten.search.field import SCREENED, Run
+from hasten.search.field import SCREENED, Run, race_rounds
+from hasten.search.first_timing import Span, of_ratios
 from hasten.search.loading import baseline, lost, ready
-from hasten.search.objective import far_behind, quick_ms, rested_ms
+from hasten.search.objective import first_span, quick_ms, rested_ms
 from hasten.search.question import digest
 from hasten.search.run import CUT
+from hasten.search.untried import NOT_TRIED
 from hasten.trial import Candidate, Quality, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
 
 WEIGHED = 16  # samples
 SPARE_MS = 4.0  # a call
-QUICK_ROUNDS = 2
 BEATEN = 1.1  # times as slow, in every round
 TOLD = 1.1  # times a quick look: what pauses cost more than this is told
 
@@ -50,9 +51,16 @@ def screen(run: Run, candidate: Candidate, least: int = SCREENED) -> Quality | N
 
 
 def affordable(run: Run, least: int) -> int:
-    """As many search samples as a network of ``SPARE_MS`` answers ``least`` of: the more, the less is luck."""
+    """As many search samples as a network of ``SPARE_MS`` answers ``least`` of: the more, the less is luck.
+
+    No more than a small part of the time allows.
+    """
     times = max(1.0, SPARE_MS / run.usual_ms) if run.usual_ms else 1.0
-    return min(int(least * times), len(run.splits.search))
+    most = int(least * times)
+    if run.usual_ms and run.seconds < inf:  # a slow network answers fewer
+        share = 1000 * float(policy.SCREEN_SHARE) * run.seconds / run.usual_ms
+        most = min(most, max(int(float(policy.SCREEN_LEAST)), int(share)))
+    return min(most, len(run.splits.search))
 
 
 def _screen(run: Run, candidate: Candidate, most: int) -> object:
@@ -140,6 +148,7 @@ def race(run: Run, keys: Sequence[str], rounds: int, *, rested: bool = False) ->
 def _race(run: Run, keys: Sequence[str], rounds: int, rested: bool) -> dict[str, Trial]:
     sides = {run.given: baseline(run), **{k: run.loaded[k] for k in keys}}
     stop, leave = (lambda _: run.stopping()), partial(beaten, given=run.given)
+    rounds = race_rounds(run, len(sides), rounds)
     series = interleave(sides, run.work, rounds=rounds, seed=run.seed, stop=stop, leave=leave, rested=rested)
     for key, fault in series.lost.items():
         lost(run, run.trials[key].candidate, fault)
@@ -170,32 +179,39 @@ def _memory(run: Run, key: str) -> dict[str, int]:
     return {}
 
 
-def hopelessly_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
-    """A quick look at the clock before the long look at the answers: clearly above the time to beat is out.
+def hopelessly_slow(run: Run, candidate: Candidate, best: Span) -> bool:
+    """A first timing before the long look at the answers: what is behind the one to beat by the intervals is out.
 
     What is not out, and changes answers, is weighed too.
     """
-    return not run.step("clock", candidate, lambda: _look_at_the_clock(run, candidate, best_ms))
+    return not run.step("clock", candidate, lambda: _look_at_the_clock(run, candidate, best))
 
 
-def _look_at_the_clock(run: Run, candidate: Candidate, best_ms: float) -> None:
+def _look_at_the_clock(run: Run, candidate: Candidate, best: Span) -> None:
     try:
         taken = quick_look(run, run.loaded[candidate.key])
-        run.update(candidate.key, quick_ms=taken)
-        if not candidate.lossless and not far_behind(taken, best_ms) and not weigh(run, candidate.key):
+        run.update(candidate.key, quick_ms=taken.middle, quick_range=(taken.low, taken.high))
+        if not candidate.lossless and not taken.behind(best) and not weigh(run, candidate.key):
             return
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
         return
-    too_slow(run, candidate, best_ms)
+    too_slow(run, candidate, best)
 
 
-def too_slow(run: Run, candidate: Candidate, best_ms: float) -> bool:
-    """True where the first look put a candidate clearly behind ``best_ms`` milliseconds; it is out then."""
-    if not far_behind(quick_ms(run, candidate.key), best_ms):
+def too_slow(run: Run, candidate: Candidate, best: Span) -> bool:
+    """True where the first timing put a candidate behind ``best`` by the intervals; it is out then."""
+    if not first_span(run, candidate.key).behind(best):
         return False
-    outrun(run, candidate, best_ms, "are to be beaten")
+    outrun(run, candidate, best.middle, "are to be beaten")
     return True
+
+
+def out_of_time(run: Run, candidates: Sequence[Candidate], why: str = "the search's time was up") -> None:
+    """Even what was never tried is told."""
+    for candidate in candidates:
+        reason = NOT_TRIED + ("the search was stopped" if run.stopping() else why)
+        run.record(Trial(candidate=candidate, status="skipped", reason=reason, stage=run.stage))
 
 
 def outrun(run: Run, candidate: Candidate, best: float, whose: str) -> None:
@@ -207,17 +223,19 @@ def outrun(run: Run, candidate: Candidate, best: float, whose: str) -> None:
     run.update(candidate.key, status="slower", reason=text)
 
 
-def quick_look(run: Run, worker: Worker) -> float:
-    """Milliseconds of a call in the fastest of a few blocks, were the machine as fast as when the noise was measured.
+def quick_look(run: Run, worker: Worker) -> Span:
+    """Milliseconds of a call in a few blocks, were the machine as fast as when the noise was measured.
 
     The baseline runs in between: in a slow spell its own calls take longer too.
     """
-    sides, best = (worker, baseline(run)), [inf, inf]
+    sides, ratios, took = (worker, baseline(run)), list[float](), 0.0
     for side in sides:
         side.hold()
     inner = [alone(side, lambda s=side: warm_up(s, run.work)) for side in sides]  # type: ignore[misc]
-    for _ in range(QUICK_ROUNDS):
-        for i, side in enumerate(sides):
-            times = alone(side, partial(milliseconds, side, run.work, inner[i]))
-            best[i] = min(best[i], median(times))
-    return best[0] * (run.usual_ms / best[1] if run.usual_ms else 1.0)
+    for _ in range(int(float(policy.TIMING_BLOCKS))):
+        mine, its = (
+            median(alone(side, partial(milliseconds, side, run.work, n))) for side, n in zip(sides, inner, strict=True)
+        )
+        ratios.append(mine / its)
+        took = its if not took else min(took, its)
+    return of_ratios(ratios, run.usual_ms or took, run.noise)

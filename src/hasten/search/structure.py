@@ -19,11 +19,11 @@ from hasten.search.finalists import CERTAIN, holds
 from hasten.search.findings import Shrinkable, either
 from hasten.search.foundation import excluded, foundation, narrowing, near, stands
 from hasten.search.loading import SERVES, ready
-from hasten.search.narrow import drop_losers, out_of_time
 from hasten.search.objective import bytes_count
 from hasten.search.offers import KINDS, LEAST, Offers, before, clocked, guessed, saving, stops, structural, weighed
-from hasten.search.screening import race
+from hasten.search.screening import out_of_time, race
 from hasten.search.shrink import Knob
+from hasten.search.waves import drop_losers
 from hasten.search.zeros import zeros
 from hasten.trial import Candidate, Step, Trial
 from hasten.worker import CallFailed, WorkerDied
@@ -80,7 +80,7 @@ def structure_stage(run: Run, tuned: str) -> None:
     """
     if run.splits.lossless_only:
         return
-    if run.seconds < PATIENT and not bytes_count(run):
+    if min(run.asked, run.seconds) < PATIENT and not bytes_count(run):
         return
     base = foundation(run, tuned)
     if base is None:

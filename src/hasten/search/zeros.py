@@ -15,6 +15,7 @@ from hasten.quant import sparse
 from hasten.search import forms
 from hasten.search.field import SCREEN_ROUNDS, Run, first_line, study
 from hasten.search.findings import named
+from hasten.search.first_timing import NOTHING
 from hasten.search.loading import SERVES, ready
 from hasten.search.mixes import DEEP
 from hasten.search.screening import hopelessly_slow, race, screen
@@ -69,7 +70,7 @@ def offer(run: Run, engine: str, settings: Mapping[str, Scalar], gains: Mapping[
         label = f"{engine}, zeros {pattern}"
         candidate = Candidate(steps=(Step(name="clean"), step), engine=engine, settings=dict(settings), label=label)
         run.say("trial", label)
-        looked = ready(run, candidate) and not hopelessly_slow(run, candidate, float("inf"))
+        looked = ready(run, candidate) and not hopelessly_slow(run, candidate, NOTHING)
         if looked and screen(run, candidate, DEEP) is not None:
             alive.append(candidate.key)
     race(run, alive, SCREEN_ROUNDS)
