@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from benchmarks import tabular
+from benchmarks import int8_forms, tabular
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -20,7 +21,7 @@ from hasten.errors import UsageError
 from hasten.frontends.onnx import load
 from hasten.graph import edit, evaluate, walk
 from hasten.model import Model
-from hasten.passes.clean import Clean
+from hasten.passes.clean import FLOAT_ONLY, Clean
 from hasten.passes.placement import place
 from hasten.passes.quantize import Quantize
 from hasten.passes.scale_inputs import ScaleInputs
@@ -336,3 +337,14 @@ def test_a_search_builds_int8_on_the_form_that_holds(tmp_path: Path) -> None:
     assert result.verdict == "met", [(t.candidate.label, t.reason) for t in result.trials]
     assert result.winner.candidate.steps[0] == FOR_INT8
     assert result.winner.candidate.steps[-1].name == "quantize"
+
+
+def test_what_makes_int8_worse_on_a_network_is_not_part_of_its_form() -> None:
+    rows = json.loads(int8_forms.RESULT.read_text())["rows"]
+    assert len(rows) >= 10
+    for row in rows:
+        worse = [
+            {label.removeprefix("without ") for label, found in scheme.items() if found.get("worse")}
+            for scheme in row["schemes"].values()
+        ]
+        assert set.intersection(*worse) <= FLOAT_ONLY | {"for int8"}, row["network"]
