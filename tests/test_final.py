@@ -33,7 +33,7 @@ class Finished:
 
     def __init__(self, raced: dict[str, float], finally_: dict[str, Timing], monkeypatch: pytest.MonkeyPatch) -> None:
         self.given, self.objective, self.stopping = "given", "latency", lambda: False
-        self.splits = SimpleNamespace(confirm=[], pilot_is_small=False)
+        self.splits = SimpleNamespace(confirm=[], search=[0] * 600, pilot_is_small=False)
         self.finally_, self.rounds, self.alone = finally_, list[list[str]](), list[list[str]]()
         self.trials = {
             name: Trial(

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "hasten"
 LAYERS = (
     ("errors", "extras", "registry", "durable", "owned", "scratch", "bounded", "typed_json"),
-    ("model", "samples", "machine", "trial", "budget", "asked", "splits", "compare", "result_files"),
+    ("model", "samples", "machine", "trial", "budget", "asked", "splits", "compare", "result_files", "sessions"),
     ("protocols", "metrics"),
     ("graph", "quant"),
     ("passes", "engines", "export", "frontends", "safety"),

@@ -25,6 +25,7 @@ from hasten.result_files import (
     MANIFEST,
     RECIPE,
     REPORT,
+    SESSIONS,
     TIMINGS,
     Manifest,
     Recipe,
@@ -257,7 +258,9 @@ def _carry_over(place: Path, building: Path) -> None:
     """
     manifest = _manifest(place)
     written = (
-        {MANIFEST, *(name for name in manifest.files if _is_written(manifest, place, name))} if manifest else set()
+        {MANIFEST, SESSIONS, *(name for name in manifest.files if _is_written(manifest, place, name))}
+        if manifest
+        else set()
     )
     for stranger in place.iterdir() if place.exists() else ():
         inside = [p for p in stranger.rglob("*") if not p.is_dir() or p.is_symlink()] if _is_folder(stranger) else []

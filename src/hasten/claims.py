@@ -14,6 +14,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from hasten import sessions
 from hasten.errors import InputError, UsageError
 from hasten.frontends.objects import as_file
 from hasten.measure.speed import LEAST_RESTARTS, block_average, restart_interval, speedup_of
@@ -27,6 +28,7 @@ from hasten.result_files import (
     NAMES,
     RECIPE,
     REPORT,
+    SESSIONS,
     TIMINGS,
     Asked,
     Check,
@@ -101,7 +103,7 @@ def _listing(out: Path, manifest: Manifest) -> list[Check]:
     missing = [name for name in REQUIRED if name not in manifest.files]
     if missing and manifest.made_by == "optimize":
         return [Check("listing", False, f"{MANIFEST} does not list {', '.join(missing)}")]
-    listed = {name.split("/")[0] for name in manifest.files} | {MANIFEST}
+    listed = {name.split("/")[0] for name in manifest.files} | {MANIFEST, SESSIONS}
     strange = sorted(p.name for p in out.iterdir() if p.name not in listed)
     ours = [name for name in strange if name in NAMES or Path(name).stem == "model"]
     if ours:
@@ -134,7 +136,10 @@ def _contents(
     shown = out / manifest.network
     path = safe_copy(recipe, copy / "copy" / manifest.network, copy / "checked", shown, trust=given.trust)
     network = Served(out.name, recipe.engine, path, recipe.settings, manifest.inputs, shown=shown)
-    return [*checks, *again(result, original, network, folder, listen)]
+    found, timed = again(result, original, network, folder, listen, sessions.earlier(out, manifest))
+    if timed is not None:
+        sessions.add(out, manifest, timed)
+    return [*checks, *found]
 
 
 def _original(

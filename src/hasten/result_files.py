@@ -28,6 +28,7 @@ from hasten.trial import Machine, Result, Scalar, Step, Verdict, decode
 
 T = TypeVar("T")
 MANIFEST, RECIPE, REPORT, TIMINGS = "manifest.json", "recipe.json", "report.json", "timings.npz"
+SESSIONS = "sessions.json"  # what verify and bench found later; no part of the result
 ESTIMATED = "estimated"  # the folder in a result folder for what has no certificate: a result folder itself
 NAMES = (RECIPE, REPORT, "report.html", TIMINGS, "example.py", MANIFEST)
 LARGEST = {MANIFEST: 16 << 20, RECIPE: 16 << 20, REPORT: 32 << 20, TIMINGS: 64 << 20}  # bytes
@@ -241,7 +242,8 @@ def _ratios(data: bytes) -> NDArray[np.float64]:
 def describe(folder: Path, **fields: Any) -> Manifest:
     """The manifest of the files that lie in ``folder``; ``fields`` are those that the files do not show."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
-    listed = {p.relative_to(folder).as_posix(): p for p in files if p != folder / MANIFEST}
+    own = (folder / MANIFEST, folder / SESSIONS)
+    listed = {p.relative_to(folder).as_posix(): p for p in files if p not in own}
     digests = {name: bounded.digest(path) for name, path in listed.items()}
     sizes = {name: bounded.size(path) for name, path in listed.items()}
     return Manifest(hasten=version("hasten"), files=digests, sizes=sizes, **fields)
