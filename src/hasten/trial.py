@@ -240,6 +240,7 @@ class Result:
         1  # which look at this confirm split this was; each is tested at a smaller level
     )
     stopped: bool = False  # the search was cut short by an interrupt; the same command goes on
+    made_up: bool = False  # no data was given: the answers were compared on made-up inputs
     out_of_time: bool = False  # the search's time was up before everything was tried
     untried: tuple[str, ...] = ()  # of these, the narrow formats of which nothing was tried: "int8 on openvino"
     format: str = "onnx"  # as it was given

@@ -320,3 +320,23 @@ hasten.cli.run()
         assert done.returncode == 2, done.stderr
         assert "error: the current folder was deleted" in done.stderr
         assert "help: change to another folder" in done.stderr
+
+
+def test_a_wrong_label_is_named_with_its_sample(tmp_path: Path) -> None:
+    model = networks.mlp(tmp_path / "mlp.onnx")
+    x = np.random.default_rng(0).standard_normal((200, 16)).astype(np.float32)
+    labels = networks.answers(model, x).argmax(1)
+    labels[7] = 99
+    with pytest.raises(hasten.HastenError, match=r"sample 7: label 99 is outside .* 10 classes \(0 to 9\)\n"):
+        hasten.optimize(model, {"x": x, "labels": labels}, seconds=0)
+
+
+def test_without_data_nobody_speaks_of_a_metric_or_a_budget(tmp_path: Path) -> None:
+    model = networks.mlp(tmp_path / "mlp.onnx")
+    told: list[str] = []
+    quick = "tests.engines.brisk"
+    result = hasten.optimize(model, None, seconds=0, engines=[quick], listen=lambda event: told.append(event.text))
+    text = io.StringIO()
+    console.show(console.result_block(result), text)
+    for said in (*told, text.getvalue(), result.sentence):
+        assert not re.search(r"agreement|budget|inside 1|confidence", said), said

@@ -67,10 +67,11 @@ def _baseline(result: Result) -> list[tuple[str, str, str]]:
     names = (("calibrate", splits.n_calibrate), ("search", splits.n_search), ("confirm", splits.n_confirm))
     data = " · ".join(f"{name} {n:,}" for name, n in names)
     given = story.comparison(result)
-    facts = " · ".join([given[1].before + f" {result.metric}", given[0].before, given[2].before])
+    score = [] if result.made_up else [f"{given[1].before} {result.metric}"]
+    facts = " · ".join([*score, given[0].before, given[2].before])
     return [
-        ("Data", data, ""),
-        ("", splits.sentence, SOFT),
+        *([] if result.made_up else [("Data", data, "")]),
+        ("Data" if result.made_up else "", splits.sentence, SOFT),
         *([("", caveats.look(result), SOFT)] if result.looks > 1 else []),
         ("Baseline", f"{facts}  ({story.engine(result.as_given)}, noise {story.noise(result)})", ""),
     ]
@@ -94,7 +95,7 @@ def _facts(result: Result) -> list[tuple[str, str, str]]:
     winner, seen = result.winner, story.quality(result.winner)
     good = ("✓", GOOD) if result.certified else (story.MARKS[result.verdict], BAD)
     rows = []
-    if seen is not None and story.changed(result):
+    if seen is not None and story.changed(result) and not result.made_up:
         rows.append((good[0], f"{story.bound(result, seen)} (budget {story.budget_words(result)})", good[1]))
         if seen.split == "confirm":
             rows += [("", f"{g.name}: {g.bound}, {g.condition}", SOFT) for g in story.grades(result, seen)]

@@ -108,7 +108,10 @@ class Evaluator:
                 self.broken.add(i)
             if not self.metric.needs_labels:
                 truth = self.reference[i] = self.metric.reference(named)
-            self.baseline_rows[i] = self.metric.rows(named, truth)
+            try:
+                self.baseline_rows[i] = self.metric.rows(named, truth)
+            except InputError as fault:
+                raise InputError(f"sample {i}: {fault.message}", cause=fault.cause, help=fault.help) from fault
 
     def kept(self, ids: Sequence[int]) -> bytes | None:
         """What is known of the baseline on ``ids``, for ``take``; None where that is too much to keep."""

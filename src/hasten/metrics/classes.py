@@ -64,9 +64,10 @@ def check_labels(labels: Array, classes: int, ignored: int | None = IGNORED) -> 
     if bad.any():
         where = np.unravel_index(int(np.argmax(bad)), bad.shape)
         off_by_one = whole.min() == 1 and whole.max() == classes
+        whose = f" of sample {where[0]}" if len(bad) > 1 else ""
+        share = f"; {int(bad.sum())} of {bad.size} labels are" if bad.size > 1 else ""
         raise InputError(
-            f"label {whole[where]} of sample {where[0]} is outside the network's {classes} classes "
-            f"(0 to {classes - 1}); {int(bad.sum())} of {bad.size} labels are",
+            f"label {whole[where]}{whose} is outside the network's {classes} classes (0 to {classes - 1}){share}",
             cause="the labels seem to count from 1" if off_by_one else "",
             help="subtract 1 from every label" if off_by_one else "check which output is scored and the label order",
         )

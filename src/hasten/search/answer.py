@@ -82,6 +82,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
         stopped=stopped,
         untried=tuple(missed),
         out_of_time=too_short,
+        made_up=run.made_up,
         format=run.origin.format,
         conversion=run.conversion,
         started=run.started,

@@ -132,7 +132,7 @@ def _opened(
     asked = replace(run.budget, confidence=1 - last_level(len(run.splits.confirm), run.proof.alpha))
     able = provable(asked, run.evaluator.metric, *map(len, parts), score=run.evaluator.metric.value(known))
     able = replace(able, sentence=NO_DATA) if run.made_up else able
-    if question.judged:
+    if question.judged and not run.made_up:
         run.say("note", able.sentence)
     if question.judged and run.look > 1:
         level = f"{run.proof.confidence:.2%}"

@@ -54,7 +54,8 @@ def choose_metric(run: Run, question: Question) -> None:
     if question.metric is None:
         looked_at = {question.output: outputs[question.output]} if question.output else outputs
         metric, why = auto_metric(looked_at, truth)
-        run.say("note", f"metric: {metric.name} ({why})")
+        if not run.made_up:
+            run.say("note", f"metric: {metric.name} ({why})")
         metric = resolve(metric, output=question.output)
     else:
         better = not question.lower_is_better

@@ -20,6 +20,8 @@ def decide(run: Run, winner: str, estimated: Estimated | None) -> tuple[Verdict,
     if estimated is not None:
         return "undecided", estimated.sentence, estimated.needed_samples
     near = nearest(run)
+    if near is None and run.made_up:
+        return "nothing_faster", f"nothing {better(run)} with the same answers was found", None
     if near is None:
         return "nothing_faster", f"nothing {better(run)} than the network as given was found inside {run.budget}", None
     quality = near.confirm or near.search
