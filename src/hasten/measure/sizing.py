@@ -28,7 +28,7 @@ ENUMERATED = 60  # changed outcomes expected: up to here their numbers are enume
 LEAST_UNITS = 6  # groups; with five, even all signs alike are no evidence at 5 %
 ALIKE = 0.1  # correlation of samples within a group (chosen)
 MOST = 10**8  # samples; a budget that needs more is out of reach
-PRIOR = 0.04, 1.0  # true drop over the root of the divergence: median, and standard deviation of its logarithm (chosen)
+PRIOR = 0.2, 1.0  # true drop over the divergence (nats): median, and deviation of its logarithm (chosen)
 UNKNOWN = 0.3  # of the limit: the median where no divergence is known (chosen)
 PRIOR_SAMPLES = 50  # that the usual share of changed outcomes counts for beside a pilot (chosen)
 LOST = 0.4  # of the changed outcomes, gains subtracted (chosen)
@@ -168,7 +168,7 @@ def _power_of_mean(s: Sizing, n: int, drop: float, spread: float) -> float:
 
 def usual_flips(harm: float | None) -> float:
     """The share of outcomes that a candidate of this divergence usually changes."""
-    return FLIPS if harm is None or not np.isfinite(harm) else PRIOR[0] / LOST * sqrt(harm)
+    return FLIPS if harm is None or not np.isfinite(harm) else min(1.0, PRIOR[0] / LOST * harm)
 
 
 def beliefs(s: Sizing, *, harm: float | None, seen: float | None = None, error: float = inf) -> tuple[Numbers, Numbers]:
@@ -177,8 +177,8 @@ def beliefs(s: Sizing, *, harm: float | None, seen: float | None = None, error: 
     From the divergence of the answers, which needs no labels, and from a drop ``seen`` on labelled samples with its
     standard ``error``.
     """
-    median = PRIOR[0] * sqrt(harm) if harm is not None and np.isfinite(harm) else UNKNOWN * s.limit
-    points = np.maximum(median, 1e-6) * np.exp(PRIOR[1] * special.ndtri(POINTS))
+    median = PRIOR[0] * harm if harm is not None and np.isfinite(harm) else UNKNOWN * s.limit
+    points = np.minimum(1.0, np.maximum(median, 1e-6) * np.exp(PRIOR[1] * special.ndtri(POINTS)))
     points = points / s.score if s.relative else points
     if seen is None or not np.isfinite(error):
         return points, np.full(len(points), 1 / len(points))

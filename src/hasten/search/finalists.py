@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import permutations
 from math import inf, log
 
 import numpy as np
@@ -32,6 +33,7 @@ MOST_RUNGS = 4  # beside the lowest
 CERTAIN, LIKELY = 0.95, 0.8  # chances of a proof
 LITTLE = 100  # pilot samples (chosen): by fewer, candidates are ranked by divergence and speed
 UNLIKELY = 0.05  # chance of a certificate: what looks over the budget is not tested for less (chosen)
+HOPE = 0.001  # of the chance of being inside, that orders candidates which no test of this size can certify
 SAFER = 0.5  # of the chance of the second candidate where it diverges more than the first, which failed (chosen)
 
 
@@ -76,7 +78,7 @@ def finalists(run: Run) -> list[str]:
         return by_value(run, field)
     able = [k for k in field if looks_inside(run, k)]
     others = [k for k in field if k not in able and certifiable(run, k) >= UNLIKELY]
-    return [*_by_safety(run, able), *by_value(run, others)[:1]]
+    return [*_by_safety(run, able), *sorted(others, key=lambda k: -gain(run, k) * certifiable(run, k))[:1]]
 
 
 def _by_safety(run: Run, able: Sequence[str]) -> list[str]:
@@ -200,24 +202,24 @@ def _spread(asked: sizing.Sizing, quality: Quality, drop: float, harm: float | N
 
 
 def by_value(run: Run, keys: Sequence[str]) -> list[str]:
-    """The two to test where data are few: the highest expected log speed-up first, then what adds most to it.
+    """The two to test where data are few, in the order with the highest expected log speed-up.
 
-    The second counts where the first fails, with the level that is then left, or where it is faster still.
+    The second has the level that the first leaves: all of it where that passes. So a likely candidate goes first where
+    it costs a bolder one nothing. Where none can be certified, those that are likely inside: the test estimates them.
     """
-    if not keys:
-        return []
-    values = {k: log(gain(run, k)) * max(certifiable(run, k), 1e-3 * _inside_of(run, k)) for k in keys}
-    first = max(keys, key=lambda k: values[k])
-    chance, worth = certifiable(run, first), log(gain(run, first))
+    if len(keys) < 2:
+        return list(keys)
+    left = {key: certifiable(run, key, FIRST * (1 - FIRST)) for key in keys}
+    whole = {key: certifiable(run, key) + HOPE * _inside_of(run, key) for key in keys}
+    worth = {key: log(max(1.0, gain(run, key))) for key in keys}
 
-    def adds(key: str) -> float:
-        left = certifiable(run, key, FIRST * (1 - FIRST))
-        bolder = (run.trials[key].harm or 0.0) >= (run.trials[first].harm or 0.0)
-        after = (1 - chance) * left * (SAFER if bolder else 1.0) * log(gain(run, key))
-        return after + chance * certifiable(run, key) * max(0.0, log(gain(run, key)) - worth)
+    def expected(first: str, second: str) -> float:
+        bolder = (run.trials[second].harm or 0.0) >= (run.trials[first].harm or 0.0)
+        passed = worth[first] + whole[second] * max(0.0, worth[second] - worth[first])
+        failed = left[second] * worth[second] * (SAFER if bolder else 1.0)
+        return whole[first] * passed + (1 - whole[first]) * failed
 
-    second = max((k for k in keys if k != first), key=lambda k: (adds(k), values[k]), default=None)
-    return [first] if second is None else [first, second]
+    return list(max(permutations(keys, 2), key=lambda pair: expected(*pair)))
 
 
 def _inside_of(run: Run, key: str) -> float:
