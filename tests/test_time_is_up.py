@@ -12,7 +12,7 @@ import pytest
 
 import hasten
 from hasten import cli, console
-from hasten.search import pace
+from hasten.search import answer, pace
 from hasten.trial import Result
 from tests import networks, results
 
