@@ -67,7 +67,8 @@ def test_every_option_reaches_the_api(api: Any) -> None:
         "optimize m.onnx --data d.npz --max-drop rel:99% --metric auc --output y --labels t --groups g "
         "--state h=h_out --state c=c_out --preprocess imagenet --batch 4 --confidence .9 --time 5m --engine openvino "
         "--engines onnxruntime,torch --served-by openvino --seed 7 --threads 2 --per-tensor --out o --force -q "
-        "--objective size --format onnx --columns num=a,b --columns cat=c --lower-is-better --trust --module a.b:f "
+        "--objective size --format onnx --columns num=a,b --columns cat=c --lower-is-better "
+        "--also auc --trust --module a.b:f "
         "--signature s"
     )
     assert cli.main(text.split()) == 0
@@ -80,7 +81,7 @@ def test_every_option_reaches_the_api(api: Any) -> None:
         "seconds": 300.0, "engines": ["openvino", "onnxruntime", "torch"],
         "format": "onnx", "trust": True, "module": "a.b:f", "signature": "s",
         "served_by": "openvino", "seed": 7, "threads": 2, "per_tensor": True, "out": "o", "force": True,
-        "columns": {"num": ["a", "b"], "cat": ["c"]}, "lower_is_better": True,
+        "columns": {"num": ["a", "b"], "cat": ["c"]}, "lower_is_better": True, "also": ("auc",),
         "objective": "size",
     }  # fmt: skip
 

@@ -41,6 +41,7 @@ def optimize(
     *,
     max_drop: str | float | Budget = "1%",
     metric: str | Callable[..., Any] | None = None,
+    also: str | Sequence[str] = (),
     lower_is_better: bool = False,
     output: str | None = None,
     labels: str = "labels",
@@ -76,6 +77,7 @@ def optimize(
             made up and only what changes no arithmetic is tried.
         max_drop: ``"1%"`` or ``0.01`` for a point, ``"rel:99%"`` of the score, ``"agree:99%"`` of the answers.
         metric: a name (``top1``, ``auc``, ...), ``"package.module:function"`` or a function; chosen when None.
+        also: further scores that must hold, each with what it may lose: ``"sensitivity>=-0.5%"``.
         lower_is_better: of a metric that is a function: a lower score is better.
         columns: for tables, the columns of each input: ``{"num": ["age", "income"]}``, where no name says so.
         state: for networks with state, which input is fed from which output: ``{"state": "stateN"}``.
@@ -127,6 +129,7 @@ def optimize(
             data=samples,
             budget=budget,
             metric=registry.canonical("metrics", metric) if isinstance(metric, str) else metric,
+            also=(also,) if isinstance(also, str) else tuple(also),
             lower_is_better=lower_is_better,
             output=output,
             labels=labels,

@@ -67,6 +67,12 @@ def cli() -> None:
 @click.option(
     "--metric", metavar="NAME", callback=named("metrics"), help="A metric's name, or package.module:function."
 )
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="CONDITION",
+    help="A further score that must hold, with what it may lose: 'sensitivity>=-0.5%'; repeatable.",
+)
 @click.option("--lower-is-better", is_flag=True, help="Of a metric that is your function: a lower score is better.")
 @click.option("--output", metavar="NAME", help="The output that is scored, where there are several.")
 @samples

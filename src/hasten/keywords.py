@@ -32,7 +32,7 @@ TEXTS = (
         "objective",
         "out",
     ),
-    *("columns", "model", "output", "preprocess", "served-by", "signature", "state", "time"),
+    *("also", "columns", "model", "output", "preprocess", "served-by", "signature", "state", "time"),
 )
 NAMED_OTHERWISE = {"time": "seconds", "engine": "engines"}
 _OPTION = re.compile(rf"--({'|'.join((*FLAGS, *NUMBERS, *TEXTS))})(?![\w-])(?:[ =]([^\s,;)]*[^\s,;:.)]))?")

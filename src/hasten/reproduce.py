@@ -110,6 +110,7 @@ def _question(result: Result, original: Original) -> Question:
         preprocess=asked.preprocess,
         columns=asked.columns,
         lower_is_better=asked.lower_is_better,
+        also=tuple(asked.also),
         batch=asked.batch,
         threads=asked.threads,
         objective=asked.objective,

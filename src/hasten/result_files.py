@@ -80,6 +80,7 @@ class Asked:
     preprocess: Text | None = None
     columns: dict[str, list[Text]] | None = None
     lower_is_better: bool = False
+    also: list[Text] = field(default_factory=list)
     batch: Batch = 1
     threads: Annotated[int, msgspec.Meta(ge=1, le=4096)] | None = None
     objective: Literal["latency", "throughput", "size", "memory"] = "latency"

@@ -113,6 +113,7 @@ class Quality:
     guaranteed_method: str = ""
     hidden_share: float = 1.0
     chance: float = 0.0
+    also: tuple[str, ...] = ()  # what became of further scores, a sentence each
     level: float = 0.05
 
 

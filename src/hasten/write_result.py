@@ -69,6 +69,7 @@ def _recorded(run: Run, question: Question) -> Asked:
         preprocess=question.preprocess,
         columns={k: list(v) for k, v in question.columns.items()} if question.columns else None,
         lower_is_better=question.lower_is_better,
+        also=list(question.also),
         batch=question.batch,
         threads=question.threads,
         objective=cast(Any, question.objective),

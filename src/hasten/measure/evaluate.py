@@ -45,6 +45,10 @@ class Evaluator:
     limit_seconds: float = 120.0
     baseline_rows: dict[int, Rows] = field(default_factory=dict)
     reference: dict[int, Array] = field(default_factory=dict)
+    also: tuple[Metric, ...] = ()  # further metrics, whose rows are kept beside
+    also_known: dict[int, list[Rows]] = field(default_factory=dict)  # the baseline's
+    also_rows: dict[int, list[Rows]] = field(default_factory=dict)  # of the candidate that ran last on the sample
+    also_reference: dict[tuple[int, int], Array] = field(default_factory=dict)
     broken: set[int] = field(default_factory=set)  # samples on which the baseline itself is not finite
     whole: dict[str, str] = field(
         default_factory=dict
@@ -112,9 +116,16 @@ class Evaluator:
                 self.baseline_rows[i] = self.metric.rows(named, truth)
             except InputError as fault:
                 raise InputError(f"sample {i}: {fault.message}", cause=fault.cause, help=fault.help) from fault
+            if self.also:
+                self.also_reference.update(
+                    {(i, k): m.reference(named) for k, m in enumerate(self.also) if not m.needs_labels}
+                )
+                self.also_known[i] = self._also(i, named)
 
     def kept(self, ids: Sequence[int]) -> bytes | None:
         """What is known of the baseline on ``ids``, for ``take``; None where that is too much to keep."""
+        if self.also:
+            return None
         rows = [self.baseline_rows[i] for i in ids]
         truths = [] if self.metric.needs_labels else [self.reference[i] for i in ids]
         if sum(a.nbytes for a in (*rows, *truths)) > KEPT_BYTES or any(a.dtype.hasobject for a in truths):
@@ -143,12 +154,22 @@ class Evaluator:
             finite = all(_finite(a) for a in outputs)
             named, truth = self._frames(i, outputs)
             row = self.metric.rows(named, truth)
+            if self.also:
+                self.also_rows[i] = self._also(i, named)
         except (InputError, ValueError, TypeError, IndexError) as fault:
             said = fault.message if isinstance(fault, InputError) else str(fault)
             raise Unscorable(f"its answer to sample {i} cannot be scored: {said}") from fault
         if i not in self.broken and not finite:
             raise NewNaN(f"answers NaN or infinity on sample {i}, the baseline does not")
         return row
+
+    def _also(self, i: int, named: dict[str, Array]) -> list[Rows]:
+        """The rows of the further metrics on sample ``i``."""
+        label = None if self.store.labels is None else np.asarray(self.store.labels[i])
+        if label is not None:
+            label = label[label != IGNORED] if self.store.sequential else label[None]
+        truths = [label if m.needs_labels else self.also_reference[i, k] for k, m in enumerate(self.also)]
+        return [m.rows(named, np.asarray(t)) for m, t in zip(self.also, truths, strict=True)]
 
     def known(self, ids: Sequence[int]) -> Rows:
         """The baseline's rows for ``ids``, as one array."""

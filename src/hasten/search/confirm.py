@@ -20,6 +20,7 @@ from hasten.measure.quality import assess, judgeable, unjudged
 from hasten.measure.sequential import worn_alpha
 from hasten.measure.spending import plan
 from hasten.search import answers
+from hasten.search.also import with_conditions
 from hasten.search.baseline import measure_baseline
 from hasten.search.field import Run
 from hasten.search.loading import fresh_worker, lost
@@ -160,7 +161,8 @@ def compared(run: Run, ids: Sequence[int], rows: Rows, level: float) -> Quality:
     split: Split = "confirm" if len(run.splits.confirm) else "search"
     if not judgeable(run.evaluator.metric, run.budget, known):
         return unjudged(run.evaluator.metric, split)
-    return assess(run.evaluator.metric, run.budget, known, rows, split=split, groups=groups, alpha=level)
+    quality = assess(run.evaluator.metric, run.budget, known, rows, split=split, groups=groups, alpha=level)
+    return with_conditions(run, ids, quality, split, level)
 
 
 def neighbours(run: Run) -> str:

@@ -34,6 +34,7 @@ class Question:
     state: Mapping[str, str] | None = None
     preprocess: str | None = None
     columns: Mapping[str, Sequence[str]] | None = None
+    also: Sequence[str] = ()  # further scores that must hold
     lower_is_better: bool = False  # of a metric that is the user's function
     batch: int = 1
     threads: int | None = None

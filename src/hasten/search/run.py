@@ -55,6 +55,7 @@ class Run:
     seed: int = 0
     per_tensor: bool = False  # of the question
     objective: str = "latency"  # of the question
+    conditions: tuple[Any, ...] = ()  # further scores that must hold (``also.Condition``)
     begun: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=now)
     deadline: float = float("inf")  # when candidates are no longer tried: what comes then fits into ``seconds``

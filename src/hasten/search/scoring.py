@@ -12,11 +12,13 @@ from hasten.measure.quality import at_chance, judgeable, worse_than_constant
 from hasten.metrics import auto_metric, resolve
 from hasten.metrics.balanced import BalancedAccuracy
 from hasten.metrics.binary import BinaryRate
+from hasten.metrics.boxes import BoxPrecision
 from hasten.metrics.corpus import Auc
 from hasten.metrics.curves import AveragePrecision, SensitivityAt
 from hasten.metrics.fit import fitted
 from hasten.model import TensorSpec
 from hasten.protocols import Array, Metric
+from hasten.search.also import conditions, metrics_of
 from hasten.search.baseline import does_not_run, measure_baseline
 from hasten.search.field import SCREENED, Run
 from hasten.search.label_reading import joined as _joined
@@ -68,13 +70,15 @@ def choose_metric(run: Run, question: Question) -> None:
             f"the metric {metric.name} needs labels and the data has none",
             help="name them with --labels, or leave out --metric to compare with the network's own answers",
         )
-    evaluator.metric = metric
-    evaluator.keep = kept_outputs(metric, run.outputs, question.output)
+    run.conditions = conditions(question.also, run.budget, outputs, truth, question.output)
+    evaluator.metric, evaluator.also = metric, metrics_of(run.conditions)
+    several = (kept_outputs(m, run.outputs, question.output) for m in (metric, *evaluator.also))
+    evaluator.keep = tuple(sorted({k for kept in several for k in kept}))
 
 
 def kept_outputs(metric: Metric, outputs: Sequence[TensorSpec], named: str | None) -> tuple[int, ...]:
     """Positions of the outputs that the metric reads: the one named, all for a function, else the first float."""
-    if named is None and not hasattr(metric, "output"):
+    if named is None and (not hasattr(metric, "output") or isinstance(metric, BoxPrecision)):
         return tuple(range(len(outputs)))
     for position, spec in enumerate(outputs):
         if spec.name == named or (named is None and "float" in spec.dtype):

@@ -19,6 +19,7 @@ from hasten.measure.sequential import FUTILE, LOOKS
 from hasten.measure.speed import LEAST_PAIRS
 from hasten.measure.timing import Series, alone, interleave, milliseconds, timing, warm_up
 from hasten.search import answers, policy
+from hasten.search.also import with_conditions
 from hasten.search.baseline import measure_baseline
 from hasten.search.field import SCREENED, Run, race_rounds
 from hasten.search.first_timing import Span, of_ratios
@@ -87,6 +88,7 @@ def _screen(run: Run, candidate: Candidate, most: int) -> object:
                 continue
             groups = run.evaluator.groups(ids[:seen])
             quality = assess(run.evaluator.metric, run.budget, known, rows, split="search", groups=groups)
+            quality = with_conditions(run, ids[:seen], quality, "search")
             careful = assess(run.evaluator.metric, run.budget, known, rows, split="search", groups=groups, alpha=FUTILE)
             hopeless = careful.lower > run.budget.max_drop
             cut = not hopeless and seen < len(ids) and run.over()
