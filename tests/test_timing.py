@@ -27,6 +27,7 @@ class FakeWorker:
         self.held = 0
         self.usual_ms = float("inf")
         self.waits = list[float]()
+        self.starts = list[int]()
 
     def hold(self) -> None:
         self.held += 1
@@ -34,6 +35,7 @@ class FakeWorker:
     def call(self, operation: str, kind: type[Any], *, seconds: float, inner: int, **_: Any) -> Any:
         assert operation == "time"
         self.waits.append(seconds)
+        self.starts.append(_.get("start", 0))
         self.left -= 1
         if self.left < 0:
             raise WorkerDied("killed by SIGSEGV in time after 1.0 s")
@@ -148,3 +150,12 @@ def test_who_loses_every_round_clearly_leaves_but_never_the_baseline() -> None:
     sides = {"given": [2.0] * 6, "fast": fast, "close": close, "slow": slow, "unlucky": unlucky, "dead": [9.0] * 2}
     assert beaten(module.Series(sides), "given") == ["slow"]
     assert beaten(module.Series({k: v[:5] for k, v in sides.items()}), "given") == []
+
+
+def test_all_samples_take_turns_even_where_a_block_is_one_call() -> None:
+    slow, fast = FakeWorker(400.0), FakeWorker(5.0)
+    for seed in (1, 2):
+        interleave({"a": cast(Any, slow), "b": cast(Any, fast)}, WORK, rounds=4, seed=seed)
+    timed = [start for start in slow.starts if start]
+    assert timed == [8, 9, 10, 11, 12, 13, 14, 15]
+    assert set(timed) <= set(fast.starts), "both sides of a pair begin at the same sample"

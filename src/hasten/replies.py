@@ -102,15 +102,19 @@ def run(
 
 def times(
     worker: Worker, store: str, ids: Sequence[int], *, batch: int, inner: int, warm: bool = True,
-    seconds: float = 600.0,
+    start: int = 0, seconds: float = 600.0,
 ) -> list[float]:  # fmt: skip
-    """Milliseconds of ``inner`` inferences, after one untimed call where ``warm``. Raises as ``Worker.call``."""
+    """Milliseconds of ``inner`` inferences from sample ``start`` on, after one untimed call where ``warm``.
+
+    Raises as ``Worker.call``.
+    """
 
     def wrong(found: Times) -> str:
         count = len(found.milliseconds)
         return "" if count == inner else f"{count} times for {inner} inferences"
 
     asked: dict[str, Any] = {"store": store, "ids": list(ids), "batch": batch, "inner": inner, "warm": warm}
+    asked["start"] = start
     return worker.call("time", Times, seconds=seconds, check=wrong, **asked).milliseconds
 
 

@@ -72,8 +72,10 @@ class Child:
             sizes.append(len(members))
         return {"sizes": sizes}, arrays
 
-    def time(self, store: str, ids: list[int], batch: int, inner: int, warm: bool = True) -> tuple[Any, list[Array]]:
-        """Milliseconds of ``inner`` inferences over rotating samples. Copies included.
+    def time(
+        self, store: str, ids: list[int], batch: int, inner: int, warm: bool = True, start: int = 0
+    ) -> tuple[Any, list[Array]]:
+        """Milliseconds of ``inner`` inferences over rotating samples, from ``start`` on. Copies included.
 
         ``warm``: after one untimed call.
         """
@@ -81,12 +83,12 @@ class Child:
         self._make_ready(store, ids, batch)
         took = []
         if warm:
-            self.runner.run(self.ready[0])
-        for k in range(inner):
+            self.runner.run(self.ready[start % len(self.ready)])
+        for k in range(start, start + inner):
             feeds = self.ready[k % len(self.ready)]
-            start = time.perf_counter_ns()
+            before = time.perf_counter_ns()
             self.runner.run(feeds)
-            took.append((time.perf_counter_ns() - start) / 1e6)
+            took.append((time.perf_counter_ns() - before) / 1e6)
         return {"milliseconds": took}, []
 
     def profile(self, store: str, ids: list[int], batch: int, lasting: float) -> tuple[Any, list[Array]]:

@@ -70,11 +70,16 @@ class Series:
     lost: dict[str, WorkerDied | CallFailed] = field(default_factory=dict)
 
 
-def milliseconds(worker: Worker, work: Workload, inner: int) -> list[float]:
-    """Times of ``inner`` inferences in one block. One that was timed before is not waited for as long as a new one."""
+def milliseconds(worker: Worker, work: Workload, inner: int, start: int = 0) -> list[float]:
+    """Times of ``inner`` inferences in one block, from sample ``start`` on.
+
+    One that was timed before is not waited for as long as a new one.
+    """
     patience = PATIENCE_SECONDS + HUNG * (inner + 1) * worker.usual_ms / 1000
     limit, warm = min(work.limit_seconds, patience), not long(worker)
-    times = replies.times(worker, work.store, work.ids, batch=work.batch, inner=inner, warm=warm, seconds=limit)
+    times = replies.times(
+        worker, work.store, work.ids, batch=work.batch, inner=inner, warm=warm, start=start, seconds=limit
+    )
     worker.usual_ms = median(times)
     return times
 
@@ -138,7 +143,9 @@ def interleave(
         shuffler.shuffle(order)
         for name in order:
             try:
-                times = alone(sides[name], partial(milliseconds, sides[name], work, inner[name]), rest)
+                start = (seed + 1) * rounds + number  # all samples take turns, in other restarts too
+                block = partial(milliseconds, sides[name], work, inner[name], start)
+                times = alone(sides[name], block, rest)
                 series.blocks[name].append(median(times))
                 series.waking[name].append(median(first_calls(times)))
             except (WorkerDied, CallFailed) as fault:
