@@ -47,6 +47,7 @@ def test_without_time_nothing_is_decided_and_the_same_command_goes_on(asked: dic
     assert "Verdict: undecided; the time was up before every narrow format was tried (exit code 1)" in shown(result)
     left = asked["out"].with_name(".hasten-run-out")
     assert str(left) in result.warnings[-1]
+    assert "the same command with seconds='80s' goes on from there" in result.warnings[-1]
     assert "Run the same command again" in (left / "README.txt").read_text()
     told: list[str] = []
     again = hasten.optimize(**asked, seconds=60, listen=lambda event: told.append(event.text))

@@ -153,11 +153,12 @@ def optimize(
         try:
             result = answer(run, question, able, found["warnings"])
             told = (*result.warnings, *_changed_meanwhile(question.model, result))
-            result = replace(result, sentence=said(result.sentence), warnings=tuple(map(said, told)))
+            result = replace(result, warnings=told)
         finally:
             with undisturbed():
                 run.close()
-        result = kept(result, folder, None if out is None else Path(out))
+        result = kept(result, folder, None if out is None else Path(out), run.seconds)
+        result = replace(result, sentence=said(result.sentence), warnings=tuple(map(said, result.warnings)))
         if out is not None:
             run.say("trial", "writing the result and its report")
             with undisturbed():

@@ -211,6 +211,7 @@ def too_slow(run: Run, candidate: Candidate, best: Span) -> bool:
 
 def out_of_time(run: Run, candidates: Sequence[Candidate], why: str = "the search's time was up") -> None:
     """Even what was never tried is told."""
+    run.ran_out = run.ran_out or (bool(candidates) and not run.stopping())
     for candidate in candidates:
         reason = NOT_TRIED + ("the search was stopped" if run.stopping() else why)
         run.record(Trial(candidate=candidate, status="skipped", reason=reason, stage=run.stage))

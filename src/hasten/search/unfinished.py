@@ -7,15 +7,17 @@ from pathlib import Path
 
 from hasten.errors import Stopped
 from hasten.search.folder import AGAIN, RunFolder, beside
+from hasten.search.untried import more_time
 from hasten.trial import Result
 
 NAME_OUT = "name an output folder with --out: such a run keeps what it did"
 
 
-def kept(result: Result, folder: RunFolder, out: Path | None) -> Result:
+def kept(result: Result, folder: RunFolder, out: Path | None, seconds: float) -> Result:
     """``result``, with a warning that says where the run lies that the same command goes on from.
 
-    A run is kept that a signal ended, or that the clock ended before anything faster was proven.
+    A run is kept that a signal ended, or that the clock ended before anything faster had a certificate. ``seconds`` is
+    the time that it had.
 
     Raises:
         Stopped: a signal ended it before anything faster was proven.
@@ -30,7 +32,9 @@ def kept(result: Result, folder: RunFolder, out: Path | None) -> Result:
         raise Stopped(
             "stopped before anything faster had a certificate", cause=place, help=AGAIN if place else NAME_OUT
         )
-    return replace(result, warnings=(*result.warnings, f"{place}; {AGAIN}")) if place else result
+    longer = f"the same command with {more_time(seconds)} goes on from there; delete that folder to begin afresh"
+    advice = AGAIN if result.stopped else longer
+    return replace(result, warnings=(*result.warnings, f"{place}; {advice}")) if place else result
 
 
 def shown(folder: RunFolder, out: Path) -> Path:
