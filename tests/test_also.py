@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from hasten import console
 from hasten.budget import parse_budget
 from hasten.errors import UsageError
 from hasten.search.also import conditions, named, with_conditions
 from hasten.search.field import Run
+from tests import results
 from tests.test_confirm import quality
 
 
@@ -72,3 +76,16 @@ def test_every_condition_must_hold(lost: int, met: bool) -> None:
     assert found.metric == (main.metric if met else "balanced_accuracy")
     assert "balanced_accuracy: 1 becomes" in found.also[0]
     assert "(allowed 2)" in found.also[0]
+
+
+def test_the_console_lists_them() -> None:
+    result = results.met()
+    assert result.winner.confirm is not None
+    seen = replace(
+        result.winner.confirm, also=("recall: 0.9 becomes 0.9, a loss of at most 0.30 points (allowed 0.5)",)
+    )
+    stream = io.StringIO()
+    console.show(
+        console.result_block(replace(result, winner=replace(result.winner, confirm=seen)), Path("out")), stream
+    )
+    assert "also recall: 0.9 becomes 0.9" in stream.getvalue()

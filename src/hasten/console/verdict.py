@@ -100,6 +100,7 @@ def _facts(result: Result) -> list[tuple[str, str, str]]:
         if seen.split == "confirm":
             rows += [("", f"{g.name}: {g.bound}, {g.condition}", SOFT) for g in story.grades(result, seen)]
             rows.append(("", story.hidden(seen), SOFT))
+        rows += [(good[0], f"also {text}", good[1]) for text in seen.also]
         if seen.flips is not None and seen.n:
             share = f"{seen.flips / seen.n * 100:.1f} % of {count(seen.n, 'answer')} changed"
             rows.append(("", share, SOFT))
