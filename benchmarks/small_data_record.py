@@ -57,7 +57,7 @@ def recipes(layers: list[str]) -> Iterator[Recipe]:
 class Network:
     """One network with its samples, and the baseline's answers."""
 
-    def __init__(self, given: bundle.Bundle, work: Path) -> None:
+    def __init__(self, given: bundle.Bundle, work: Path, most: int) -> None:
         self.given, self.work = given, work
         with np.load(given.data) as arrays:
             every = {name: arrays[name] for name in arrays.files}
@@ -70,7 +70,7 @@ class Network:
             "source": str(given.model), "store": str(store.directory), "calibrate": list(range(CALIBRATE)),
             "cache": str(work / "stats.npz"),
         }  # fmt: skip
-        rest = order[CALIBRATE:]
+        rest = order[CALIBRATE:][:most]
         self.feeds, self.labels = {name: array[rest] for name, array in every.items()}, self.labels[rest]
         self.names = [output.name for output in self.model.outputs]
         self.metric = resolve(given.meta.metric, output=given.meta.output or None)
@@ -107,10 +107,10 @@ class Network:
         return {"label": label, "rows": rows, "harm": harm}
 
 
-def one(given: bundle.Bundle) -> None:
+def one(given: bundle.Bundle, most: int) -> None:
     """Record one network."""
     with tempfile.TemporaryDirectory() as work:
-        network = Network(given, Path(work))
+        network = Network(given, Path(work), most)
         layers = [n.name for n in network.model.graph.graph if n.op_type in ("Conv", "MatMul", "Gemm") and n.name]
         found = [network.candidate(i, recipe) for i, recipe in enumerate(recipes(layers))]
     kept = [c for c in found if c is not None and np.isfinite(c["rows"]).all()]
@@ -133,10 +133,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nets", type=Path)
     parser.add_argument("names", nargs="+")
+    parser.add_argument("--samples", type=int, default=10_000)
     asked = parser.parse_args()
     for name in asked.names:
         print(name, flush=True)
-        one(bundle.read(asked.nets / name))
+        one(bundle.read(asked.nets / name), asked.samples)
 
 
 if __name__ == "__main__":
