@@ -114,6 +114,7 @@ def test_the_folder_is_a_whole_result(tmp_path: Path, make: Callable[[], Result]
     assert (report.sentence, report.estimated) == (result.estimated.sentence, None)
     assert json.loads((inner / "recipe.json").read_bytes())["label"] == result.estimated.trial.candidate.label
     assert "not_proven" not in (inner / "report.html").read_text()
+    (inner / "sessions.json").write_text("what verify found")
     artefacts.write(
         out, result=results.met(), artefact=tmp_path / "m.onnx", inputs=(X,), force=False, extra={},
         splits=result_folders.SPLITS, building=tmp_path / "building",

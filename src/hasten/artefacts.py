@@ -257,11 +257,8 @@ def _carry_over(place: Path, building: Path) -> None:
     Where the new result has a file of that name, the old one is kept with ``.before`` added.
     """
     manifest = _manifest(place)
-    written = (
-        {MANIFEST, SESSIONS, *(name for name in manifest.files if _is_written(manifest, place, name))}
-        if manifest
-        else set()
-    )
+    same = [name for name in manifest.files if _is_written(manifest, place, name)] if manifest else []
+    written = {MANIFEST, SESSIONS, f"{ESTIMATED}/{SESSIONS}", *same} if manifest else set[str]()
     for stranger in place.iterdir() if place.exists() else ():
         inside = [p for p in stranger.rglob("*") if not p.is_dir() or p.is_symlink()] if _is_folder(stranger) else []
         if written.issuperset(p.relative_to(place).as_posix() for p in inside or [stranger]):
