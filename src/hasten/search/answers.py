@@ -11,6 +11,7 @@ from hasten.compare import Difference, Tolerance
 from hasten.measure.evaluate import Rows
 from hasten.measure.unread import spoilt
 from hasten.protocols import Array
+from hasten.search import policy
 from hasten.search.baseline import does_not_run
 from hasten.search.conversion import with_range
 from hasten.search.field import Run, study
@@ -18,6 +19,7 @@ from hasten.search.loading import baseline
 from hasten.worker import CallFailed, Worker, WorkerDied
 
 LEAST, MOST = 16, 64  # samples that a gate compares; as many as take about SECONDS
+LEAST_LONG = 6  # of a network whose calls are long; the test compares lossless answers on all its samples
 SECONDS = 1.0
 HELD_BYTES = 128 << 20  # of the baseline's answers
 UNREAD = 256  # confirm samples on which outputs that the metric does not read are compared
@@ -31,7 +33,8 @@ def everything(run: Run) -> tuple[int, ...]:
 def compared(run: Run) -> list[int]:
     """The search samples on which gates compare answers: real ones, as many as a moment allows."""
     count = int(1000 * SECONDS / run.usual_ms) if run.usual_ms else LEAST
-    return [int(i) for i in run.splits.search[: min(MOST, max(LEAST, count))]]
+    least = LEAST if run.usual_ms <= float(policy.LONG_MS) else LEAST_LONG
+    return [int(i) for i in run.splits.search[: min(MOST, max(least, count))]]
 
 
 def wanted(run: Run) -> list[list[Array]]:

@@ -19,7 +19,7 @@ SIZES: tuple[tuple[int, int], ...] = (
     (2, 3),
 )  # restarts and rounds of the final timing, best first
 SIDES = 5  # of the final timing: the network as given, the winner, an estimate; the choice before it costs as two more
-PASSES = 1.6  # of the test samples, in calls of the baseline: its own, and two faster candidates that may pass early
+PASSES = 2.0  # of the test samples, in calls of the baseline: its own, and those of candidates, which are faster
 REST_SECONDS = 0.13  # between two blocks, on average
 BLOCK_SECONDS = 0.04  # of short calls
 WARM_CALLS = 4
