@@ -69,7 +69,7 @@ def test_every_option_reaches_the_api(api: Any) -> None:
         "--engines onnxruntime,torch --served-by openvino --seed 7 --threads 2 --per-tensor --out o --force -q "
         "--objective size --format onnx --columns num=a,b --columns cat=c --lower-is-better "
         "--also auc --trust --module a.b:f "
-        "--signature s"
+        "--signature s --output-kind y=quantity --ignore-output z"
     )
     assert cli.main(text.split()) == 0
     options = dict(fake.options)
@@ -82,7 +82,7 @@ def test_every_option_reaches_the_api(api: Any) -> None:
         "format": "onnx", "trust": True, "module": "a.b:f", "signature": "s",
         "served_by": "openvino", "seed": 7, "threads": 2, "per_tensor": True, "out": "o", "force": True,
         "columns": {"num": ["a", "b"], "cat": ["c"]}, "lower_is_better": True, "also": ("auc",),
-        "objective": "size",
+        "objective": "size", "output_kind": {"y": "quantity"}, "ignore_output": ("z",),
     }  # fmt: skip
 
 

@@ -44,6 +44,8 @@ def optimize(
     also: str | Sequence[str] = (),
     lower_is_better: bool = False,
     output: str | None = None,
+    output_kind: Mapping[str, str] | None = None,
+    ignore_output: str | Sequence[str] = (),
     labels: str = "labels",
     groups: str | None = None,
     state: Mapping[str, str] | None = None,
@@ -80,6 +82,8 @@ def optimize(
         also: further scores that must hold, each with what it may lose: ``"sensitivity>=-0.5%"``.
         lower_is_better: of a metric that is a function: a lower score is better.
         columns: for tables, the columns of each input: ``{"num": ["age", "income"]}``, where no name says so.
+        output_kind: what outputs are, where hasten guesses wrong: ``{"control": "quantity"}``.
+        ignore_output: outputs that a narrowed candidate need not keep; by default it keeps a share of each.
         state: for networks with state, which input is fed from which output: ``{"state": "stateN"}``.
         batch: samples that the network is served with at a time: 1, or 16 where ``objective`` is ``throughput``.
         certificate: what ``met`` takes, ``"statistical"`` by default: the bound holds when unseen samples resemble
@@ -132,6 +136,8 @@ def optimize(
             also=(also,) if isinstance(also, str) else tuple(also),
             lower_is_better=lower_is_better,
             output=output,
+            output_kinds=dict(output_kind) if output_kind else None,
+            ignored=(ignore_output,) if isinstance(ignore_output, str) else tuple(ignore_output),
             labels=labels,
             groups=groups,
             state=state,

@@ -19,7 +19,7 @@ from hasten.asked import AUTO
 from hasten.budget import GRADES, parse_budget
 from hasten.errors import EnvironmentFault, HastenError, Stopped, UsageError, did_you_mean
 from hasten.keywords import options as spoken_as_options
-from hasten.options import common, door, listed, named, samples, seconds
+from hasten.options import common, door, listed, named, output_kinds, samples, seconds
 from hasten.report.words import clean
 from hasten.search.interrupts import interrupts
 
@@ -75,6 +75,19 @@ def cli() -> None:
 )
 @click.option("--lower-is-better", is_flag=True, help="Of a metric that is your function: a lower score is better.")
 @click.option("--output", metavar="NAME", help="The output that is scored, where there are several.")
+@click.option(
+    "--output-kind",
+    multiple=True,
+    metavar="NAME=KIND",
+    callback=output_kinds,
+    help="What an output is, where the line about it is wrong: logits, flags, mask, quantity, boxes, ...; repeatable.",
+)
+@click.option(
+    "--ignore-output",
+    multiple=True,
+    metavar="NAME",
+    help="An output that need not be kept; every other one is. Repeatable.",
+)
 @samples
 @click.option(
     "--batch", type=click.IntRange(min=1), help="Samples a request: 1 by default, 16 with --objective throughput."

@@ -32,7 +32,8 @@ TEXTS = (
         "objective",
         "out",
     ),
-    *("also", "columns", "model", "output", "preprocess", "served-by", "signature", "state", "time"),
+    *("also", "columns", "ignore-output", "model", "output", "output-kind", "preprocess", "served-by", "signature"),
+    *("state", "time"),
 )
 NAMED_OTHERWISE = {"time": "seconds", "engine": "engines"}
 _OPTION = re.compile(rf"--({'|'.join((*FLAGS, *NUMBERS, *TEXTS))})(?![\w-])(?:[ =]([^\s,;)]*[^\s,;:.)]))?")
@@ -71,7 +72,7 @@ def _keyword(match: re.Match[str]) -> str:
     if option == "columns" and "=" in value:
         source, _, names = value.partition("=")
         return f"{name}={{{source!r}: {names.split(',')!r}}}"
-    if option == "state" and "=" in value:
+    if option in ("state", "output-kind") and "=" in value:
         source, _, target = value.partition("=")
         return f"{name}={{{source!r}: {target!r}}}"
     return f"{name}={value!r}"

@@ -50,6 +50,14 @@ def columns(_: object, __: object, value: Sequence[str]) -> dict[str, list[str]]
     return found or None
 
 
+def output_kinds(_: object, __: object, value: Sequence[str]) -> dict[str, str] | None:
+    """``NAME=KIND`` options as a dict."""
+    for text in value:
+        if not re.fullmatch(r".+=[a-z_]+", text):
+            raise UsageError(f"cannot read the kind {text!r}", help="write --output-kind NAME=KIND")
+    return dict(text.rsplit("=", 1) for text in value) or None
+
+
 def listed(group: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     """Names that come repeated, with commas between them, or both; each must be one of the registry's."""
 

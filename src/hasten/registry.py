@@ -52,6 +52,7 @@ METRICS = {
     "ctc_cer": "hasten.metrics:CTC_CER",
     "cosine": "hasten.metrics:COSINE",
     "agreement": "hasten.metrics:AGREEMENT",
+    "fidelity": "hasten.metrics.fidelity:FIDELITY",
     "balanced_accuracy": "hasten.metrics.balanced:BALANCED_ACCURACY",
     "precision": "hasten.metrics.binary:PRECISION",
     "recall": "hasten.metrics.binary:RECALL",

@@ -21,6 +21,7 @@ from hasten.read_result import Served, load_served
 from hasten.report import story
 from hasten.report.words import scatter, size
 from hasten.result_files import Asked, Check
+from hasten.search import answers
 from hasten.search.baseline import measure_baseline, noise_floor
 from hasten.search.confirm import judged, unchanged
 from hasten.search.field import Run
@@ -57,7 +58,7 @@ class Measured:
     """What was found here and now."""
 
     quality: Quality
-    spoilt: str  # an output that the metric does not read and that moved too far, in words
+    spoilt: str  # an output that is not shown to be kept, in words
     speed: Timing | None  # None where the result is the network as given
     noise: Timing | None
     bytes: tuple[int, int]  # of the original's file and of the result's
@@ -104,6 +105,8 @@ def _question(result: Result, original: Original) -> Question:
         budget=parse_budget(result.budget, result.confidence, asked.certificate),
         metric=original.metric,
         output=asked.output,
+        output_kinds=asked.output_kinds,
+        ignored=asked.ignored,
         labels=asked.labels,
         groups=asked.groups,
         state=asked.state,
@@ -147,7 +150,9 @@ def _measured(run: Run, result: Result, network: Served) -> Measured:
     with Worker(name=network.name) as worker:
         load_served(worker, network, run.names)
         lossless = result.winner.candidate.lossless
-        rows, changed, spoilt = judged(run, worker, ids, lossless=lossless)
+        tallies = answers.started(run)
+        rows, changed = judged(run, worker, ids, tallies, lossless=lossless)
+        lacking = answers.lacking(run, tallies, ids, run.proof.alpha)
         taken = raced(run, network) if changed_network else None
         peaks = (replies.memory(given), replies.memory(worker))
     known, groups = run.evaluator.known(ids), run.evaluator.groups(ids)
@@ -155,7 +160,7 @@ def _measured(run: Run, result: Result, network: Served) -> Measured:
     original = next(run.forms[f] for f in (run.origin.format, "onnx") if f in run.forms)
     return Measured(
         quality=unchanged(quality) if lossless and not changed else quality,
-        spoilt=spoilt,
+        spoilt=f"output {lacking}" if lacking else "",
         speed=taken,
         noise=noise,
         bytes=(artefact_bytes(original), artefact_bytes(network.path)),

@@ -75,6 +75,8 @@ class Asked:
     metric_sha256: Sha256 | None = None
     certificate: Grade = "statistical"
     output: Text | None = None
+    output_kinds: dict[str, Text] | None = None
+    ignored: tuple[Text, ...] = ()
     labels: Text = "labels"
     groups: Text | None = None
     preprocess: Text | None = None

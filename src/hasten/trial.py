@@ -131,6 +131,7 @@ class Trial:
     quick_ms: float | None = None  # a first look at its latency, before any race
     quick_range: tuple[float, float] | None = None  # the interval of that look, in milliseconds
     harm: float | None = None  # divergence of its answers from the float network's, on search samples
+    unkept: str = ""  # the output that it is not shown to keep, and by how much
     executed: str = ""  # what really ran: "int8: 52 of 53 convolutions"
     artefact: str = ""  # path relative to the run folder
     bytes: int | None = None
@@ -248,6 +249,7 @@ class Result:
     started: str = ""  # when the run began: ISO 8601 with the offset from UTC
     conversion: float | None = None  # the largest difference that its conversion made, as a share of the output's scale
     required: Literal["guaranteed", "statistical"] = "statistical"  # the weakest certificate that counts as met
+    outputs: tuple[str, ...] = ()  # what each output is, a line each
     estimated: Estimated | None = None  # what is faster still, or faster at all, without a certificate
     schema_version: int = SCHEMA_VERSION
 

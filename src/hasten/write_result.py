@@ -64,6 +64,8 @@ def _recorded(run: Run, question: Question) -> Asked:
         metric_sha256=None if question.metric is None or named else digest(told_of(run.evaluator.metric)),
         certificate=question.budget.certificate,
         output=question.output,
+        output_kinds=dict(question.output_kinds) if question.output_kinds else None,
+        ignored=tuple(question.ignored),
         labels=question.labels,
         groups=question.groups,
         preprocess=question.preprocess,

@@ -14,9 +14,10 @@ from hasten.budget import Budget
 from hasten.errors import InputError, UsageError
 from hasten.measure import means, proportions, tails
 from hasten.measure.bounds import Bounds
+from hasten.measure.constant import at_chance, worse_than_constant
 from hasten.measure.corpus import paired_bootstrap
 from hasten.measure.posterior import chance_inside
-from hasten.measure.provable import at_chance, needed_samples, provable, worse_than_constant
+from hasten.measure.provable import needed_samples, provable
 from hasten.protocols import Metric
 from hasten.trial import Certificate, Quality, Split
 

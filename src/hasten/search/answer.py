@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hasten.machine import machine
 from hasten.safety.stage import given_digest
-from hasten.search import baseline, edges, final, lossless, narrow, structure
+from hasten.search import baseline, contract, edges, final, lossless, narrow, structure
 from hasten.search.afresh import what_ran
 from hasten.search.confirm import neighbours
 from hasten.search.estimated import estimated
@@ -86,6 +86,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
         format=run.origin.format,
         conversion=run.conversion,
         started=run.started,
+        outputs=contract.lines(run, question),
         required=run.budget.certificate,
         estimated=beside,
     )

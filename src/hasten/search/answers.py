@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from hasten import compare
 from hasten.compare import Difference, Tolerance
 from hasten.measure.evaluate import Rows
-from hasten.measure.unread import spoilt
+from hasten.measure.kept import Part, Tally, worst
 from hasten.protocols import Array
 from hasten.search import policy
 from hasten.search.baseline import does_not_run
@@ -22,7 +22,7 @@ LEAST, MOST = 16, 64  # samples that a gate compares; as many as take about SECO
 LEAST_LONG = 6  # of a network whose calls are long; the test compares lossless answers on all its samples
 SECONDS = 1.0
 HELD_BYTES = 128 << 20  # of the baseline's answers
-UNREAD = 256  # confirm samples on which outputs that the metric does not read are compared
+WEIGHED = 24  # search samples on which a candidate's outputs are compared with the contract
 
 
 def everything(run: Run) -> tuple[int, ...]:
@@ -39,9 +39,10 @@ def compared(run: Run) -> list[int]:
 
 def wanted(run: Run) -> list[list[Array]]:
     """All outputs of the baseline on the first of those samples; fewer where they are large."""
+    ids = compared(run)
     if not run.wanted:
-        run.wanted = _held(of_baseline(run, compared(run)))
-    return run.wanted
+        run.wanted = held(of_baseline(run, ids))
+    return run.wanted[: len(ids)]
 
 
 def of_baseline(run: Run, ids: Sequence[int]) -> Iterator[tuple[int, list[Array]]]:
@@ -52,7 +53,7 @@ def of_baseline(run: Run, ids: Sequence[int]) -> Iterator[tuple[int, list[Array]
         raise does_not_run(fault) from fault
 
 
-def _held(answering: Iterable[tuple[int, list[Array]]]) -> list[list[Array]]:
+def held(answering: Iterable[tuple[int, list[Array]]]) -> list[list[Array]]:
     """Answers in memory, as long as they are no more than ``HELD_BYTES``."""
     found, size = list[list[Array]](), 0
     for _, answers in answering:
@@ -103,27 +104,60 @@ def same_throughout(run: Run, worker: Worker, ids: Sequence[int]) -> tuple[Rows,
     return np.concatenate(rows), unlike(run, found)
 
 
-def unread(run: Run) -> list[int]:
-    """Outputs that the metric does not read and that leave the network: a state goes back in."""
-    fed_back = set(run.evaluator.store.state.values())
-    return [k for k, name in enumerate(run.names) if k not in run.evaluator.keep and name not in fed_back]
+def spoilt(run: Run, old: Sequence[Sequence[Array]], new: Sequence[Sequence[Array]]) -> str:
+    """The first output that is certainly not kept on these search samples, in words; empty where none is."""
+    tallies = started(run)
+    for one, other in zip(old, new, strict=True):
+        add(tallies, one, other)
+    found = worst([part for tally in tallies.values() for part in tally.parts(run.budget.alpha)])
+    return f"output {found}" if found is not None and found.spoilt else ""
 
 
-def moved(run: Run, old: Sequence[Sequence[Array]], new: Sequence[Sequence[Array]]) -> str:
-    """The first output that the metric does not read and that moved too far, in words; empty where none did."""
-    for k in unread(run):
-        if told := spoilt([answers[k] for answers in old], [answers[k] for answers in new]):
-            return f"output {run.names[k]!r}, which the metric does not read, {told}"
-    return ""
+def started(run: Run) -> dict[int, Tally]:
+    """An empty tally for each output of the contract, by its position."""
+    return {run.names.index(output.name): Tally(output) for output in run.contract}
 
 
-def moved_on(run: Run, worker: Worker, ids: Sequence[int]) -> str:
-    """The same on a part of ``ids``.
+def add(tallies: Mapping[int, Tally], old: Sequence[Array], new: Sequence[Array]) -> None:
+    """One sample's answers of the baseline and of a candidate."""
+    for k, tally in tallies.items():
+        tally.add(old[k], new[k])
+
+
+def tallied(run: Run, worker: Worker, ids: Sequence[int], tallies: Mapping[int, Tally]) -> Rows:
+    """The candidate's rows for ``ids``; what it loses of each output is added to ``tallies``.
 
     Raises:
-        WorkerDied, CallFailed: as ``Evaluator.answers``.
+        NewNaN, WorkerDied, CallFailed: as ``Evaluator.rows``.
     """
-    if not unread(run):
-        return ""
-    old = _held(of_baseline(run, ids[:UNREAD]))
-    return moved(run, old, [a for _, a in run.evaluator.answers(worker, ids[: len(old)], everything(run))])
+    if not tallies:
+        return run.evaluator.rows(worker, ids)
+    rows = list[Rows]()
+    mine = run.evaluator.answers(worker, ids, everything(run))
+    for (_, old), (i, new) in zip(remembered(run, ids), mine, strict=True):
+        add(tallies, old, new)
+        rows.append(run.evaluator.row(i, [new[k] for k in run.evaluator.keep]))
+    return np.concatenate(rows)
+
+
+def lacking(run: Run, tallies: Mapping[int, Tally], ids: Sequence[int], alpha: float) -> Part | None:
+    """The worst part of an output that ``tallies`` of ``ids`` do not show to be kept; None where all are.
+
+    Samples of one group count together.
+    """
+    groups = run.evaluator.store.groups
+    units = None if groups is None else np.asarray([int(groups[i]) for i in ids])
+    return worst([part for tally in tallies.values() for part in tally.parts(alpha, units)])
+
+
+def remembered(run: Run, ids: Sequence[int]) -> Iterator[tuple[int, list[Array]]]:
+    """The baseline's answers to ``ids``; ``HELD_BYTES`` of all of them at most are kept for the next candidate."""
+    if all(i in run.remembered for i in ids):
+        yield from ((i, run.remembered[i]) for i in ids)
+        return
+    size = sum(a.nbytes for answers in run.remembered.values() for a in answers)
+    for i, answers in of_baseline(run, ids):
+        size += sum(a.nbytes for a in answers)
+        if size <= HELD_BYTES:
+            run.remembered[i] = answers
+        yield i, answers

@@ -8,13 +8,14 @@ and all samples decide the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from hasten.looks import Look
 from hasten.measure.evaluate import NewNaN, Rows
+from hasten.measure.kept import Tally
 from hasten.measure.neighbours import dependence
 from hasten.measure.quality import assess, judgeable, unjudged
 from hasten.measure.sequential import worn_alpha
@@ -27,7 +28,7 @@ from hasten.search.loading import fresh_worker, lost
 from hasten.search.objective import gain
 from hasten.search.promise import in_time
 from hasten.splits import strata
-from hasten.trial import Candidate, Quality, Split
+from hasten.trial import Candidate, Quality, Split, Trial
 from hasten.worker import CallFailed, Worker, WorkerDied
 
 IDENTICAL = "answers identical, outputs equal to float rounding"
@@ -59,7 +60,7 @@ def prove(run: Run, order: list[str]) -> tuple[str, list[Quality]]:
         if quality.met:
             passed.append(key)
         elif run.trials[key].status == "ok":
-            run.update(key, reason=unproven(quality, run))
+            run.update(key, reason=unkept(run.trials[key]) or unproven(quality, run))
     for key in order:
         trial = run.trials[key]
         if trial.status == "ok" and trial.confirm is None:
@@ -133,7 +134,7 @@ def _looks(run: Run, candidate: Candidate, worker: Worker, sizes: Plan) -> None:
 
     Raises what running it raises.
     """
-    ids, rows, seen = tested_on(run), list[Rows](), 0
+    ids, rows, seen, tallies = tested_on(run), list[Rows](), 0, answers.started(run)
     if candidate.lossless:
         ids = in_time(run, candidate.key, ids)
         sizes = ((len(ids), sum(level for _, level in sizes)),)
@@ -142,16 +143,23 @@ def _looks(run: Run, candidate: Candidate, worker: Worker, sizes: Plan) -> None:
         if seen and len(in_time(run, candidate.key, new)) < len(new):
             return  # the level of the looks that are left is not spent
         measure_baseline(run, new)
-        found, changed, spoilt = judged(run, worker, new, lossless=candidate.lossless, unread=not seen)
+        found, changed = judged(run, worker, new, tallies, lossless=candidate.lossless)
         rows, seen = [*rows, found], size
         quality = compared(run, ids[:seen], np.concatenate(rows), level)
         if candidate.lossless and not changed:
             quality = unchanged(quality)
-        run.update(candidate.key, confirm=quality, reason=f"not unchanged: {changed}" if changed else "")
-        if spoilt:
-            run.update(candidate.key, confirm=replace(quality, met=False), status="rejected", reason=spoilt)
-        hopeless = quality.p_value > HOPELESS and quality.drop > run.budget.max_drop
-        if spoilt or quality.met or hopeless:
+        lacking = answers.lacking(run, tallies, ids[:seen], level)
+        run.update(
+            candidate.key, confirm=quality, reason=f"not unchanged: {changed}" if changed else "",
+            unkept=str(lacking) if lacking and quality.met else "",
+        )  # fmt: skip
+        if lacking:
+            quality = replace(quality, met=False, certificate="none")
+            run.update(candidate.key, confirm=quality)
+        if lacking and lacking.spoilt:
+            run.update(candidate.key, status="rejected", reason=f"output {lacking}")
+            return
+        if quality.met or (quality.p_value > HOPELESS and quality.drop > run.budget.max_drop):
             return
 
 
@@ -179,12 +187,12 @@ def neighbours(run: Run) -> str:
 
 
 def judged(
-    run: Run, worker: Worker, ids: Sequence[int], *, lossless: bool, unread: bool = True
-) -> tuple[Rows, str, str]:
-    """The candidate's rows; where a lossless one does not answer what the baseline does; and an output that it spoils.
+    run: Run, worker: Worker, ids: Sequence[int], tallies: Mapping[int, Tally], *, lossless: bool
+) -> tuple[Rows, str]:
+    """The candidate's rows, and, in words, where a lossless one does not answer what the baseline does.
 
-    The last two are words, empty where all is well. All outputs of a lossless candidate are compared. The outputs that
-    the metric does not read may not be spoilt by any candidate; they are compared where ``unread``.
+    All outputs of a lossless candidate are compared; where they are the same, they are kept. What every other candidate
+    loses of each output is added to ``tallies``.
 
     Raises:
         NewNaN, WorkerDied, CallFailed: as ``Evaluator.rows``.
@@ -192,15 +200,19 @@ def judged(
     changed = ""
     if lossless:
         rows, changed = answers.same_throughout(run, worker, ids)
-    else:
-        rows = run.evaluator.rows(worker, ids)
-    same = (lossless and not changed) or not unread
-    return rows, changed, "" if same else answers.moved_on(run, worker, ids)
+        if not changed:
+            return rows, ""
+    return answers.tallied(run, worker, ids, tallies), changed
 
 
 def unchanged(quality: Quality) -> Quality:
     """Lossless settings need no test where every output is the baseline's, to float rounding."""
     return replace(quality, met=True, upper=max(0.0, quality.drop), method=IDENTICAL)
+
+
+def unkept(trial: Trial) -> str:
+    """Which output a finalist was not shown to keep, in words; empty where it keeps all."""
+    return f"no certificate: output {trial.unkept}" if trial.unkept else ""
 
 
 def unproven(quality: Quality, run: Run) -> str:

@@ -118,7 +118,7 @@ def _opened(
         run.say(
             "note", f"conversion from {entered.origin.format}: outputs agree within {run.conversion:.1e} of their scale"
         )
-    choose_metric(run, question)
+    probe = choose_metric(run, question)
     promise(run, seconds)
     store, splits = run.evaluator.store, run.splits
     own = [*cautions(entered.facts), *(() if run.made_up else store.warnings)]
@@ -126,7 +126,7 @@ def _opened(
     warnings = [*own, *remember(run, question, folder, look), *absent, *set_outside()]
     for text in warnings:
         run.say("warning", text)
-    warnings += check_baseline(run, judged=question.judged)
+    warnings += check_baseline(run, probe, judged=question.judged, chosen=question.metric is None)
     parts = (run.splits.calibrate, run.splits.search, run.splits.confirm)
     known = run.evaluator.known([i for i in map(int, run.splits.scored) if i in run.evaluator.baseline_rows])
     asked = replace(run.budget, confidence=1 - last_level(len(run.splits.confirm), run.proof.alpha))

@@ -28,6 +28,8 @@ class Question:
     budget: Budget
     metric: str | Callable[..., Any] | None = None
     output: str | None = None
+    output_kinds: Mapping[str, str] | None = None  # in place of a guess: what an output is, by name
+    ignored: Sequence[str] = ()  # outputs that a narrowed candidate need not keep
     labels: str = "labels"
     judged: bool = True  # by a budget; else the network is only inspected
     groups: str | None = None

@@ -13,6 +13,7 @@ from hasten.journal import Journal
 from hasten.looks import Ledger
 from hasten.machine import now
 from hasten.measure.evaluate import Evaluator
+from hasten.measure.outputs import Output
 from hasten.measure.sequential import worn_alpha
 from hasten.measure.timing import Workload
 from hasten.model import Origin, TensorSpec
@@ -73,6 +74,8 @@ class Run:
     loaded: dict[str, Worker] = field(default_factory=dict)
     edges: dict[str, Any] = field(default_factory=dict)  # of each engine, those that the network has
     wanted: list[list[Array]] = field(default_factory=list)  # all outputs of the baseline on a few search samples
+    remembered: dict[int, list[Array]] = field(default_factory=dict)  # all outputs of the baseline, on test samples
+    contract: tuple[Output, ...] = ()  # what each output is that a narrowed candidate keeps
     plans: list[Mixed] = field(default_factory=list)
     unplanned: list[str] = field(default_factory=list)  # where no formats were mixed, and why
     workshop: Worker | None = None  # builds, one after another; started when needed

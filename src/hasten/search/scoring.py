@@ -19,15 +19,19 @@ from hasten.metrics.fit import fitted
 from hasten.model import TensorSpec
 from hasten.protocols import Array, Metric
 from hasten.search.also import conditions, metrics_of
+from hasten.search.answers import held
 from hasten.search.baseline import does_not_run, measure_baseline
+from hasten.search.contract import draw_up
 from hasten.search.field import SCREENED, Run
 from hasten.search.label_reading import joined as _joined
 from hasten.search.label_reading import read_labels
 from hasten.search.loading import baseline
 from hasten.search.question import Question
+from hasten.search.questioned import Probe, blind, preferred
+from hasten.search.questioned import question as question_metric
 from hasten.worker import CallFailed, WorkerDied
 
-PROBE = 16
+PROBE = 64  # samples from which outputs are described and a metric is chosen
 FEW = 0.01  # the share of samples with NaN that spoils answers and is a warning, not an error (chosen)
 MOST_CHECKED = 2000  # samples on which a baseline that looks like a guess is scored again
 CONTRADICTION = "check preprocessing (scale, channel order, layout), the order of classes and the labels"
@@ -36,8 +40,11 @@ TWO_CLASSES = (Auc, AveragePrecision, SensitivityAt, BinaryRate, BalancedAccurac
 GIVE_DATA = "give real data: --data samples.npz"
 
 
-def choose_metric(run: Run, question: Question) -> None:
-    """The user's metric, or the one that fits labels and outputs; the evaluator then reads only what it needs."""
+def choose_metric(run: Run, question: Question) -> Probe:
+    """The user's metric, or the one that fits labels and outputs; the evaluator then reads only what it needs.
+
+    Returns the answers that it was chosen from.
+    """
     evaluator = run.evaluator
     names = evaluator.outputs
     if question.output is not None and question.output not in names:
@@ -45,20 +52,22 @@ def choose_metric(run: Run, question: Question) -> None:
     evaluator.keep = tuple(range(len(names)))
     probe = [int(i) for i in run.splits.scored[:PROBE]]
     try:
-        seen = list(evaluator.answers(baseline(run), probe))
+        seen = held(evaluator.answers(baseline(run), probe))
     except (WorkerDied, CallFailed) as fault:
         raise does_not_run(fault) from fault
-    outputs = {
-        n: np.concatenate([np.atleast_1d(a[k]) for _, a in seen]) for k, n in enumerate(names) if _joins(seen, k)
-    }
+    probe = probe[: len(seen)]
+    outputs = {n: np.concatenate([np.atleast_1d(a[k]) for a in seen]) for k, n in enumerate(names) if _joins(seen, k)}
     read_labels(run, question, outputs, probe)
     truth = _joined(evaluator.store, probe) if evaluator.store.labels is not None else None
+    if question.judged:
+        draw_up(run, question, seen, truth)
+    tried = Probe(seen=seen, outputs=outputs, labels=truth, output=question.output)
     if question.metric is None:
         looked_at = {question.output: outputs[question.output]} if question.output else outputs
-        metric, why = auto_metric(looked_at, truth)
+        metric, why = preferred(run, *auto_metric(looked_at, truth), tried)
         if not run.made_up:
             run.say("note", f"metric: {metric.name} ({why})")
-        metric = resolve(metric, output=question.output)
+        metric = resolve(metric, output=question.output) if question.output else metric
     else:
         better = not question.lower_is_better
         metric = resolve(question.metric, output=question.output, sample=(outputs, truth), higher_is_better=better)
@@ -74,6 +83,7 @@ def choose_metric(run: Run, question: Question) -> None:
     evaluator.metric, evaluator.also = metric, metrics_of(run.conditions)
     several = (kept_outputs(m, run.outputs, question.output) for m in (metric, *evaluator.also))
     evaluator.keep = tuple(sorted({k for kept in several for k in kept}))
+    return tried
 
 
 def kept_outputs(metric: Metric, outputs: Sequence[TensorSpec], named: str | None) -> tuple[int, ...]:
@@ -86,13 +96,14 @@ def kept_outputs(metric: Metric, outputs: Sequence[TensorSpec], named: str | Non
     return (0,)
 
 
-def check_baseline(run: Run, *, judged: bool = True) -> list[str]:
+def check_baseline(run: Run, probe: Probe, *, judged: bool = True, chosen: bool = False) -> list[str]:
     """The commonest user error is data that does not fit: stop when network and labels contradict each other.
 
     The baseline alone may be scored on any sample: no candidate is chosen by it. A score that a few samples do not
     define (a rare class) is looked for in more of them. Where the test part does not define it, nothing can be
-    certified, and candidates are estimated on all samples. Returns warnings. Where nothing is ``judged`` by the score,
-    a contradiction is a warning too.
+    certified, and candidates are estimated on all samples. Where the metric does not see the difference to a constant
+    answer, nothing is certified by it, or another is used if hasten chose it (``chosen``). Returns warnings. Where
+    nothing is ``judged`` by the score, a contradiction is a warning too.
 
     Raises:
         InputError: all answers are NaN, no sample defines the score, or a constant answer is certainly better.
@@ -102,7 +113,7 @@ def check_baseline(run: Run, *, judged: bool = True) -> list[str]:
     every = [int(i) for i in run.splits.scored[: max(MOST_CHECKED, len(run.splits.search))]]
     ids = every[:SCREENED]
     measure_baseline(run, ids)
-    if not judgeable(metric, run.budget, known(ids)) or _at_chance(run, ids):
+    if not judgeable(metric, run.budget, known(ids)) or _at_chance(run, ids) or blind(run, ids, probe):
         ids = every
         measure_baseline(run, ids)
     broken = run.evaluator.broken
@@ -125,9 +136,17 @@ def check_baseline(run: Run, *, judged: bool = True) -> list[str]:
         raise InputError("the network is worse than a constant answer on this data", cause=text, help=help_text)
     if text := _at_chance(run, ids):
         warnings.append(text)
+    warnings += _questioned(run, ids, probe, chosen=chosen)
     for text in warnings:
         run.say("warning", text)
     return warnings
+
+
+def _questioned(run: Run, ids: Sequence[int], probe: Probe, *, chosen: bool) -> list[str]:
+    """Another metric may need both classes in the test part."""
+    before = run.evaluator.metric
+    warnings = question_metric(run, ids, probe, chosen=chosen)
+    return warnings if run.evaluator.metric is before else [*warnings, *_classes_everywhere(run)]
 
 
 def _undefined(run: Run, ids: Sequence[int]) -> InputError:
@@ -180,6 +199,6 @@ def _judged(run: Run, ids: Sequence[int], judge: Callable[[Metric, Array, Array]
     return judge(run.evaluator.metric, run.evaluator.known(ids), _joined(run.evaluator.store, ids))
 
 
-def _joins(seen: Sequence[tuple[int, list[Array]]], k: int) -> bool:
+def _joins(seen: Sequence[list[Array]], k: int) -> bool:
     """Outputs of different shapes cannot be joined; the metric's guess goes without them."""
-    return len({np.atleast_1d(a[k]).shape[1:] for _, a in seen}) == 1
+    return len({np.atleast_1d(a[k]).shape[1:] for a in seen}) == 1

@@ -116,14 +116,14 @@ def weigh(run: Run, key: str) -> bool:
     """Record a loaded candidate's harm: how far its answers lie from the baseline's on a few search samples.
 
     Not on those that it was made from: what refits weights to them looks better there than it is. False where it
-    spoils an output that the metric does not read; that rejects it.
+    certainly does not keep an output; that rejects it.
 
     Raises what running it raises.
     """
-    got, wanted = answers.beside(run, key, WEIGHED)
-    read = ([[one[k] for k in run.evaluator.keep] for one in side] for side in (wanted, got))
+    got, wanted = answers.beside(run, key, answers.WEIGHED)
+    read = ([[one[k] for k in run.evaluator.keep] for one in side[:WEIGHED]] for side in (wanted, got))
     run.update(key, harm=mean_divergence(*read, classes=run.evaluator.metric.name in DECIDES))
-    if told := answers.moved(run, wanted, got):
+    if told := answers.spoilt(run, wanted, got):
         run.update(key, status="rejected", reason=told)
     return not told
 

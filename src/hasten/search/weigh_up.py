@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hasten.measure.evaluate import NewNaN
+from hasten.search import answers
 from hasten.search.baseline import measure_baseline
 from hasten.search.confirm import compared, judged
 from hasten.search.estimated import clearly_faster
@@ -45,7 +46,8 @@ def _weigh(run: Run, candidate: Candidate, ids: list[int]) -> None:
     try:
         measure_baseline(run, ids)
         worker = run.loaded.get(candidate.key) or fresh_worker(run, candidate)
-        rows, _, spoilt = judged(run, worker, ids, lossless=False)
+        tallies = answers.started(run)
+        rows, _ = judged(run, worker, ids, tallies, lossless=False)
     except (WorkerDied, CallFailed) as fault:
         lost(run, candidate, fault)
         return
@@ -53,6 +55,7 @@ def _weigh(run: Run, candidate: Candidate, ids: list[int]) -> None:
         run.update(candidate.key, status="rejected", reason=str(fault))
         return
     found = replace(compared(run, ids, rows, run.budget.alpha), met=False, certificate="none")
+    lacking = answers.lacking(run, tallies, ids, run.budget.alpha)
     run.update(candidate.key, confirm=found)
-    if spoilt:
-        run.update(candidate.key, status="rejected", reason=spoilt)
+    if lacking and lacking.spoilt:
+        run.update(candidate.key, status="rejected", reason=f"output {lacking}")
