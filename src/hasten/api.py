@@ -138,11 +138,7 @@ def optimize(
             output=output,
             output_kinds=dict(output_kind) if output_kind else None,
             ignored=(ignore_output,) if isinstance(ignore_output, str) else tuple(ignore_output),
-            labels=labels,
-            groups=groups,
-            state=state,
-            preprocess=preprocess,
-            columns=columns,
+            labels=labels, groups=groups, state=state, preprocess=preprocess, columns=columns,
             batch=batch,
             threads=threads,
             per_tensor=per_tensor,
@@ -152,14 +148,13 @@ def optimize(
             seed=seed,
             served_by=served_by,
             door=Door(trust=trust or not isinstance(model, str | Path), module=module, signature=signature),
-        )
+        )  # fmt: skip
         run, able, found = prepare(question, folder, heard, seconds=limit, begun=begun)
         run.stopping, run.peak = stopping.is_set, peak
         stopping.worth = lambda: bool(passed(run))
         try:
             result = answer(run, question, able, found["warnings"])
-            told = (*result.warnings, *_changed_meanwhile(question.model, result))
-            result = replace(result, warnings=told)
+            result = replace(result, warnings=(*result.warnings, *_changed_meanwhile(path, result)))
         finally:
             with undisturbed():
                 run.close()

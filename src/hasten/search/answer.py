@@ -42,8 +42,7 @@ def answer(run: Run, question: Question, able: Provable, warnings: list[str]) ->
     structure.structure_stage(run, tuned)
     cut = run.stopping()
     run.leave_workshop()
-    winner, beside = _settled(run, tuned)
-    too_short = run.ran_out and not cut
+    (winner, beside), too_short = _settled(run, tuned), run.ran_out and not cut
     missed = untried(run) if too_short else []
     verdict, sentence, needed = decide(run, winner, beside)
     if verdict == "nothing_faster" and too_short:
