@@ -32,7 +32,6 @@ def test_the_verdict_block_says_what_a_person_needs(monkeypatch: pytest.MonkeyPa
         "76.10 % top1 · 21.4 ms · 97.8 MB",
         "✓ 3.02× faster [2.98, 3.06]  7.10 ms  (1.38× lossless, 2.19× lossy)",
         "✓ drop 0.14 points, at most 0.60 with 95 % confidence (budget 1.00 points)",
-        "statistical: at most 0.60 points, if unseen samples are like these 2,800",
         "guaranteed: at most 0.60 points, whatever was not seen",
         "these 2,800 cannot exclude a total loss in up to 0.11 % of samples",
         "✓ 25.1 MB (3.90× smaller)  peak memory 61.0 MB",

@@ -210,15 +210,15 @@ class Grade:
 
 
 def grades(result: Result, seen: Quality) -> list[Grade]:
-    """Both bounds of a tested candidate, the weaker assumption last."""
+    """Both bounds of a tested candidate, the weaker assumption last; one where they are the same."""
     marks, rank = scale(result), ("none", "statistical", "guaranteed").index(seen.certificate)
     bounds = (seen.upper, seen.guaranteed_upper)
     some, sure = (f"at most {marks.drop(b)}" if known(b) else "no bound" for b in bounds)
     like = f"if unseen samples are like these {seen.n:,}"
-    return [
-        Grade("statistical", some, like, rank >= 1),
-        Grade("guaranteed", sure, "whatever was not seen", rank == 2),
-    ]
+    guaranteed = Grade("guaranteed", sure, "whatever was not seen", rank == 2)
+    if some == sure and rank != 1:
+        return [guaranteed]
+    return [Grade("statistical", some, like, rank >= 1), guaranteed]
 
 
 def hidden(seen: Quality) -> str:
