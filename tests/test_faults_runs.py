@@ -17,11 +17,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import hasten
-from hasten import api, machine, registry, worker
+from hasten import machine, registry, worker
 from hasten.budget import parse_budget
 from hasten.cli import main
 from hasten.errors import HastenError, InputError, UsageError
-from hasten.search import first_timing, prepare
+from hasten.search import first_timing, loading, prepare
 from hasten.trial import encode
 from tests import networks
 from tests.engines.lying import LIES
@@ -156,7 +156,7 @@ def test_a_broken_plug_in_is_a_line_of_the_doctor(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(registry, "names", registry.names.__wrapped__)
     monkeypatch.setattr(registry, "find", registry.find.__wrapped__)
     assert "plug" in registry.names("engines")
-    told = api._probe("plug")
+    told = loading.probed("plug")
     assert told["missing"].startswith("broken: ")
     assert "\n" not in told["missing"]
     if kind != "aborts":

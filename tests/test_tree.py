@@ -17,14 +17,14 @@ SOURCE = ROOT / "src" / "hasten"
 LAYERS = (
     ("errors", "extras", "registry", "durable", "owned", "scratch", "bounded", "typed_json"),
     ("model", "samples", "machine", "trial", "budget", "asked", "splits", "compare", "result_files", "sessions"),
-    ("protocols", "metrics"),
+    ("protocols", "metrics", "evidence"),
     ("graph", "quant"),
     ("passes", "engines", "export", "frontends", "safety"),
     ("wire", "serve", "deaths", "process", "worker", "replies", "restarting", "measure", "journal", "looks"),
     ("search",),
     ("report", "model_files", "artefacts", "example"),
     ("write_result", "read_result"),
-    ("claims", "apply_recipe", "reproduce", "console", "keywords"),
+    ("claims", "apply_recipe", "adding", "proving", "reproduce", "console", "keywords"),
     ("api",),
     ("options", "cli", "schema", "__main__", "testing"),
 )

@@ -13,7 +13,7 @@ from hasten.budget import Budget
 from hasten.errors import EnvironmentFault, HastenError, InputError, Stopped, UsageError
 
 if TYPE_CHECKING:
-    from hasten.api import apply, bench, doctor, inspect, optimize, verify
+    from hasten.api import apply, bench, doctor, inspect, optimize, prove, verify
     from hasten.trial import Result
 
 # from 1.29 on, ONNX Runtime reports its use over the network and keeps a file in the temporary folder
@@ -34,10 +34,11 @@ __all__ = [
     "doctor",
     "inspect",
     "optimize",
+    "prove",
     "verify",
 ]
 
-_LATER = dict.fromkeys(("apply", "bench", "doctor", "inspect", "optimize", "verify"), "hasten.api")
+_LATER = dict.fromkeys(("apply", "bench", "doctor", "inspect", "optimize", "prove", "verify"), "hasten.api")
 _LATER["Result"] = "hasten.trial"
 
 

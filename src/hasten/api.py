@@ -1,4 +1,4 @@
-"""The six verbs: optimize, bench, inspect, doctor, apply, verify. The command line adds nothing to them."""
+"""The seven verbs: optimize, bench, inspect, doctor, apply, verify, prove. The command line adds nothing to them."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hasten import apply_recipe, artefacts, asked, claims, console, read_result, registry, write_result
+from hasten import apply_recipe, artefacts, asked, claims, console, proving, read_result, registry, write_result
 from hasten.budget import Budget, parse_budget
 from hasten.errors import UsageError, did_you_mean
 from hasten.frontends.objects import as_file
 from hasten.keywords import said, spoken
 from hasten.machine import cores, machine
-from hasten.model import file_digest
 from hasten.protocols import Door, Event, Listener
+from hasten.result_files import read_report
 from hasten.search.anatomy import anatomy, score
 from hasten.search.answer import answer
 from hasten.search.enter import enter
 from hasten.search.final import passed
-from hasten.search.findings import Probed
 from hasten.search.folder import run_folder
 from hasten.search.interrupts import interrupts, undisturbed
+from hasten.search.loading import engines_here
 from hasten.search.objective import OBJECTIVES
 from hasten.search.own_paths import own_paths
 from hasten.search.prepare import STAGE, prepare
-from hasten.search.question import Question
+from hasten.search.question import Question, changed_since
 from hasten.search.reading import look
 from hasten.search.unfinished import kept
 from hasten.trial import Result, plain
-from hasten.worker import CallFailed, Peak, WorkerDied, once
+from hasten.worker import Peak
 
 
 @spoken
@@ -51,6 +51,7 @@ def optimize(
     state: Mapping[str, str] | None = None,
     preprocess: str | None = None,
     columns: Mapping[str, Sequence[str]] | None = None,
+    unlabelled: object = None,
     batch: int | None = None,
     confidence: float = 0.95,
     certificate: str | None = None,
@@ -99,6 +100,7 @@ def optimize(
         trust: let code in the file run: pickles, TorchScript, Lambda layers. Never for files of others.
         module: ``"package.module:function"`` that makes the network of a state dict, or the module of custom layers.
         signature: which function of a SavedModel is served.
+        unlabelled: inputs without labels, which prove what the search leaves without a guarantee; needs ``out``.
         out: where to write the result; nothing is written when None. A run that is cut short keeps what it has beside
             it, and the same call goes on from there.
         listen: called with every ``Event``.
@@ -114,6 +116,7 @@ def optimize(
     batch, threads = asked.batch(batch, objective), asked.at_least_one("threads", threads)
     begun, limit = time.monotonic(), asked.time_limit(seconds)
     engines = registry.several("engines", engines)
+    proving.check_unlabelled(unlabelled, out)
     if out is not None:
         artefacts.check_out(Path(out), [*_paths(model), *_paths(data)], force)
     with (
@@ -154,7 +157,8 @@ def optimize(
         stopping.worth = lambda: bool(passed(run))
         try:
             result = answer(run, question, able, found["warnings"])
-            result = replace(result, warnings=(*result.warnings, *_changed_meanwhile(path, result)))
+            told = changed_since(path, result.model_sha256)
+            result = replace(result, warnings=(*result.warnings, *told))
         finally:
             with undisturbed():
                 run.close()
@@ -164,16 +168,11 @@ def optimize(
             run.say("trial", "writing the result and its report")
             with undisturbed():
                 write_result.write(Path(out), run, question, result, force, folder.building)
-    return result
-
-
-def _changed_meanwhile(model: Path, result: Result) -> list[str]:
-    """The user's file may be written anew while hasten works on its copy."""
-    try:
-        same = file_digest(model) == result.model_sha256
-    except OSError:
-        same = False
-    return [] if same else [f"{model.name} has changed since the run began: this is about the network as it was then"]
+    if unlabelled is None or out is None or not proving.raisable(result):
+        return result
+    given_model = None if isinstance(model, str | Path) else model
+    prove(out, unlabelled=unlabelled, model=given_model, metric=metric, trust=trust, listen=heard)
+    return read_report(Path(out))
 
 
 @spoken
@@ -228,23 +227,8 @@ def inspect(
 @spoken
 def doctor(*, listen: Listener | None = None) -> dict[str, Any]:
     """This machine and its engines: ``{"machine", "engines": [{"name", "version", "formats", "missing"}]}``."""
-
-    listen, names = listen or _silent, list(registry.names("engines"))
-    engines = []
     with interrupts():
-        for k, name in enumerate(names):
-            listen(Event(kind="trial", stage="engines", text=f"starting {name}", done=k + 1, total=len(names)))
-            engines.append(_probe(name))
-    return {"machine": plain(machine()), "cores": cores(), "engines": engines}
-
-
-def _probe(name: str) -> dict[str, Any]:
-    """What an engine says of itself in a process of its own, so that a broken package cannot end this one."""
-    try:
-        return {**once("hasten.registry:probe", {"name": name}, Probed, seconds=60)}
-    except (WorkerDied, CallFailed) as fault:
-        said = " ".join(f"broken: its process {fault}".split())[:300]
-        return {"name": name, "version": None, "formats": [], "missing": said}
+        return {"machine": plain(machine()), "cores": cores(), "engines": engines_here(listen or _silent)}
 
 
 @spoken
@@ -332,6 +316,31 @@ def verify(
         return {**found, "checks": [{**check, "help": said(check["help"])} for check in found["checks"]]}
 
 
+@spoken
+def prove(
+    out: str | Path,
+    data: object = None,
+    *,
+    unlabelled: object = None,
+    labels_from: str | Path | None = None,
+    model: object = None,
+    metric: str | Callable[..., Any] | None = None,
+    trust: bool = False,
+    listen: Listener | None = None,
+) -> dict[str, Any]:
+    """Add samples to a result, at any time and as often as wanted; what they prove is written into the folder ``out``.
+
+    ``unlabelled`` are inputs alone, ``labels_from`` is a ``to_label.csv`` with labels. Returns as ``hasten schema prove``.
+    """
+    place = Path(out)
+    proving.open_result(place)
+    table = None if labels_from is None else Path(labels_from)
+    with interrupts(), run_folder(place, goes_on=False) as folder, own_paths(folder.path, *_paths(model)):
+        added = proving.Added(data=data, unlabelled=unlabelled, labels_from=table)
+        given = claims.Given(model=model, metric=metric, trust=trust)
+        return proving.prove(place, added, given, folder, listen or _silent)
+
+
 def _paths(given: object) -> list[Path]:
     return [Path(given)] if isinstance(given, str | Path) else []
 
@@ -340,4 +349,4 @@ def _silent(event: Event) -> None:
     """Nobody listens."""
 
 
-__all__ = ["Result", "apply", "bench", "doctor", "inspect", "optimize", "verify"]
+__all__ = ["Result", "apply", "bench", "doctor", "inspect", "optimize", "prove", "verify"]

@@ -14,19 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from hasten import durable, owned, trial
+from hasten import bounded, durable, owned, trial
 from hasten.errors import HastenError, UsageError
+from hasten.evidence import Evidence, form, read_evidence
 from hasten.example import example, module
 from hasten.model import TensorSpec
 from hasten.model_files import copy_model
 from hasten.report.build import build
 from hasten.result_files import (
     ESTIMATED,
+    EVIDENCE,
+    LARGEST,
     MANIFEST,
     RECIPE,
     REPORT,
     SESSIONS,
     TIMINGS,
+    TO_LABEL,
     Manifest,
     Recipe,
     Source,
@@ -107,9 +111,11 @@ def write(
     force: bool,
     building: Path,
     estimated: Path | None = None,
+    evidence: Evidence | None = None,
 ) -> None:
     """Write the folder that a person takes away: model, recipe, manifest, reports, timings, example.
 
+    ``evidence`` says which samples were seen, and lists changed inputs that a label would help.
     ``estimated`` is the artefact of ``result.estimated``, which gets a folder of the same layout in this one.
     ``extra`` goes into the manifest as it is; of it, ``state`` (input -> output), ``batch`` and ``shapes``
     (input -> a real shape) also shape ``example.py``, ``batch`` goes into the recipe too, and ``command`` is the line
@@ -128,6 +134,10 @@ def write(
             inner = building / ESTIMATED
             inner.mkdir()
             _fill(inner, as_estimated(result), estimated, inputs, splits, extra)
+        if evidence is not None:
+            durable.put(building / EVIDENCE, trial.encode(evidence))
+            if evidence.unknown:
+                durable.put(building / TO_LABEL, form(evidence))
         _fill(building, result, artefact, inputs, splits, extra)
 
     publish(out, fill, building)
@@ -259,6 +269,8 @@ def _carry_over(place: Path, building: Path) -> None:
     manifest = _manifest(place)
     same = [name for name in manifest.files if _is_written(manifest, place, name)] if manifest else []
     written = {MANIFEST, SESSIONS, f"{ESTIMATED}/{SESSIONS}", *same} if manifest else set[str]()
+    if manifest and _is_our_form(place):
+        written.add(TO_LABEL)
     for stranger in place.iterdir() if place.exists() else ():
         inside = [p for p in stranger.rglob("*") if not p.is_dir() or p.is_symlink()] if _is_folder(stranger) else []
         if written.issuperset(p.relative_to(place).as_posix() for p in inside or [stranger]):
@@ -268,6 +280,14 @@ def _carry_over(place: Path, building: Path) -> None:
             shutil.copytree(stranger, target, symlinks=True, copy_function=_second_name)
         else:
             _second_name(stranger, target)
+
+
+def _is_our_form(place: Path) -> bool:
+    """True where nobody has filled in the table of changed inputs."""
+    try:
+        return bounded.read(place / TO_LABEL, LARGEST[EVIDENCE]) == form(read_evidence(place))
+    except (HastenError, OSError):
+        return False
 
 
 def _is_folder(path: Path) -> bool:

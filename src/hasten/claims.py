@@ -15,15 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from hasten import sessions
+from hasten.budget import parse_budget
 from hasten.errors import InputError, UsageError
+from hasten.evidence import read_evidence
 from hasten.frontends.objects import as_file
+from hasten.measure.added import excludes
 from hasten.measure.speed import LEAST_RESTARTS, block_average, restart_interval, speedup_of
 from hasten.model import file_digest
 from hasten.protocols import Listener
 from hasten.read_result import Served, copy_network, only_known, present, read_recipe, safe_copy
-from hasten.reproduce import Original, again
+from hasten.reproduce import BETTING, Original, again
 from hasten.result_files import (
     ESTIMATED,
+    EVIDENCE,
     MANIFEST,
     NAMES,
     RECIPE,
@@ -123,11 +127,16 @@ def _contents(
             Check("claims", None, "a recipe was applied: nothing is claimed of its answers or its speed", help_text)
         ]
     result = read_report(out)
-    checks = [_agreement(manifest, recipe, result), _timings(out, result), *_estimate(out, manifest, result, given)]
+    checks = [
+        _agreement(manifest, recipe, result),
+        _timings(out, result),
+        *_estimate(out, manifest, result, given),
+        *_added(out, result),
+    ]
     if any(check.ok is False for check in checks):
         return checks
-    original, missing = _original(out, manifest.question, result, given, folder)
-    if original is None:
+    began, missing = original(out, manifest.question, result, given, folder)
+    if began is None:
         return [*checks, *missing]
     present(recipe.engine)
     copy = folder.path / "result"
@@ -136,13 +145,13 @@ def _contents(
     shown = out / manifest.network
     path = safe_copy(recipe, copy / "copy" / manifest.network, copy / "checked", shown, trust=given.trust)
     network = Served(out.name, recipe.engine, path, recipe.settings, manifest.inputs, shown=shown)
-    found, timed = again(result, original, network, folder, listen, sessions.earlier(out, manifest))
+    found, timed = again(result, began, network, folder, listen, sessions.earlier(out, manifest))
     if timed is not None:
         sessions.add(out, manifest, timed)
     return [*checks, *found]
 
 
-def _original(
+def original(
     out: Path, asked: Asked, result: Result, given: Given, folder: RunFolder
 ) -> tuple[Original | None, list[Check]]:
     """What the search was asked about, found again; or None, and what must be given.
@@ -253,6 +262,20 @@ def _estimate(out: Path, manifest: Manifest, result: Result, given: Given) -> li
         about = f"{REPORT} is about another network" if agrees.ok else agrees.text
         return [Check("estimate", False, f"in {ESTIMATED}/, {about}")]
     return [Check("estimate", True, f"no certificate is claimed: hasten verify {place} measures it")]
+
+
+def _added(out: Path, result: Result) -> list[Check]:
+    """The bound that rests on added samples follows from their losses."""
+    claimed = result.winner.confirm
+    if claimed is None or claimed.method != BETTING:
+        return []
+    found = read_evidence(out)
+    budget = parse_budget(result.budget, result.confidence)
+    asked = 0.0 if budget.kind == "relative" else budget.max_drop
+    fits = found.candidate == result.winner.candidate.key and claimed.n == found.n and found.limit <= asked
+    ok = fits and claimed.level <= budget.alpha * (1 + ROUNDED) and excludes(found, claimed.level)
+    text = f"{found.n:,} added samples, {found.unknown:,} of them changed and without a label"
+    return [Check("evidence", ok, text if ok else f"the certificate does not follow from {EVIDENCE}: {text}")]
 
 
 def _timings(out: Path, result: Result) -> Check:

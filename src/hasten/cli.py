@@ -63,6 +63,7 @@ def cli() -> None:
 @cli.command()
 @click.argument("model")
 @click.option("--data", metavar="PATH", help=".npz, .npy, a folder of images, or a table; without it: lossless only.")
+@click.option("--unlabelled", metavar="PATH", help="Inputs alone: changed classes bound the drop.")
 @click.option("--max-drop", default="1%", show_default=True, metavar="BUDGET", help="1%, 0.5%, rel:99% or agree:99%.")
 @click.option(
     "--metric", metavar="NAME", callback=named("metrics"), help="A metric's name, or package.module:function."
@@ -235,6 +236,23 @@ def verify(out: str, model: str | None, data: str | None, metric: str | None, tr
         report = _api().verify(out, data, model=model, metric=metric, trust=trust, listen=progress)
     _say({"schema_version": trial.SCHEMA_VERSION, **report}, lambda: console.verify_block(report), as_json)
     return {True: 0, False: 1, None: NOT_CHECKED}[report["ok"]]
+
+
+@cli.command()
+@click.argument("out")
+@click.option("--data", metavar="PATH", help="New samples, with labels where the metric needs them.")
+@click.option("--unlabelled", metavar="PATH", help="New inputs alone: changed answers bound the drop.")
+@click.option("--labels-from", metavar="PATH", help="The to_label.csv of the result, with some labels filled in.")
+@click.option("--model", metavar="PATH", help="The original network, where it is not at its old place.")
+@click.option("--metric", metavar="PKG.MOD:FUNCTION", help="The metric, where it was a function in Python.")
+@click.option("--trust", is_flag=True, help="Let code that the result names, or the network holds, run.")
+@common
+def prove(out: str, as_json: bool, **options: Any) -> int:
+    """Add samples to a result folder, which gets the certificate that they allow. Exit 0: proven, 1: not yet."""
+    with console.Progress() as progress:
+        report = _api().prove(out, listen=progress, **options)
+    _say({"schema_version": trial.SCHEMA_VERSION, **report}, lambda: console.prove_block(report), as_json)
+    return 0 if report["answer"] == "proven" else 1
 
 
 @cli.command(name="schema")

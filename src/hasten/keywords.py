@@ -33,7 +33,7 @@ TEXTS = (
         "out",
     ),
     *("also", "columns", "ignore-output", "model", "output", "output-kind", "preprocess", "served-by", "signature"),
-    *("state", "time"),
+    *("state", "time", "unlabelled", "labels-from"),
 )
 NAMED_OTHERWISE = {"time": "seconds", "engine": "engines"}
 _OPTION = re.compile(rf"--({'|'.join((*FLAGS, *NUMBERS, *TEXTS))})(?![\w-])(?:[ =]([^\s,;)]*[^\s,;:.)]))?")

@@ -4,6 +4,8 @@ manifest.json   what was made, of what, by what; the digest of every other file;
 recipe.json     the steps, the engine and its settings
 report.json     the ``trial.Result``
 timings.npz     the log ratios of all pairs, by candidate
+evidence.json   which samples were seen, and the losses of those that ``prove`` added
+to_label.csv    changed inputs without a label; a person fills it in, so that the manifest does not list it
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ T = TypeVar("T")
 MANIFEST, RECIPE, REPORT, TIMINGS = "manifest.json", "recipe.json", "report.json", "timings.npz"
 SESSIONS = "sessions.json"  # what verify and bench found later; no part of the result
 ESTIMATED = "estimated"  # the folder in a result folder for what has no certificate: a result folder itself
-NAMES = (RECIPE, REPORT, "report.html", TIMINGS, "example.py", MANIFEST)
-LARGEST = {MANIFEST: 16 << 20, RECIPE: 16 << 20, REPORT: 32 << 20, TIMINGS: 64 << 20}  # bytes
+EVIDENCE, TO_LABEL = "evidence.json", "to_label.csv"
+NAMES = (RECIPE, REPORT, "report.html", TIMINGS, "example.py", EVIDENCE, MANIFEST)
+LARGEST = {MANIFEST: 16 << 20, RECIPE: 16 << 20, REPORT: 32 << 20, TIMINGS: 64 << 20, EVIDENCE: 256 << 20}  # bytes
 MOST_PAGE = 256 << 20  # bytes of the other files that are not the network's
 RESULTS_OWN = "use the recipe.json of a result"
 ITS_OUT = "name the --out folder of hasten optimize"

@@ -112,6 +112,23 @@ class Verify(TypedDict):
     checks: list[Check]
 
 
+class Prove(TypedDict):
+    """``hasten prove``; ``bound`` is of the drop, a fraction of one, None without any added sample."""
+
+    schema_version: int
+    answer: Literal["proven", "not proven"]
+    certificate: Literal["guaranteed", "statistical", "none"]
+    sentence: str
+    samples: int
+    added: int
+    labels: int
+    changed: int
+    to_label: int
+    bound: float | None
+    labels_needed: int | None
+    samples_needed: int | None
+
+
 class Failure(TypedDict):
     """An error, and the exit code that comes with it."""
 
@@ -135,6 +152,7 @@ OUTPUTS: dict[str, Any] = {
     "doctor": Doctor,
     "apply": Apply,
     "verify": Verify,
+    "prove": Prove,
     "error": Failed,
 }
 

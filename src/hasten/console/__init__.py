@@ -6,6 +6,7 @@ from hasten.console.blocks import (
     doctor_block,
     facts_block,
     inspect_block,
+    prove_block,
     region_table,
     verify_block,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "inspect_block",
     "line",
     "listening",
+    "prove_block",
     "region_table",
     "result_block",
     "show",

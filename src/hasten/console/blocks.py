@@ -139,6 +139,15 @@ def verify_block(report: Mapping[str, Any]) -> RenderableType:
     return Group(lines(rows), Text(clean(answer(report)), style="bold"))
 
 
+def prove_block(report: Mapping[str, Any]) -> RenderableType:
+    """What the added samples are, then what they prove."""
+    added = f"{report['added']:,} samples and {report['labels']:,} labels added"
+    mark, style = ("✓", GOOD) if report["answer"] == "proven" else ("–", SOFT)
+    open_ = f", {report['to_label']:,} without a label: to_label.csv" if report["to_label"] else ""
+    rows = [("", f"{added}; {report['changed']:,} changed answers{open_}", SOFT), (mark, report["sentence"], style)]
+    return Group(lines(rows), Text(clean(report["answer"]), style="bold"))
+
+
 def answer(report: Mapping[str, Any]) -> str:
     """``"verified"``, ``"failed: accuracy"`` or ``"not checked: network, data"``."""
     named = [check["name"] for check in report["checks"] if check["ok"] is report["ok"]]

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hasten import registry, replies
 from hasten.deaths import blamed
 from hasten.machine import memory_bytes, private_bytes
+from hasten.protocols import Event, Listener
 from hasten.restarting import RestartingWorker
 from hasten.search.field import Run, build_all, first_line, most_seconds, quarantined, recipe_key
+from hasten.search.findings import Probed
 from hasten.trial import Candidate, Trial
-from hasten.worker import CallFailed, Worker, WorkerDied
+from hasten.worker import CallFailed, Worker, WorkerDied, once
 
 SERVES = ("ok", "rejected", "slower")  # fates of candidates that run
 ROOM = 2  # copies of the network, as large as the largest so far, that must fit before one is loaded
@@ -183,3 +186,21 @@ def lost(run: Run, candidate: Candidate, fault: WorkerDied | CallFailed) -> Tria
     reason = str(fault) if isinstance(fault, WorkerDied) else f"{candidate.engine} refuses it: {first_line(fault)}"
     before = run.trials.get(candidate.key, Trial(candidate=candidate, status="ok", stage=run.stage))
     return run.record(replace(before, status=status, reason=reason))  # type: ignore[arg-type]
+
+
+def probed(name: str) -> dict[str, Any]:
+    """What an engine says of itself in a process of its own, so that a broken package cannot end this one."""
+    try:
+        return {**once("hasten.registry:probe", {"name": name}, Probed, seconds=60)}
+    except (WorkerDied, CallFailed) as fault:
+        said = " ".join(f"broken: its process {fault}".split())[:300]
+        return {"name": name, "version": None, "formats": [], "missing": said}
+
+
+def engines_here(listen: Listener) -> list[dict[str, Any]]:
+    """What each engine says of itself."""
+    names, found = list(registry.names("engines")), []
+    for k, name in enumerate(names):
+        listen(Event(kind="trial", stage="engines", text=f"starting {name}", done=k + 1, total=len(names)))
+        found.append(probed(name))
+    return found

@@ -13,6 +13,7 @@ import msgspec
 
 from hasten.budget import Budget
 from hasten.machine import machine
+from hasten.model import file_digest
 from hasten.protocols import Door, Metric
 from hasten.search.fingerprint import fingerprint
 
@@ -81,3 +82,12 @@ def told_of(metric: Metric) -> list[str]:
     if function is not None:
         return [metric.name, metric.kind, fingerprint(function)]
     return [repr(metric)] if type(metric).__module__.startswith("hasten.") else [metric.name, fingerprint(metric)]
+
+
+def changed_since(model: Path, sha256: str) -> list[str]:
+    """A warning where the user's file was written anew while hasten worked on its copy."""
+    try:
+        same = file_digest(model) == sha256
+    except OSError:
+        same = False
+    return [] if same else [f"{model.name} has changed since the run began: this is about the network as it was then"]
