@@ -11,7 +11,7 @@ import numpy as np
 from hasten import claims
 from hasten.budget import Budget, parse_budget
 from hasten.errors import InputError, UsageError
-from hasten.evidence import Changed, Evidence
+from hasten.evidence import Changed, Evidence, numbered
 from hasten.measure.evaluate import NewNaN
 from hasten.metrics import CTC_EXACT, TOP1
 from hasten.protocols import Event, Listener, Metric
@@ -89,8 +89,8 @@ def measured(
         raise InputError("a network cannot run on these samples", cause=str(fault)[:300], help=help_) from fault
     finally:
         run.close()
-    hashes = run.evaluator.store.hashes
-    return replace(found, seen=sorted({*found.seen, *(int(hashes[i]) for i in ids)}))
+    hashes = numbered(run.evaluator.store.hashes)
+    return replace(found, seen=sorted({*found.seen, *(hashes[i] for i in ids)}))
 
 
 def _refuse(opened: Opened, *, by_change: bool) -> None:
@@ -121,7 +121,7 @@ def _new(run: Run, evidence: Evidence, data: object) -> list[int]:
     if store.groups is not None or store.sequential:
         raise InputError("these samples cannot be added", cause=GROUPED, help="run hasten optimize on all samples")
     seen, ids = set(evidence.seen), list[int]()
-    for i, one in enumerate(int(one) for one in store.hashes):
+    for i, one in enumerate(numbered(store.hashes)):
         if one not in seen:
             ids.append(i)
             seen.add(one)

@@ -330,7 +330,7 @@ def prove(
 ) -> dict[str, Any]:
     """Add samples to a result, at any time and as often as wanted; what they prove is written into the folder ``out``.
 
-    ``unlabelled`` are inputs alone, ``labels_from`` is a ``to_label.csv`` with labels. Returns as ``hasten schema prove``.
+    ``unlabelled`` are inputs alone, ``labels_from`` is a ``to_label.csv``. Returns as ``hasten schema prove``.
     """
     place = Path(out)
     proving.open_result(place)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from hasten import bounded
 from hasten.errors import InputError, UsageError
@@ -18,7 +19,7 @@ from hasten.trial import decode
 
 COLUMNS = ("number", "file", "sample", "before", "after", "label")
 MOST_CSV = 64 << 20  # bytes
-Hash = Annotated[int, msgspec.Meta(ge=0)]
+Hash = int  # 64 bits: the reader refuses more
 Class = Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
 
 
@@ -66,6 +67,11 @@ class Evidence:
     def unknown(self) -> int:
         """Changed answers without a label."""
         return sum(one.label is None for one in self.changed)
+
+
+def numbered(hashes: NDArray[np.uint64]) -> list[int]:
+    """Hashes of inputs as JSON holds them: with a sign, in 64 bits."""
+    return [int(one) for one in np.array(hashes, np.uint64).view(np.int64)]
 
 
 def read_evidence(out: Path) -> Evidence:
@@ -136,6 +142,6 @@ def _filled(path: Path) -> list[tuple[int, str, str]]:
     return [(line, number.strip(), label) for line, number, label in found if label]
 
 
-def values_of(evidence: Evidence) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def values_of(evidence: Evidence) -> NDArray[np.float64]:
     """The losses, those of inputs without a label at their most; unchanged answers are left out."""
     return np.asarray([*evidence.losses, *(one.loss for one in evidence.changed)], np.float64)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hasten import artefacts
-from hasten.evidence import Evidence
+from hasten.evidence import Evidence, numbered
 from hasten.report.source import shell
 from hasten.result_files import Asked
 from hasten.samples.sequence import fed_shapes
@@ -49,7 +49,7 @@ def write(out: Path, run: Run, question: Question, result: Result, force: bool, 
         force=force,
         building=building,
         estimated=run.folder / result.estimated.trial.artefact if result.estimated else None,
-        evidence=Evidence(seen=[int(one) for one in run.evaluator.store.hashes]) if question.data is not None else None,
+        evidence=Evidence(seen=numbered(run.evaluator.store.hashes)) if question.data is not None else None,
     )
 
 
