@@ -170,8 +170,7 @@ def optimize(
                 write_result.write(Path(out), run, question, result, force, folder.building)
     if unlabelled is None or out is None or not proving.raisable(result):
         return result
-    given_model = None if isinstance(model, str | Path) else model
-    prove(out, unlabelled=unlabelled, model=given_model, metric=metric, trust=trust, listen=heard)
+    prove(out, unlabelled=unlabelled, model=model, metric=metric, trust=trust, listen=heard)
     return read_report(Path(out))
 
 
@@ -328,15 +327,11 @@ def prove(
     trust: bool = False,
     listen: Listener | None = None,
 ) -> dict[str, Any]:
-    """Add samples to a result, at any time and as often as wanted; what they prove is written into the folder ``out``.
-
-    ``unlabelled`` are inputs alone, ``labels_from`` is a ``to_label.csv``. Returns as ``hasten schema prove``.
-    """
+    """Add samples, inputs alone or a filled ``to_label.csv`` to a result: ``hasten schema prove`` lists what returns."""
     place = Path(out)
     proving.open_result(place)
-    table = None if labels_from is None else Path(labels_from)
     with interrupts(), run_folder(place, goes_on=False) as folder, own_paths(folder.path, *_paths(model)):
-        added = proving.Added(data=data, unlabelled=unlabelled, labels_from=table)
+        added = proving.Added(data=data, unlabelled=unlabelled, labels_from=labels_from)
         given = claims.Given(model=model, metric=metric, trust=trust)
         return proving.prove(place, added, given, folder, listen or _silent)
 

@@ -31,7 +31,7 @@ class Added:
 
     data: object = None
     unlabelled: object = None
-    labels_from: Path | None = None
+    labels_from: str | Path | None = None
 
 
 def prove(out: Path, added: Added, given: claims.Given, folder: RunFolder, listen: Listener) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def prove(out: Path, added: Added, given: claims.Given, folder: RunFolder, liste
     before = evidence.n
     labelled = 0
     if added.labels_from is not None:
-        evidence, labelled = with_labels(evidence, added.labels_from)
+        evidence, labelled = with_labels(evidence, Path(added.labels_from))
     for data, has_labels in ((added.data, True), (added.unlabelled, False)):
         if data is not None:
             part = RunFolder(folder.path / ("labelled" if has_labels else "unlabelled"))
