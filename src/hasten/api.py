@@ -327,7 +327,7 @@ def prove(
     trust: bool = False,
     listen: Listener | None = None,
 ) -> dict[str, Any]:
-    """Add samples, inputs alone or a filled ``to_label.csv`` to a result: ``hasten schema prove`` lists what returns."""
+    """Add samples, inputs alone or a filled ``to_label.csv`` to a result; returns as ``hasten schema prove`` says."""
     place = Path(out)
     proving.open_result(place)
     with interrupts(), run_folder(place, goes_on=False) as folder, own_paths(folder.path, *_paths(model)):
