@@ -248,9 +248,7 @@ def bench(
 ) -> list[dict[str, Any]]:
     """Time networks (files, or folders that ``optimize`` wrote) in interleaved pairs; the first is the baseline.
 
-    Each file is served by its own framework. ``labels``, ``groups``, ``state`` and ``preprocess`` say how ``data`` is
-    read, ``trust``, ``module`` and ``signature`` how the files are, as for ``optimize``. Every timed step of a network
-    with state starts from an empty one.
+    Files are served by their own framework, and read as for ``optimize``. Steps with state start from an empty one.
 
     Returns a dictionary a network: ``name``, ``engine``, ``median_ms``, ``speedup``, ``low``, ``high``, ``pairs``.
     """
@@ -331,9 +329,10 @@ def prove(
     place = Path(out)
     proving.open_result(place)
     with interrupts(), run_folder(place, goes_on=False) as folder, own_paths(folder.path, *_paths(model)):
-        added = proving.Added(data=data, unlabelled=unlabelled, labels_from=labels_from)
-        given = claims.Given(model=model, metric=metric, trust=trust)
-        return proving.prove(place, added, given, folder, listen or _silent)
+        added = proving.Added(data, unlabelled, labels_from)
+        return proving.prove(
+            place, added, claims.Given(model=model, metric=metric, trust=trust), folder, listen or _silent
+        )
 
 
 def _paths(given: object) -> list[Path]:

@@ -25,7 +25,7 @@ from hasten.trial import Quality, Result
 NAMED = "give samples with labels: --data PATH, inputs alone: --unlabelled PATH, or labels: --labels-from to_label.csv"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Added:
     """What the caller of ``prove`` adds."""
 
