@@ -157,8 +157,7 @@ def optimize(
         stopping.worth = lambda: bool(passed(run))
         try:
             result = answer(run, question, able, found["warnings"])
-            told = changed_since(path, result.model_sha256)
-            result = replace(result, warnings=(*result.warnings, *told))
+            result = replace(result, warnings=(*result.warnings, *changed_since(path, result.model_sha256)))
         finally:
             with undisturbed():
                 run.close()
@@ -170,8 +169,7 @@ def optimize(
                 write_result.write(Path(out), run, question, result, force, folder.building)
     if unlabelled is None or out is None or not proving.raisable(result):
         return result
-    prove(out, unlabelled=unlabelled, model=model, metric=metric, trust=trust, listen=heard)
-    return read_report(Path(out))
+    return _proven(Path(out), unlabelled=unlabelled, model=model, metric=metric, trust=trust, listen=heard)
 
 
 @spoken
@@ -333,6 +331,11 @@ def prove(
         return proving.prove(
             place, added, claims.Given(model=model, metric=metric, trust=trust), folder, listen or _silent
         )
+
+
+def _proven(out: Path, **added: Any) -> Result:
+    prove(out, **added)
+    return read_report(out)
 
 
 def _paths(given: object) -> list[Path]:
