@@ -104,8 +104,9 @@ def labels_needed(
     """
     for k in range(1, unknown + 1):
         worse, better = int(np.ceil(k * lost)), int(k * gained)
-        values = np.concatenate([seen.values, [seen.most, 0.0, -seen.most]])
-        counts = np.concatenate([seen.counts, [worse - k, k - worse - better, better]])
+        values = np.concatenate([seen.values, [0.0, -seen.most]])
+        left = seen.counts - np.where(seen.values == seen.most, k - worse, 0)
+        counts = np.concatenate([left, [k - worse - better, better]])
         if log_wealth(Losses(values, counts, seen.most), limit, weights) >= log(1 / alpha):
             return k
     return None
