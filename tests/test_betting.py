@@ -87,7 +87,7 @@ def test_what_is_needed_is_about_what_suffices() -> None:
     scale = (more + 300) / 300
     assert log_wealth(Losses(seen.values, seen.counts * scale, 1.0), 0.01, EVEN) >= log(100)
     assert more_needed(losses(np.ones(10), 1.0, unchanged=290), 0.01, EVEN, 0.01) is None
-    k = labels_needed(losses(np.ones(60), 1.0, unchanged=1940), 60, 0.01, EVEN, 0.01, lost=0.3, gained=0.3)
+    k = labels_needed(losses(np.ones(60), 1.0, unchanged=1940), 60, 0.01, EVEN, 0.01, lost=0.1, gained=0.1)
     assert k is not None
     assert 30 < k <= 60
     assert labels_needed(losses(np.ones(60), 1.0, unchanged=1940), 60, 0.01, EVEN, 0.01, lost=1.0, gained=0.0) is None
