@@ -11,7 +11,7 @@ import numpy as np
 from hasten import claims
 from hasten.budget import Budget, parse_budget
 from hasten.errors import InputError, UsageError
-from hasten.evidence import Changed, Evidence, numbered
+from hasten.evidence import NO_ANSWER, Changed, Evidence, numbered
 from hasten.measure.evaluate import NewNaN
 from hasten.metrics import CTC_EXACT, TOP1
 from hasten.protocols import Event, Listener, Metric
@@ -74,6 +74,9 @@ def measured(
         question = replace(question, metric="agreement", labels="labels", lower_is_better=False)
     run, _, _ = prepare(question, folder, listen, look=result.looks)
     try:
+        if has_labels and run.evaluator.store.labels is None and result.metric not in LABEL_FREE:
+            name = data if isinstance(data, str | Path) else "the data"
+            raise InputError(f"{name} holds no labels", help="inputs alone are evidence too: --unlabelled PATH")
         if not by_change and (other := same_metric(run, result, asked)):
             raise InputError(other[0].text, help=other[0].help)
         ids = _new(run, opened.evidence, data)
@@ -185,7 +188,7 @@ def _changes(
             same = bool(run.evaluator.row(i, outputs).min() == 1)
             after = metric.reference(dict(zip(names, outputs, strict=True)))
         except NewNaN:
-            same, after = False, np.asarray([-1])
+            same, after = False, np.asarray([NO_ANSWER])
         if before.size != 1 or np.asarray(after).size != 1:
             help_ = "give labelled samples: --data"
             raise InputError("inputs without labels are no evidence here", cause="each has several answers", help=help_)

@@ -21,6 +21,7 @@ COLUMNS = ("number", "file", "sample", "before", "after", "label")
 MOST_CSV = 64 << 20  # bytes
 Hash = int  # 64 bits: the reader refuses more
 Class = Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
+NO_ANSWER = -1  # the class of an answer that is NaN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Changed:
     file: Text
     sample: Text
     before: Class
-    after: Class
+    after: Annotated[int, msgspec.Meta(ge=NO_ANSWER, le=1 << 31)]
     label: Class | None = None
 
     @property

@@ -72,9 +72,8 @@ def test_a_setting_that_calls_itself_lossless_and_lies_is_caught_at_the_gate(res
 def test_a_narrow_network_may_not_spoil_what_the_metric_does_not_read(result: Result, spoiled: str) -> None:
     trial = of(result, precision=spoiled)
     assert trial.status == "rejected"
-    assert "which the metric does not read" in trial.reason, trial.reason
     name = "found" if spoiled == "a constant label" else "z"
-    assert f"output {name!r}" in trial.reason
+    assert trial.reason.startswith(f"output {name}"), trial.reason
 
 
 def test_what_goes_wrong_only_later_is_caught_by_the_proof(result: Result) -> None:

@@ -246,7 +246,7 @@ def test_a_share_of_a_score_that_few_samples_have_ends_in_a_verdict(tmp_path: Pa
 @pytest.mark.parametrize(
     ("scores", "labels", "advice"),
     [
-        ((8, 5), (8,), "use top1 or f1"), ((8, 1, 4, 4), (8, 4, 4), "masks use iou"),
+        ((8, 5), (8,), "use top1 or f1"), ((8, 1, 4, 4), (8, 4, 4), "for masks use auc_pooled"),
         ((8, 3, 4, 4), (8, 4, 4), "each position use top1"), ((8, 14), (8, 14), "several labels a sample"),
         ((8, 3, 4), (8,), "name another output"),
     ],
