@@ -68,7 +68,7 @@ def test_every_option_reaches_the_api(api: Any) -> None:
         "--state h=h_out --state c=c_out --preprocess imagenet --batch 4 --confidence .9 --time 5m --engine openvino "
         "--engines onnxruntime,torch --served-by openvino --seed 7 --threads 2 --per-tensor --out o --force -q "
         "--objective size --format onnx --columns num=a,b --columns cat=c --lower-is-better "
-        "--also auc --trust --module a.b:f "
+        "--also auc --unlabelled u --trust --module a.b:f "
         "--signature s --output-kind y=quantity --ignore-output z"
     )
     assert cli.main(text.split()) == 0
@@ -81,7 +81,7 @@ def test_every_option_reaches_the_api(api: Any) -> None:
         "seconds": 300.0, "engines": ["openvino", "onnxruntime", "torch"],
         "format": "onnx", "trust": True, "module": "a.b:f", "signature": "s",
         "served_by": "openvino", "seed": 7, "threads": 2, "per_tensor": True, "out": "o", "force": True,
-        "columns": {"num": ["a", "b"], "cat": ["c"]}, "lower_is_better": True, "also": ("auc",),
+        "columns": {"num": ["a", "b"], "cat": ["c"]}, "lower_is_better": True, "also": ("auc",), "unlabelled": "u",
         "objective": "size", "output_kind": {"y": "quantity"}, "ignore_output": ("z",),
     }  # fmt: skip
 

@@ -221,7 +221,7 @@ def test_rare_classes_end_in_a_verdict(positives: int, proves: bool, tmp_path: P
     result = hasten.optimize(path, data, metric="auc", **ENGINES)  # type: ignore[arg-type]
     assert result.verdict in ("met", "nothing_faster", "undecided")
     assert (result.provable.n_confirm > 0) is proves
-    told = [text for text in result.warnings if "too few to prove anything about auc" in text]
+    told = [text for text in result.warnings if "too few to certify anything about auc" in text]
     assert bool(told) is not proves
     if told:
         assert "1 of 400 samples are of class 1" in told[0]

@@ -176,7 +176,8 @@ def _classes_everywhere(run: Run) -> list[str]:
             cause=f"all {len(labels):,} labels are {found[0] if len(found) else 'missing'}",
             help="give samples of the other class, or compare answers: --max-drop agree:99%",
         )
-    if not len(splits.confirm) or len(np.unique(np.asarray([labels[int(i)] for i in splits.confirm]))) > 1:
+    tested = np.unique(np.asarray([labels[int(i)] for i in splits.confirm]), return_counts=True)[1]
+    if not len(splits.confirm) or (len(tested) > 1 and tested.min() > 1):  # one sample of a class shows no scatter
         return []
     every = np.unique(np.concatenate([splits.calibrate, splits.search, splits.confirm]))
     run.splits = replace(splits, search=np.random.default_rng(0).permutation(every), confirm=np.empty(0, np.int64))

@@ -134,7 +134,7 @@ def race(run: Run, keys: Sequence[str], rounds: int, *, rested: bool = False) ->
     ``rested``: from sleeping threads, as the final timing does; that takes twice as long. Some pools then wake on one
     core, and are half as fast until they have run for long.
     """
-    for key in keys:
+    for key in (k for k in keys if k in run.trials):  # what rests on no trial was never built
         ready(run, run.trials[key].candidate)  # closed meanwhile, to save memory
     racing = [k for k in keys if k in run.loaded]
     if rested:
