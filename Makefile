@@ -30,8 +30,11 @@ $(DOORS)/stamp: pyproject.toml
 demo: $(DEMO)/stamp  ## optimise a real network within 1 % and show the verdict
 	$(DEMO)/bin/python -m examples.demo
 
-test: check docs  ## linters, types, documentation and every test that needs no download
-	$(BIN)/python -m pytest -m "not network"
+test: check docs  ## linters, types, documentation and every test that is quick and needs no download
+	$(BIN)/python -m pytest -m "not network and not slow"
+
+test-slow: $(VENV)/stamp  ## the tests that take many seconds each: kills, browsers, gigabytes, whole searches
+	$(BIN)/python -m pytest -m "slow and not network"
 
 test-doors: $(DOORS)/stamp  ## the tests of every framework, in an environment that has them all (3 GB)
 	$(DOORS)/bin/python -m pytest -m "extra and not network"

@@ -322,7 +322,7 @@ def test_a_cut_that_held_is_tried_on_engines_that_are_near(monkeypatch: pytest.M
 
 
 def test_both_ways_are_tried_together_where_one_was_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    run: Any = SimpleNamespace(splits=SimpleNamespace(lossless_only=False), seconds=900.0)
+    run: Any = SimpleNamespace(splits=SimpleNamespace(lossless_only=False), seconds=900.0, asked=900.0)
     clean, narrow = Step(name="clean"), Step(name="quantize")
     for taken, expected in (
         (["prune"], ["factorize"]),

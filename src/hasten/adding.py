@@ -154,7 +154,7 @@ def _losses(
     known = getattr(metric, "range", (0.0, 1.0) if metric.kind == "binary" else None)
     if known is None:
         cause = f"the scores of {metric.name!r:.80} have no known range, so that one sample can lose any amount"
-        raise InputError("added samples prove nothing here", cause=cause, help="run hasten optimize on all samples")
+        raise InputError("added samples say nothing here", cause=cause, help="run hasten optimize on all samples")
     sign = 1.0 if metric.higher_is_better else -1.0
     keep = (budget.limit if metric.higher_is_better else 2 - budget.limit) if budget.kind == "relative" else 1.0
     most = keep * known[1] - known[0] if metric.higher_is_better else known[1] - keep * known[0]

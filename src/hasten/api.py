@@ -1,4 +1,4 @@
-"""The seven verbs: optimize, bench, inspect, doctor, apply, verify, prove. The command line adds nothing to them."""
+"""The seven verbs: optimize, bench, inspect, doctor, apply, verify, `prove`. The command line adds nothing to them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def optimize(
         trust: let code in the file run: pickles, TorchScript, Lambda layers. Never for files of others.
         module: ``"package.module:function"`` that makes the network of a state dict, or the module of custom layers.
         signature: which function of a SavedModel is served.
-        unlabelled: inputs without labels, which prove what the search leaves without a guarantee; needs ``out``.
+        unlabelled: inputs without labels, which may give what the search leaves without a guarantee one; needs ``out``.
         out: where to write the result; nothing is written when None. A run that is cut short keeps what it has beside
             it, and the same call goes on from there.
         listen: called with every ``Event``.

@@ -248,7 +248,7 @@ def verify(out: str, model: str | None, data: str | None, metric: str | None, tr
 @click.option("--trust", is_flag=True, help="Let code that the result names, or the network holds, run.")
 @common
 def prove(out: str, as_json: bool, **options: Any) -> int:
-    """Add samples to a result folder, which gets the certificate that they allow. Exit 0: proven, 1: not yet."""
+    """Add samples to a result folder, which gets the certificate that they allow. Exit 0: guaranteed, 1: not yet."""
     with console.Progress() as progress:
         report = _api().prove(out, listen=progress, **options)
     _say({"schema_version": trial.SCHEMA_VERSION, **report}, lambda: console.prove_block(report), as_json)
