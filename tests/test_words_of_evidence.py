@@ -20,7 +20,7 @@ from tests.test_report import Page
 
 ROOT = Path(__file__).parent.parent
 WORD = re.compile(r"\b(un)?(prov(e|es|en|ed|ing|able)|proofs?)\b", re.IGNORECASE)
-COMMAND = re.compile(r"\bhasten prove\b|`prove`|^not proven$")  # the last: an answer of it, of a guarantee
+COMMAND = re.compile(r"\bhasten (schema )?prove\b|`prove`|^not proven$")  # the last: an answer of it, of a guarantee
 OF_THE_GUARANTEED = re.compile(r"guarantee|proven\*?:? |^proven|^Proven on|\*proven\*")
 SPOKEN = ("cli.py", "api.py", "__init__.py")  # of which a person also reads the docstrings
 KEYS = {"provable", "budget_provable"}  # fields of the JSON, no sentences
